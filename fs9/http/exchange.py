@@ -1,0 +1,87 @@
+"""One request and its reply, free of any web framework.
+
+An operation (`fs9.http.operations`) takes an `Exchange` and returns a `Reply`. Two drivers
+make exchanges: the Falcon application for everything (`fs9.http.app`) and the protocol class
+of the workers for small hot requests and for large bodies (`workers.protocol`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Protocol
+
+import msgspec
+from fs9.http.context import Context
+from fs9.vfs.session import Session
+
+from fs9.principal import Principal
+from fs9.types import Buffer
+
+JSON = "application/json"
+BYTES = "application/octet-stream"
+
+
+class Body(Protocol):
+    """A request body that has not been read yet."""
+
+    @property
+    def length(self) -> int | None:
+        """Bytes announced by Content-Length; None when chunked."""
+
+    async def read(self) -> Buffer:
+        """The next piece, empty at the end; valid until the next call.
+
+        The first call is what invites a client that sent `Expect: 100-continue`. Raises
+        RequestTimeout when no byte arrives for too long, PayloadTooLarge when more arrives
+        than the route allows, MalformedRequest when the connection ends early.
+        """
+
+
+class BytesBody:
+    """A body that is in memory already."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    @property
+    def length(self) -> int:
+        return len(self._data)
+
+    async def read(self) -> bytes:
+        data, self._data = self._data, b""
+        return data
+
+
+class Exchange(msgspec.Struct, gc=False):
+    """A decoded request on its way to an operation.
+
+    `query` holds decoded values, each key once. `headers` has lower-case names. `session` is
+    the caller attached to the namespace; None on routes that need none, or before attach.
+    `params` are the values of the path template (`ns`).
+    """
+
+    context: Context
+    method: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: Body
+    principal: Principal | None = None
+    session: Session | None = None
+    params: Mapping[str, str] = {}
+
+
+class Reply(msgspec.Struct, gc=False):
+    """What goes back. A `stream` has `length` bytes, or is chunked when that is None.
+
+    An exception raised by the stream aborts the connection: a broken answer never looks
+    complete. The driver closes the stream (`aclose`) in every case.
+    """
+
+    status: int
+    body: Buffer = b""
+    content_type: str | None = JSON
+    headers: tuple[tuple[str, str], ...] = ()
+    stream: AsyncIterator[Buffer] | None = None
+    length: int | None = None

@@ -1,0 +1,78 @@
+"""Every bound of the server, with its default; nothing else in the code is a bare number.
+
+All of them are settings (`fs9.config` maps the keys); units are last in the names. A value of
+`Limits` checks the relations between them when it is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+TIB = 1024 * GIB
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    # -- one request ------------------------------------------------------------------------
+    #: A JSON body; larger ones are refused with 413.
+    json_body_bytes_max: int = 2 * MIB
+    #: The body of write and upload; larger ones are refused with 413.
+    write_body_bytes_max: int = 256 * MIB
+    #: The request line, and all header lines together (nginx and Envoy default to 8-60 KiB).
+    request_line_bytes_max: int = 16 * KIB
+    headers_bytes_max: int = 32 * KIB
+    #: Seconds without a byte of the body, or without an answer, before 408.
+    request_timeout_s: float = 30.0
+    #: Seconds from the first byte of a request head to its last.
+    header_timeout_s: float = 30.0
+    #: Seconds an idle connection is kept (longer than nginx's and Envoy's upstream defaults).
+    keep_alive_s: float = 75.0
+    #: Requests in progress in one worker; the next is refused with 503.
+    concurrent_requests_max: int = 1000
+
+    # -- bodies in pieces -------------------------------------------------------------------
+    #: A read up to this size is one provider read with a Content-Length; a larger one streams.
+    read_whole_bytes_max: int = MIB
+    #: Pieces of streamed reads and downloads (measured: 1 MiB equals nginx, 256 KiB is 0.75).
+    read_piece_bytes: int = MIB
+    #: The buffer that uploads and writes are received into.
+    write_piece_bytes: int = MIB
+    #: Bodies up to this size are answered on the fast lane.
+    fast_body_bytes_max: int = 64 * KIB
+
+    # -- one namespace ----------------------------------------------------------------------
+    handles_per_namespace_max: int = 65_536
+    #: Entries of one readdir answer; a longer directory needs `limit` and `cursor`.
+    listing_entries_max: int = 100_000
+    #: Idle seconds after which a handle is closed, and how often that is looked for.
+    handle_ttl_s: float = 300.0
+    handle_sweep_interval_s: float = 60.0
+    #: How long one provider may take to close a handle in a sweep or at shutdown.
+    handle_close_timeout_s: float = 10.0
+    #: Bytes of one memfs, and of one file anywhere.
+    memfs_bytes_max: int = GIB
+    memfs_files_max: int = 1_000_000
+    file_bytes_max: int = 16 * TIB
+    #: Audit events kept in memory.
+    events_max: int = 100_000
+
+    # -- one worker -------------------------------------------------------------------------
+    #: Verified tokens kept, and for how long at most (never past the token's own expiry).
+    token_cache_entries_max: int = 100_000
+    token_cache_ttl_s: float = 300.0
+    #: Threads for calls that block.
+    blocking_threads_max: int = 16
+    #: From SIGTERM to the end of the process.
+    shutdown_timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be greater than 0")
+        if self.fast_body_bytes_max > self.write_body_bytes_max:
+            raise ValueError("fast_body_bytes_max must not exceed write_body_bytes_max")
+        if self.handle_sweep_interval_s > self.handle_ttl_s:
+            raise ValueError("handle_sweep_interval_s must not exceed handle_ttl_s")

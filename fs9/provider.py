@@ -1,0 +1,157 @@
+"""The waist: what a storage provider does.
+
+Everything above (VFS, sessions, HTTP) uses these ten operations; everything below implements
+them. Paths are clean, absolute and relative to the provider's own root (`fs9.path`). A
+provider never sees mounts, tenants, tokens or HTTP.
+
+All operations but `capabilities` are coroutines. One that need not wait finishes without
+suspending; one that blocks goes through `fs9.threads`. Operations on one provider may run
+interleaved at every `await`; each must be atomic by itself. A cancelled operation has
+either happened or not; it never happens in half.
+
+Which capability an operation needs is checked once, above, by `fs9.vfs.checks`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fs9.errors import NotSupported
+from fs9.types import (
+    ALWAYS,
+    Buffer,
+    Capability,
+    Condition,
+    FileInfo,
+    FsStats,
+    OpenFlags,
+    StatChanges,
+)
+
+
+class OpenFile:
+    """Base of what `Provider.open` returns: a provider's own state of one open file."""
+
+    __slots__ = ()
+
+
+class Provider(Protocol):
+    """The ten operations, and `aclose` for the end of the provider's life."""
+
+    @property
+    def name(self) -> str:
+        """The provider's type as users write it in a mount: `memfs`, `localfs`, …"""
+
+    async def stat(self, path: str) -> FileInfo:
+        """The file's info, of a symbolic link itself. Raises NotFound, NotDirectory."""
+
+    async def wstat(self, path: str, changes: StatChanges, condition: Condition = ALWAYS) -> None:
+        """Change metadata, size or name, or make a symbolic link (see `StatChanges`).
+
+        A rename is atomic, moves a directory with all that is in it, and replaces a file by
+        a file or an empty directory by a directory. Raises NotFound, AlreadyExists,
+        IsDirectory, NotDirectory, DirectoryNotEmpty, InvalidArgument (into itself),
+        QuotaExceeded, PreconditionFailed (`condition` is about `path`).
+        """
+
+    async def statfs(self, path: str) -> FsStats:
+        """Size and free space of the file system that holds `path`."""
+
+    async def open(
+        self, path: str, flags: OpenFlags, condition: Condition = ALWAYS
+    ) -> tuple[OpenFile, FileInfo]:
+        """Open, perhaps create, a file; open or create a directory.
+
+        The open file is bound to the file, not to the path: after a rename it follows, after
+        a remove it still reads and writes. With `flags.replace` the condition is checked
+        here and again, in one step with the swap, in `close`. Raises NotFound,
+        AlreadyExists, IsDirectory, NotDirectory, InvalidArgument (symbolic link, device),
+        QuotaExceeded, PreconditionFailed.
+        """
+
+    async def read(self, file: OpenFile, offset: int, size: int) -> Buffer:
+        """At most `size` bytes from `offset`; short or empty means the end for now.
+
+        Raises PermissionDenied when not opened for reading, IsDirectory.
+        """
+
+    async def write(self, file: OpenFile, offset: int, data: Buffer) -> int:
+        """Write at `offset` (at the end, with `append`); the count written, at least 1.
+
+        A gap reads as zeros. `data` is the caller's again after the call. Raises
+        PermissionDenied when not opened for writing, QuotaExceeded.
+        """
+
+    async def close(
+        self, file: OpenFile, *, sync: bool = False, discard: bool = False
+    ) -> FileInfo | None:
+        """Release the file; with `sync` its bytes survive a loss of power.
+
+        A file opened with `replace` is swapped in now, atomically, and its info returned;
+        with `discard` it is thrown away. Raises PreconditionFailed, NotFound (the parent
+        vanished), IsDirectory; the file is released in every case.
+        """
+
+    async def readdir(self, path: str, after: str, limit: int) -> list[FileInfo]:
+        """At most `limit` entries whose name sorts after `after` ("" for the first ones).
+
+        Sorted by the bytes of the name. Raises NotFound, NotDirectory.
+        """
+
+    async def remove(self, path: str, condition: Condition = ALWAYS) -> None:
+        """Remove a file, a symbolic link or an empty directory.
+
+        Raises NotFound, DirectoryNotEmpty, PermissionDenied (the root), PreconditionFailed.
+        """
+
+    def capabilities(self) -> Capability:
+        """What this provider can do; constant over its life."""
+
+    async def aclose(self) -> None:
+        """Release everything; no operation runs or follows."""
+
+
+class BaseProvider:
+    """Default answers: whatever a provider leaves out is not implemented.
+
+    A new provider derives from this and overrides what it can do (`hellofs` is the example).
+    """
+
+    name: str = ""
+
+    async def stat(self, path: str) -> FileInfo:
+        raise NotSupported("stat")
+
+    async def wstat(self, path: str, changes: StatChanges, condition: Condition = ALWAYS) -> None:
+        raise NotSupported("wstat")
+
+    async def statfs(self, path: str) -> FsStats:
+        raise NotSupported("statfs")
+
+    async def open(
+        self, path: str, flags: OpenFlags, condition: Condition = ALWAYS
+    ) -> tuple[OpenFile, FileInfo]:
+        raise NotSupported("open")
+
+    async def read(self, file: OpenFile, offset: int, size: int) -> Buffer:
+        raise NotSupported("read")
+
+    async def write(self, file: OpenFile, offset: int, data: Buffer) -> int:
+        raise NotSupported("write")
+
+    async def close(
+        self, file: OpenFile, *, sync: bool = False, discard: bool = False
+    ) -> FileInfo | None:
+        return None
+
+    async def readdir(self, path: str, after: str, limit: int) -> list[FileInfo]:
+        raise NotSupported("readdir")
+
+    async def remove(self, path: str, condition: Condition = ALWAYS) -> None:
+        raise NotSupported("delete")
+
+    def capabilities(self) -> Capability:
+        return Capability(0)
+
+    async def aclose(self) -> None:
+        return None

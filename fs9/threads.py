@@ -1,0 +1,41 @@
+"""The one bounded executor for calls that block, so that the event loop never does."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class BlockingPool:
+    """Runs blocking calls in at most `threads_max` threads, first come, first served."""
+
+    def __init__(self, threads_max: int) -> None:
+        self._executor = ThreadPoolExecutor(threads_max, thread_name_prefix="fs9-blocking")
+
+    async def run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of `call(...)`, made in a thread.
+
+        A cancelled caller still waits until the call is over, because the call may be using
+        the caller's buffers and descriptors; the cancellation is raised then.
+        """
+        future = self._executor.submit(call, *args, **kwargs)
+        waiter = asyncio.wrap_future(future)
+        try:
+            return await asyncio.shield(waiter)
+        except asyncio.CancelledError:
+            if not future.cancel():
+                await asyncio.wait([waiter])
+                if not waiter.cancelled():
+                    waiter.exception()  # seen: the cancellation matters more
+            raise
+
+    def shutdown(self) -> None:
+        """Wait for the running calls, start no more."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
