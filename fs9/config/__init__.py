@@ -1,0 +1,20 @@
+"""Settings: one typed, checked value for the whole server.
+
+`load` makes it from defaults, files, the environment and flags; `settings.py` declares what
+there is. Only `fs9.cli` and the programs call `load`, with the real environment.
+"""
+
+from fs9.config.errors import ConfigError
+from fs9.config.loader import Flags, check_exposure, is_loopback, load
+from fs9.config.settings import EMBEDDED_MOUNTS, SETTINGS, Settings
+
+__all__ = [
+    "EMBEDDED_MOUNTS",
+    "SETTINGS",
+    "ConfigError",
+    "Flags",
+    "Settings",
+    "check_exposure",
+    "is_loopback",
+    "load",
+]

@@ -1,0 +1,171 @@
+"""The settings behind `fs9.limits.Limits`: a key and a help text for each bound."""
+
+from __future__ import annotations
+
+from fs9.config.kinds import Kind, Seconds, Whole
+from fs9.config.setting import Setting
+from fs9.limits import Limits
+
+_BYTES = Whole("bytes")
+_COUNT = Whole("whole number")
+_SECONDS = Seconds()
+_DEFAULTS = Limits()
+
+
+def _limit(field: str, key: str, kind: Kind, help_text: str) -> Setting:
+    default = getattr(_DEFAULTS, field)
+    return Setting(key, kind, help_text, default=default, field=field, is_limit=True)
+
+
+LIMIT_SETTINGS: tuple[Setting, ...] = (
+    _limit(
+        "request_timeout_s",
+        "server.request_timeout_secs",
+        _SECONDS,
+        "A request ends with 408 after this long without a byte of its body or an answer.",
+    ),
+    _limit(
+        "concurrent_requests_max",
+        "server.max_concurrent_requests",
+        _COUNT,
+        "Requests in progress in one worker; the next one is answered 503 at once.",
+    ),
+    _limit(
+        "shutdown_timeout_s",
+        "server.shutdown_timeout_secs",
+        _SECONDS,
+        "How long a stopping server may take to finish its requests and close its files.",
+    ),
+    _limit(
+        "json_body_bytes_max",
+        "server.max_body_size_bytes",
+        _BYTES,
+        "The largest JSON body; larger ones are answered 413.",
+    ),
+    _limit(
+        "write_body_bytes_max",
+        "server.max_write_size_bytes",
+        _BYTES,
+        "The largest body of a write or an upload; larger ones are answered 413.",
+    ),
+    _limit(
+        "request_line_bytes_max",
+        "server.limits.max_request_line_bytes",
+        _BYTES,
+        "The longest request line (method, path and query); longer ones are answered 414.",
+    ),
+    _limit(
+        "headers_bytes_max",
+        "server.limits.max_headers_bytes",
+        _BYTES,
+        "All header lines of a request together; more is answered 431.",
+    ),
+    _limit(
+        "header_timeout_s",
+        "server.limits.header_timeout_secs",
+        _SECONDS,
+        "From the first byte of a request's head to its last.",
+    ),
+    _limit(
+        "keep_alive_s",
+        "server.limits.keep_alive_secs",
+        _SECONDS,
+        "How long an idle connection is kept; longer than the proxy in front keeps it.",
+    ),
+    _limit(
+        "read_whole_bytes_max",
+        "server.limits.max_whole_read_bytes",
+        _BYTES,
+        "A read up to this size is answered in one piece; a larger one is streamed.",
+    ),
+    _limit(
+        "read_piece_bytes",
+        "server.limits.read_piece_bytes",
+        _BYTES,
+        "The pieces of streamed reads and downloads.",
+    ),
+    _limit(
+        "write_piece_bytes",
+        "server.limits.write_piece_bytes",
+        _BYTES,
+        "The pieces in which uploads and writes are received.",
+    ),
+    _limit(
+        "fast_body_bytes_max",
+        "server.limits.max_fast_body_bytes",
+        _BYTES,
+        "Bodies up to this size are answered on the fast lane.",
+    ),
+    _limit(
+        "handles_per_namespace_max",
+        "server.limits.max_handles_per_namespace",
+        _COUNT,
+        "Open files of one namespace.",
+    ),
+    _limit(
+        "listing_entries_max",
+        "server.limits.max_listing_entries",
+        _COUNT,
+        "Entries of one directory listing; longer directories need `limit` and `cursor`.",
+    ),
+    _limit(
+        "handle_ttl_s",
+        "server.limits.handle_ttl_secs",
+        _SECONDS,
+        "An open file that nobody uses is closed after this long.",
+    ),
+    _limit(
+        "handle_sweep_interval_s",
+        "server.limits.handle_sweep_interval_secs",
+        _SECONDS,
+        "How often idle open files are looked for; at most `handle_ttl_secs`.",
+    ),
+    _limit(
+        "handle_close_timeout_s",
+        "server.limits.handle_close_timeout_secs",
+        _SECONDS,
+        "How long a provider may take to close one idle file.",
+    ),
+    _limit(
+        "memfs_bytes_max",
+        "server.limits.max_memfs_bytes",
+        _BYTES,
+        "Bytes that one memfs may hold.",
+    ),
+    _limit(
+        "memfs_files_max",
+        "server.limits.max_memfs_files",
+        _COUNT,
+        "Files and directories that one memfs may hold.",
+    ),
+    _limit(
+        "file_bytes_max",
+        "server.limits.max_file_bytes",
+        _BYTES,
+        "The largest file, whatever the provider.",
+    ),
+    _limit(
+        "events_max",
+        "server.limits.max_events",
+        _COUNT,
+        "Audit events kept in memory, per namespace.",
+    ),
+    _limit(
+        "token_cache_entries_max",
+        "server.limits.max_token_cache_entries",
+        _COUNT,
+        "Verified tokens remembered by a worker.",
+    ),
+    _limit(
+        "token_cache_ttl_s",
+        "server.limits.token_cache_ttl_secs",
+        _SECONDS,
+        "How long a verified token is remembered, never past its own expiry.",
+    ),
+    _limit(
+        "blocking_threads_max",
+        "server.limits.max_blocking_threads",
+        _COUNT,
+        "Threads of one worker for calls that block, such as those to the disk.",
+    ),
+)

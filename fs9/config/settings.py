@@ -1,0 +1,214 @@
+"""Every setting, declared once: key, type, default, help, variable, flag.
+
+From these declarations come the loader (`fs9.config.loader`), `fs9 config`, the example file
+and the reference page (`fs9.config.reference`). `Settings` is a plain frozen value: it can be
+pickled into workers, and nothing acts on it but `fs9.services` and the programs.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fs9.config.kinds import Directory, Kind, Mounts, Switch, Text, Whole
+from fs9.config.limit_settings import LIMIT_SETTINGS
+from fs9.config.setting import Setting
+from fs9.limits import Limits
+from fs9.types import MountSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+LOG_LEVELS = ("trace", "debug", "info", "warn", "error")
+LOG_FORMATS = ("pretty", "json", "compact")
+
+#: What a namespace is made of when nothing else is said: a directory of its own on this host.
+EMBEDDED_MOUNTS = (MountSpec("/", "localfs", {"root": "{data_dir}/namespaces/{namespace}/files"}),)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _declare(
+    key: str,
+    kind: Kind,
+    help_text: str,
+    *,
+    default: object = None,
+    factory: Callable[[], object] | None = None,
+    **more: Any,  # noqa: ANN401  the remaining fields of Setting
+) -> Any:  # noqa: ANN401  as dataclasses.field, which it wraps
+    metadata = {"setting": Setting(key, kind, help_text, default=default, **more)}
+    if factory is not None:
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata, repr=not more.get("secret", False))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The effective settings of one server; every worker of it has the same.
+
+    `origins` says for each key where its value came from; `warnings` are sentences for the
+    log at start.
+    """
+
+    host: str = _declare(
+        "server.host",
+        Text(),
+        "Address to listen on. One that other hosts can reach needs authentication"
+        " (or the flag `--insecure`).",
+        default="127.0.0.1",
+        env="FS9_HOST",
+        flag="--host",
+    )
+    port: int = _declare(
+        "server.port",
+        Whole(least=0, most=65_535),
+        "TCP port; 0 takes a free one.",
+        default=9999,
+        env="FS9_PORT",
+        flag="--port",
+    )
+    workers: int = _declare(
+        "server.workers",
+        Whole(least=1, most=1024),
+        "Worker processes. Each namespace is served by one of them.",
+        factory=_processors,
+        default_text="the number of processors",
+        env="FS9_WORKERS",
+        flag="--workers",
+    )
+    data_dir: Path = _declare(  # noqa: RUF009  a frozen default
+        "data_dir",
+        Directory(),
+        "Directory of everything that is kept: the metadata and, unless mounted elsewhere, the"
+        " files. Made when missing, for this user alone; relative to the working directory.",
+        default=Path("fs9-data"),
+        env="FS9_DATA_DIR",
+        flag="--data-dir",
+    )
+    auth_enabled: bool = _declare(
+        "server.auth.enabled",
+        Switch(),
+        "Whether every request needs a token. A secret turns it on by itself.",
+        default=False,
+    )
+    jwt_secret: str = _declare(
+        "server.auth.jwt_secret",
+        Text(),
+        "The secret that signs the tokens (HS256), the same on every server; at least 32 bytes."
+        " Setting it turns authentication on.",
+        default="",
+        env="FS9_JWT_SECRET",
+        secret=True,
+        example="${FS9_SECRET}",
+    )
+    token_issuer: str | None = _declare(
+        "server.auth.issuer",
+        Text(),
+        "When set, tokens must carry this `iss` claim.",
+        optional=True,
+        example="fs9",
+    )
+    token_audience: str | None = _declare(
+        "server.auth.audience",
+        Text(),
+        "When set, tokens must carry this `aud` claim; otherwise tokens with any are refused.",
+        optional=True,
+        example="fs9-clients",
+    )
+    mounts: tuple[MountSpec, ...] = _declare(
+        "mounts",
+        Mounts(),
+        "What the namespace `default` is made of: providers at paths. Changes take effect at"
+        " the next start. In a localfs `root`, `{data_dir}` and `{namespace}` are replaced.",
+        default=EMBEDDED_MOUNTS,
+    )
+    namespace_template: tuple[MountSpec, ...] = _declare(
+        "namespace_template",
+        Mounts(),
+        "What a new namespace is made of; existing ones keep what they have.",
+        default=EMBEDDED_MOUNTS,
+    )
+    log_level: str = _declare(
+        "logging.level",
+        Text(LOG_LEVELS),
+        "The least severe messages that are logged.",
+        default="info",
+        env="FS9_LOG_LEVEL",
+    )
+    log_format: str = _declare(
+        "logging.format",
+        Text(LOG_FORMATS),
+        "`pretty` for people, `compact` for little space, `json` for programs: one object a line.",
+        default="pretty",
+        env="FS9_LOG_FORMAT",
+    )
+    log_filter: str = _declare(
+        "logging.filter",
+        Text(),
+        "Replaces the level: comma-separated `logger=level`, and a bare level for the rest.",
+        default="",
+        env="FS9_LOG_FILTER",
+        example="info,fs9.http=debug",
+    )
+    limits: Limits = field(default_factory=Limits)
+    #: The flag `--insecure`: serve other hosts without authentication. No file can say this.
+    insecure: bool = False
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+
+    def value(self, setting: Setting) -> object:
+        """The effective value of one setting."""
+        return getattr(self.limits if setting.is_limit else self, setting.field)
+
+    def origin(self, setting: Setting) -> str:
+        """Where that value came from: `default`, `FILE:LINE`, a variable or a flag."""
+        return self.origins.get(setting.key, "default")
+
+
+def _declared() -> tuple[Setting, ...]:
+    own = [
+        item.metadata["setting"].of_field(item.name)
+        for item in fields(Settings)
+        if "setting" in item.metadata
+    ]
+    return (*own, *LIMIT_SETTINGS)
+
+
+#: All settings, by topic.
+SETTINGS: tuple[Setting, ...] = _declared()
+
+_LATER = "not available in this version"
+_FOREIGN = "not part of this system"
+
+#: Keys of the configuration file that are refused, with all below them, and why.
+RESERVED_KEYS: dict[str, str] = {
+    "server.meta_url": f"{_LATER}: namespaces are kept in the data directory",
+    "server.meta_key": f"{_LATER}: there is no metadata service to authenticate to",
+    "server.meta_resilience": f"{_LATER}: there is no metadata service to retry",
+    "server.rate_limit": f"{_LATER}: requests are not rate limited",
+    "server.refresh_grace_period_hours": f"{_LATER}: tokens cannot be refreshed",
+    "server.plugins": f"{_LATER}: providers are built in",
+    "server.default_pagefs": f"{_LATER}: use namespace_template",
+    "server.metrics": f"{_LATER}: no metrics are served",
+    "server.db9_api_url": _FOREIGN,
+    "fuse": f"{_LATER}: there is no FUSE mount",
+    "shell": f"{_LATER}: there is no shell",
+}
+
+#: Environment variables that are refused when they are not empty, and why.
+RESERVED_VARIABLES: dict[str, str] = {
+    "FS9_META_ENDPOINTS": RESERVED_KEYS["server.meta_url"],
+    "FS9_META_KEY": RESERVED_KEYS["server.meta_key"],
+    "FS9_DB9_API_URL": _FOREIGN,
+    "FS9_PLUGIN_DIR": RESERVED_KEYS["server.plugins"],
+    "FS9_PAGEFS_PD_ENDPOINTS": RESERVED_KEYS["server.default_pagefs"],
+    "FS9_PAGEFS_CA_PATH": RESERVED_KEYS["server.default_pagefs"],
+    "FS9_PAGEFS_CERT_PATH": RESERVED_KEYS["server.default_pagefs"],
+    "FS9_PAGEFS_KEY_PATH": RESERVED_KEYS["server.default_pagefs"],
+    "FS9_PAGEFS_KEYSPACE_PREFIX": RESERVED_KEYS["server.default_pagefs"],
+}
