@@ -18,7 +18,6 @@ from fs9.config.yaml_file import Node, Scalar, Sequence, Table, plain, scalar
 from fs9.errors import Fs9Error
 from fs9.types import MountSpec
 
-
 #: The largest number that SQLite, JSON readers and C all take.
 WHOLE_MAX = 2**63 - 1
 

@@ -1,0 +1,1 @@
+"""Who is asking: tokens, and the verifier that turns one into a principal."""
