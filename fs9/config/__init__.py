@@ -5,6 +5,7 @@ there is. Only `fs9.cli` and the programs call `load`, with the real environment
 """
 
 from fs9.config.errors import ConfigError
+from fs9.config.flags import add_flags, flags_of
 from fs9.config.loader import Flags, check_exposure, is_loopback, load
 from fs9.config.settings import EMBEDDED_MOUNTS, SETTINGS, Settings
 
@@ -14,7 +15,9 @@ __all__ = [
     "ConfigError",
     "Flags",
     "Settings",
+    "add_flags",
     "check_exposure",
+    "flags_of",
     "is_loopback",
     "load",
 ]

@@ -28,10 +28,28 @@ class Setting:
     flag: str | None = None
     secret: bool = False
     optional: bool = False
-    example: str = ""
+    example: object = None
     field: str = ""
     is_limit: bool = False
 
     def of_field(self, name: str) -> Setting:
         """The same setting, knowing the field that holds it."""
         return dataclasses.replace(self, field=name)
+
+    @property
+    def section(self) -> str:
+        """The key without its last name; empty at the top level."""
+        return self.key.rpartition(".")[0]
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the help, as a phrase."""
+        first = self.help.partition(". ")[0].partition(";")[0].rstrip(".")
+        return first[0].lower() + first[1:]
+
+    @property
+    def default_shown(self) -> str:
+        """The default in words."""
+        if self.default_text:
+            return self.default_text
+        return "none" if self.default in (None, "") else str(self.default)

@@ -78,6 +78,7 @@ class Settings:
         "Worker processes. Each namespace is served by one of them.",
         factory=_processors,
         default_text="the number of processors",
+        example=4,
         env="FS9_WORKERS",
         flag="--workers",
     )
@@ -154,6 +155,23 @@ class Settings:
         default="",
         env="FS9_LOG_FILTER",
         example="info,fs9.http=debug",
+    )
+    fast_lane: bool = _declare(
+        "server.fast_lane",
+        Switch(),
+        "Whether small hot requests and large bodies are answered in the protocol class"
+        " (several times faster) or, like all others, by the web framework. The answers are"
+        " the same.",
+        default=True,
+        env="FS9_FAST_LANE",
+    )
+    forwarding: bool = _declare(
+        "server.forwarding",
+        Switch(),
+        "Whether a connection that changes namespace at nearly every request has its requests"
+        " forwarded to their owners instead of being handed over each time.",
+        default=True,
+        env="FS9_FORWARDING",
     )
     limits: Limits = field(default_factory=Limits)
     #: The flag `--insecure`: serve other hosts without authentication. No file can say this.

@@ -1,0 +1,154 @@
+"""The composition root: from settings to every long-lived object of one worker process.
+
+Everything is opened here, in order, and closed here in the reverse one; nothing else makes
+long-lived objects or reads settings. A `Services` belongs to the event loop that opened it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import threading
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from fs9.auth.verifier import Verifier
+from fs9.clock import SystemClock
+from fs9.config import ConfigError
+from fs9.meta.sqlite import SqliteStore
+from fs9.names import DEFAULT_NAMESPACE
+from fs9.providers import builtin
+from fs9.threads import BlockingPool
+from fs9.vfs.namespace import Namespaces
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Self
+
+    from fs9.clock import Clock
+    from fs9.config import Settings
+    from fs9.limits import Limits
+    from fs9.meta.store import Store
+
+log = logging.getLogger(__name__)
+
+#: Who made what no user made.
+SYSTEM_USER = "system"
+
+
+class Services:
+    """What a worker serves with. `verifier` is None when authentication is off."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        slot: int,
+        clock: Clock,
+        pool: BlockingPool,
+        store: Store,
+        namespaces: Namespaces,
+        verifier: Verifier | None,
+    ) -> None:
+        self.settings = settings
+        self.slot = slot
+        self.clock = clock
+        self.pool = pool
+        self.store = store
+        self.namespaces = namespaces
+        self.verifier = verifier
+        #: Eight hexadecimal digits, another one in each process.
+        self.instance_id = secrets.token_hex(4)
+        self._stack = AsyncExitStack()
+
+    @property
+    def limits(self) -> Limits:
+        return self.settings.limits
+
+    @classmethod
+    async def open(cls, settings: Settings, *, slot: int = 0, clock: Clock | None = None) -> Self:
+        """Make the data directory and open everything in it.
+
+        The namespace `default` exists from now on, with the mounts of the settings. Raises
+        ConfigError when the settings cannot be used here, BackendUnavailable when the
+        metadata cannot; nothing stays open then.
+        """
+        clock = clock or SystemClock()
+        make_data_dir(settings.data_dir)
+        async with AsyncExitStack() as stack:
+            pool = BlockingPool(settings.limits.blocking_threads_max)
+            stack.push_async_callback(_shut_down, pool)
+            store = await SqliteStore.open(settings.data_dir / "meta.db", clock, pool)
+            stack.push_async_callback(store.aclose)
+            await store.ensure_namespace(DEFAULT_NAMESPACE, SYSTEM_USER, settings.mounts)
+            namespaces = Namespaces(
+                store=store,
+                registry=builtin.registry(),
+                template=settings.namespace_template,
+                data_dir=settings.data_dir,
+                limits=settings.limits,
+                clock=clock,
+                pool=pool,
+            )
+            stack.push_async_callback(namespaces.aclose)
+            services = cls(
+                settings, slot, clock, pool, store, namespaces, _verifier(settings, clock)
+            )
+            services._stack = stack.pop_all()
+        return services
+
+    async def aclose(self) -> None:
+        """Close every handle synced, then providers, store and threads, in the time allowed.
+
+        What takes longer than `shutdown_timeout_s` is abandoned; the process should end then.
+        """
+        closing = asyncio.ensure_future(self._stack.aclose())
+        # Not a timeout that cancels: a cancelled call still waits for its blocked thread.
+        done, _ = await asyncio.wait({closing}, timeout=self.limits.shutdown_timeout_s)
+        if not done:
+            log.error("closing took longer than %s s; abandoned", self.limits.shutdown_timeout_s)
+            return
+        closing.result()
+
+
+def make_data_dir(path: Path) -> None:
+    """Make the directory, for this user alone; an existing one is left as it is."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError:
+        raise ConfigError(f"data_dir: {path} is not a directory") from None
+    except OSError as error:
+        raise ConfigError(f"data_dir: cannot make {path}: {error.strerror}") from None
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigError(f"data_dir: this user cannot write to {path}")
+
+
+def _verifier(settings: Settings, clock: Clock) -> Verifier | None:
+    if not settings.auth_enabled:
+        return None
+    try:
+        return Verifier(
+            settings.jwt_secret,
+            settings.limits,
+            clock,
+            issuer=settings.token_issuer,
+            audience=settings.token_audience,
+        )
+    except ValueError as error:
+        raise ConfigError(f"server.auth.jwt_secret: {error}") from None
+
+
+async def _shut_down(pool: BlockingPool) -> None:
+    """Wait for the pool's threads without holding up the event loop."""
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+
+    def wait() -> None:
+        pool.shutdown()
+        with contextlib.suppress(RuntimeError):  # abandoned: the loop is closed by now
+            loop.call_soon_threadsafe(over.set)
+
+    threading.Thread(target=wait, name="fs9-shutdown", daemon=True).start()
+    await over.wait()
