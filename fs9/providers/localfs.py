@@ -1,0 +1,260 @@
+"""localfs: a directory of the host, jailed, with POSIX behaviour.
+
+This file is the asynchronous face and decides what may run on the event loop: stat and open
+for reading of what the kernel has cached (`RESOLVE_CACHED`), reads of cached pages
+(`RWF_NOWAIT`), writes where the file system can say that they would not wait. All else runs
+in the pool. The parts:
+
+    jail             paths to descriptors
+    localtree        names: open, create, rename, remove, list
+    localstage       write aside and swap
+    localattributes  wstat of mode, owner, size, times
+    localfile        open files: read, write, descriptors
+    localinfo        FileInfo and etag;  localerrors  errno to errors
+
+Symbolic links are data: stat and wstat are about the link, opening one is refused, one in
+the middle of a path is NotDirectory.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from fs9.errors import InvalidArgument, NotFound, QuotaExceeded
+from fs9.provider import BaseProvider, OpenFile
+from fs9.providers import localattributes, localfile
+from fs9.providers.jail import Jail, open_jail
+from fs9.providers.localerrors import Translated, failure
+from fs9.providers.localfile import LocalDirectory, LocalFile
+from fs9.providers.localinfo import file_info
+from fs9.providers.localstage import StagedFile
+from fs9.providers.localtree import Tree, check_condition, open_located, visible
+from fs9.providers.registry import read_config
+from fs9.types import ALWAYS, POSIX_LIKE, Capability
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fs9.limits import Limits
+    from fs9.provider import Provider
+    from fs9.providers.registry import ProviderContext
+    from fs9.threads import BlockingPool
+    from fs9.types import Buffer, Condition, FileInfo, FsStats, OpenFlags, StatChanges
+
+_CAPABILITIES = POSIX_LIKE | Capability.ETAG | Capability.ATOMIC_RENAME | Capability.APPEND
+
+_ROOT_MODE = 0o755
+
+
+class Config(msgspec.Struct, frozen=True):
+    """`root`: the directory, absolute; `{data_dir}` and `{namespace}` in it are replaced."""
+
+    root: str
+
+
+async def create(config: Mapping[str, Any], context: ProviderContext) -> Provider:
+    """The provider of a mount; its root is created when missing below the data directory.
+
+    Raises InvalidArgument (configuration), NotFound, NotDirectory.
+    """
+    root = _configured_root(config, context)
+    return await context.pool.run(_open_root, root, context)
+
+
+def _configured_root(config: Mapping[str, Any], context: ProviderContext) -> Path:
+    root = read_config("localfs", Config, config).root
+    if "/" in context.namespace or context.namespace in {"", ".", ".."}:
+        raise InvalidArgument("localfs: the namespace cannot be part of a path")
+    root = root.replace("{data_dir}", str(context.data_dir))
+    root = root.replace("{namespace}", context.namespace)
+    if not root.startswith("/") or "\0" in root:
+        raise InvalidArgument("localfs: 'root' must be an absolute path")
+    return Path(os.path.normpath(root))
+
+
+def _open_root(root: Path, context: ProviderContext) -> LocalFs:
+    with Translated(f"localfs root {root}"):
+        if root.is_relative_to(os.path.normpath(context.data_dir)):
+            root.mkdir(mode=_ROOT_MODE, parents=True, exist_ok=True)
+        return LocalFs(open_jail(root), context.limits, context.pool)
+
+
+class LocalFs(BaseProvider):
+    name = "localfs"
+    volatile = False
+
+    def __init__(self, jail: Jail, limits: Limits, pool: BlockingPool) -> None:
+        self._jail = jail
+        self._tree = Tree(jail)
+        self._pool = pool
+        self._bytes_max = limits.file_bytes_max
+        # Until a file system below says that it cannot tell whether it would wait.
+        self._reads_nowait = True
+        self._writes_nowait = True
+
+    def capabilities(self) -> Capability:
+        return _CAPABILITIES
+
+    async def aclose(self) -> None:
+        self._jail.close()
+
+    # -- names --------------------------------------------------------------------------------
+
+    async def stat(self, path: str) -> FileInfo:
+        with Translated(path):
+            fd = self._jail.locate_cached(path)
+            if fd is not None:
+                try:
+                    found = os.fstat(fd)
+                finally:
+                    os.close(fd)
+                if not stat.S_ISLNK(found.st_mode):  # a long link's text may be on disk only
+                    info = file_info(path, found)
+                    if info is None:
+                        raise NotFound(path)
+                    return info
+        return await self._pool.run(self._tree.stat, path)
+
+    async def statfs(self, path: str) -> FsStats:
+        return await self._pool.run(self._tree.statfs)
+
+    async def readdir(self, path: str, after: str, limit: int) -> list[FileInfo]:
+        return await self._pool.run(self._tree.readdir, path, after, limit)
+
+    async def remove(self, path: str, condition: Condition = ALWAYS) -> None:
+        await self._pool.run(self._tree.remove, path, condition)
+
+    async def wstat(self, path: str, changes: StatChanges, condition: Condition = ALWAYS) -> None:
+        if changes.symlink_target is not None:
+            await self._pool.run(self._tree.symlink, path, changes.symlink_target, condition)
+        elif changes.name is not None:
+            await self._pool.run(self._tree.rename, path, changes.name, condition)
+        else:
+            localattributes.check_values(changes, self._bytes_max)
+            await self._pool.run(self._change, path, changes, condition)
+
+    def _change(self, path: str, changes: StatChanges, condition: Condition) -> None:
+        with Translated(path), self._tree.held(path) as fd:
+            found = visible(path, os.fstat(fd))
+            check_condition(path, found, condition)
+            localattributes.check_type(path, changes, found)
+            localattributes.apply(fd, changes, found)
+
+    # -- files --------------------------------------------------------------------------------
+
+    async def open(
+        self, path: str, flags: OpenFlags, condition: Condition = ALWAYS
+    ) -> tuple[OpenFile, FileInfo]:
+        """As the waist says; `truncate` without `write` is an InvalidArgument."""
+        _check_flags(flags)
+        if not (flags.write or flags.create):
+            with Translated(path):
+                fd = self._jail.locate_cached(path)
+                if fd is not None:
+                    return open_located(path, fd, flags, condition)
+        return await self._pool.run(self._tree.open, path, flags, condition)
+
+    async def read(self, file: OpenFile, offset: int, size: int) -> Buffer:
+        assert isinstance(file, LocalFile | LocalDirectory)
+        file.check_read()
+        assert isinstance(file, LocalFile)
+        if offset < 0 or size < 0:
+            raise InvalidArgument("offset and size cannot be negative")
+        if size == 0 or offset + size >= localfile.OFFSET_END:
+            size = min(size, max(0, localfile.OFFSET_END - 1 - offset))
+            if size == 0:
+                return b""
+        if self._reads_nowait:
+            try:
+                with file.descriptor as fd:
+                    buffer, count, whole = localfile.read_cached(fd, offset, size)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                if error.errno != errno.EOPNOTSUPP:
+                    raise failure(error, file.path) from error
+                self._reads_nowait = False
+            else:
+                if not whole:
+                    count = await self._pool.run(localfile.read_rest, file, buffer, count, offset)
+                return buffer if count == len(buffer) else memoryview(buffer)[:count]
+        return await self._pool.run(localfile.read_whole, file, offset, size)
+
+    async def write(self, file: OpenFile, offset: int, data: Buffer) -> int:
+        assert isinstance(file, LocalFile | LocalDirectory)
+        file.check_write()
+        assert isinstance(file, LocalFile)
+        if offset < 0:
+            raise InvalidArgument("offset cannot be negative")
+        if not file.flags.append and offset + len(data) > self._bytes_max:
+            raise QuotaExceeded(f"{file.path}: a file can have at most {self._bytes_max} bytes")
+        if not data:
+            return 0
+        if self._writes_nowait:
+            try:
+                return self._write(file, offset, data, os.RWF_NOWAIT)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                if error.errno != errno.EOPNOTSUPP:
+                    raise failure(error, file.path) from error
+                self._writes_nowait = False
+        return await self._pool.run(self._write_waiting, file, offset, data)
+
+    def _write_waiting(self, file: LocalFile, offset: int, data: Buffer) -> int:
+        with Translated(file.path):
+            return self._write(file, offset, data, 0)
+
+    def _write(self, file: LocalFile, offset: int, data: Buffer, flags: int) -> int:
+        with file.descriptor as fd:
+            if file.flags.append:  # the descriptor has O_APPEND: the offset is ignored
+                offset = 0
+                localfile.check_room(file, fd, len(data), self._bytes_max)
+            return os.pwritev(fd, [data], offset, flags)
+
+    async def close(
+        self, file: OpenFile, *, sync: bool = False, discard: bool = False
+    ) -> FileInfo | None:
+        assert isinstance(file, LocalFile | LocalDirectory)
+        if isinstance(file, LocalDirectory):
+            if sync:
+                await self._pool.run(self._close_directory, file)
+            return None
+        try:
+            if isinstance(file, StagedFile):
+                return await self._pool.run(self._finish, file, sync, discard)
+            if sync or file.flags.write or localfile.is_last(file):
+                await self._pool.run(self._close, file, sync)
+            return None
+        finally:
+            file.descriptor.close()
+
+    def _finish(self, file: StagedFile, sync: bool, discard: bool) -> FileInfo | None:
+        return self._tree.finish(file, sync=sync, discard=discard)
+
+    def _close(self, file: LocalFile, sync: bool) -> None:
+        try:
+            if sync:
+                localfile.sync(file)
+                if file.created:
+                    self._tree.sync_name(file.path)
+        finally:
+            file.descriptor.close()
+
+    def _close_directory(self, file: LocalDirectory) -> None:
+        self._tree.sync_directory(file.path)
+        if file.created:
+            self._tree.sync_name(file.path)
+
+
+def _check_flags(flags: OpenFlags) -> None:
+    if flags.truncate and not flags.write:
+        raise InvalidArgument("truncate needs write")
+    if flags.replace and (flags.directory or not flags.write):
+        raise InvalidArgument("replace is for writing a regular file")
