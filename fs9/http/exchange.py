@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 import msgspec
-from fs9.http.context import Context
-from fs9.vfs.session import Session
 
+from fs9.http.context import Context
 from fs9.principal import Principal
 from fs9.types import Buffer
+from fs9.vfs.session import Session
 
 JSON = "application/json"
 BYTES = "application/octet-stream"

@@ -1,0 +1,217 @@
+"""The Falcon application: the driver for everything that the fast lane leaves.
+
+A request's way, in order: route → `Resource` makes an Exchange → `dispatch.answer`
+(credentials, query, body, namespace, session) → the Reply is sent. Falcon routes and speaks
+ASGI; it parses no query and no body, and has no middleware: what all requests need is in
+`answer`, which the fast lane shares.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import falcon
+import falcon.asgi
+from falcon.constants import COMBINED_METHODS
+
+from fs9.errors import Fs9Error, MalformedRequest, MethodNotAllowed, RouteNotFound
+from fs9.http.asgi import AsgiBody, no_body_yet, request_headers, tenant_segment
+from fs9.http.dispatch import answer
+from fs9.http.exchange import Exchange
+from fs9.http.failures import reply_to_bug, reply_to_error
+from fs9.http.operations import OPERATIONS, Operation
+from fs9.wire.query import parse_query
+from fs9.wire.routes import PREFIX, TENANT_PREFIX, Access, BodyKind
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from fs9.http.asgi import Receive, Scope, Send
+    from fs9.http.context import Context
+    from fs9.http.exchange import Reply
+    from fs9.http.operations import Run
+
+_Falcon: TypeAlias = "falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]"
+
+# Where the original of what Falcon must not see is kept in the ASGI scope.
+_METHOD = "fs9.method"
+_QUERY = "fs9.query"
+_RECEIVE = "fs9.receive"
+_STREAM = "fs9.stream"
+
+_METHODS = frozenset(COMBINED_METHODS) - {"WEBSOCKET"}
+#: A method that no route has stands for those that Falcon does not know.
+_NO_METHOD = "TRACE"
+
+
+def create_app(context: Context) -> Application:
+    """The ASGI application that serves every operation under both prefixes."""
+    app: _Falcon = falcon.asgi.App()
+    app.add_error_handler(Exception, _on_error)
+    for template, operations in _by_template(OPERATIONS).items():
+        app.add_route(template, Resource(context, operations))
+    app.add_sink(_Unrouted(context).serve)
+    return Application(app)
+
+
+def _by_template(operations: Iterable[Operation]) -> dict[str, list[Operation]]:
+    found: dict[str, list[Operation]] = defaultdict(list)
+    for operation in operations:
+        prefixes = (PREFIX, TENANT_PREFIX) if operation.prefixed else ("",)
+        for prefix in prefixes:
+            found[prefix + operation.path].append(operation)
+    return found
+
+
+class Application:
+    """Falcon, kept from the query and the body, and with every stream closed at the end."""
+
+    def __init__(self, app: _Falcon) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        method = scope["method"]
+        scope = {
+            **scope,
+            "method": method if method in _METHODS else _NO_METHOD,
+            "query_string": b"",
+            _METHOD: method,
+            _QUERY: scope["query_string"],
+            _RECEIVE: receive,
+        }
+        try:
+            # Falcon receives before it routes, and that would invite the body of a client
+            # that sent `Expect: 100-continue`, before we know whether we want it.
+            await self._app(scope, no_body_yet, send)
+        finally:
+            stream = scope.get(_STREAM)
+            if stream is not None:
+                await stream.aclose()
+
+
+class Resource:
+    """All methods of one path."""
+
+    def __init__(self, context: Context, operations: Iterable[Operation]) -> None:
+        self._context = context
+        self._operations = {operation.method: operation for operation in operations}
+        if "GET" in self._operations:
+            self._operations["HEAD"] = self._operations["GET"]
+        self._refusal = _method_refusal(self._operations)
+        # Every method that Falcon knows is ours to answer, OPTIONS included.
+        for method in _METHODS:
+            setattr(self, f"on_{method.lower()}", self._serve)
+
+    async def _serve(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response, **params: str
+    ) -> None:
+        tenant = params.pop("tenant", None)
+        if tenant is not None:
+            tenant = tenant_segment(req.scope, tenant)
+        operation = self._operations.get(req.method, self._refusal)
+        await _drive(self._context, operation, req, resp, tenant, params)
+
+
+class _Unrouted:
+    """What no route matches. It needs a token too: without one it is 401, and tells nothing."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def serve(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response | None, **params: str
+    ) -> None:
+        assert resp is not None  # None is for WebSockets, which have no sink here
+        error = RouteNotFound(f"{req.scope[_METHOD]} {req.path}")
+        await _drive(self._context, _refusing(error, Access.TOKEN), req, resp, None, {})
+
+
+def _method_refusal(operations: dict[str, Operation]) -> Operation:
+    allow = ", ".join(sorted(operations))
+    access = next(iter(operations.values())).access
+
+    async def refuse(x: Exchange) -> Reply:
+        return reply_to_error(MethodNotAllowed(x.method), headers=(("allow", allow),))
+
+    return _operation(refuse, access)
+
+
+def _refusing(error: Fs9Error, access: Access) -> Operation:
+    """An operation that authenticates as another one would, and then fails."""
+
+    async def refuse(_: Exchange) -> Reply:
+        raise error
+
+    return _operation(refuse, access)
+
+
+def _operation(run: Run, access: Access) -> Operation:
+    if access is Access.SESSION:
+        access = Access.TOKEN
+    return Operation("refusal", "", "", run, access, BodyKind.NONE, fast=False, prefixed=False)
+
+
+async def _drive(
+    context: Context,
+    operation: Operation,
+    req: falcon.asgi.Request,
+    resp: falcon.asgi.Response,
+    tenant: str | None,
+    params: dict[str, str],
+) -> None:
+    """Run one operation for a Falcon request."""
+    scope = req.scope
+    headers = request_headers(scope)
+    query: dict[str, str] = {}
+    try:
+        query = parse_query(scope[_QUERY])
+    except Fs9Error as error:
+        operation = _refusing(error, operation.access)
+    exchange = Exchange(
+        context=context,
+        method=scope[_METHOD],
+        query=query,
+        headers=headers,
+        body=AsgiBody(scope[_RECEIVE], headers, context.limits.request_timeout_s),
+        params=params,
+    )
+    reply = await answer(operation, exchange, headers.get("authorization"), tenant)
+    # The application closes it, whatever becomes of the sending.
+    scope[_STREAM] = reply.stream
+    _send(resp, reply, head=scope[_METHOD] == "HEAD")
+
+
+def _send(resp: falcon.asgi.Response, reply: Reply, *, head: bool) -> None:
+    resp.status = reply.status
+    if reply.content_type is not None:
+        resp.content_type = reply.content_type
+    for name, value in reply.headers:
+        resp.set_header(name, value)
+    if reply.stream is not None:
+        resp.stream = None if head else cast("AsyncIterator[bytes]", reply.stream)
+        if reply.length is not None:
+            resp.content_length = reply.length
+    elif head and reply.length is not None:
+        resp.content_length = reply.length
+    else:
+        resp.data = bytes(reply.body)
+
+
+async def _on_error(
+    req: falcon.asgi.Request,
+    resp: falcon.asgi.Response,
+    error: Exception,
+    params: dict[str, Any],
+) -> None:
+    """What Falcon itself raises, or we before `answer`."""
+    if isinstance(error, Fs9Error):
+        reply = reply_to_error(error)
+    elif isinstance(error, falcon.HTTPError):
+        reply = reply_to_error(MalformedRequest(error.title or "not a valid request"))
+    else:
+        reply = reply_to_bug(error)
+    _send(resp, reply, head=req.method == "HEAD")

@@ -1,0 +1,23 @@
+"""What every operation can reach: the services of the worker, and the gate to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fs9.http.gate import Gate
+
+if TYPE_CHECKING:
+    from fs9.limits import Limits
+    from fs9.services import Services
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    services: Services
+    gate: Gate
+    limits: Limits
+
+    @classmethod
+    def of(cls, services: Services) -> Context:
+        return cls(services, Gate(services), services.limits)

@@ -1,0 +1,111 @@
+"""From an exchange to the arguments of a call: query fields, JSON bodies, conditions, session.
+
+Order within an operation, as the contract has it: query, body, then `attached`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from fs9.errors import MalformedRequest, PayloadTooLarge, UnsupportedMediaType
+from fs9.types import ALWAYS, Condition
+from fs9.wire.codec import decode_body
+from fs9.wire.conditions import condition_from_headers, parse_http_date
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import msgspec
+
+    from fs9.http.exchange import Body, Exchange
+    from fs9.types import Buffer
+    from fs9.vfs.session import Session
+
+T = TypeVar("T")
+
+_JSON = "application/json"
+
+
+async def attached(x: Exchange) -> Session:
+    """Attach to the namespace that was not in memory when the request came."""
+    assert x.principal is not None
+    x.session = await x.context.gate.enter(x.principal)
+    return x.session
+
+
+async def json_body(x: Exchange, decoder: msgspec.json.Decoder[T]) -> T:
+    """The JSON body. Raises UnsupportedMediaType, PayloadTooLarge and what decoding raises."""
+    media_type = x.headers.get("content-type")
+    if media_type != _JSON:
+        _check_json(media_type)
+    return decode_body(decoder, await whole_body(x.body, x.context.limits.json_body_bytes_max))
+
+
+def _check_json(media_type: str | None) -> None:
+    essence = (media_type or "").partition(";")[0].strip(" \t").lower()
+    if essence == _JSON or (essence.startswith("application/") and essence.endswith("+json")):
+        return
+    raise UnsupportedMediaType("the body must be application/json")
+
+
+async def whole_body(body: Body, bytes_max: int) -> Buffer:
+    """All of a body. Raises PayloadTooLarge before reading more than `bytes_max`."""
+    check_length(body, bytes_max)
+    piece = await body.read()
+    if len(piece) == body.length:
+        return piece
+    whole = bytearray()
+    while piece:
+        whole += piece
+        if len(whole) > bytes_max:
+            raise PayloadTooLarge(f"at most {bytes_max} bytes")
+        piece = await body.read()
+    check_complete(body, len(whole))
+    return whole
+
+
+def check_length(body: Body, bytes_max: int) -> None:
+    """Refuse a body that announces more than is allowed, before a byte of it is read."""
+    if body.length is not None and body.length > bytes_max:
+        raise PayloadTooLarge(f"at most {bytes_max} bytes")
+
+
+def check_complete(body: Body, received: int) -> None:
+    """Refuse a body that is shorter than announced, which no driver should deliver."""
+    if body.length is not None and received != body.length:
+        raise MalformedRequest("the body ended early")
+
+
+async def change_condition(x: Exchange, session: Session, path: str) -> Condition:
+    """The precondition of a change to `path`.
+
+    A date (`If-Unmodified-Since`) is turned into the version that is current and old enough,
+    so that the check and the change are still one step.
+    """
+    condition = condition_from_headers(x.headers)
+    if condition.if_match is None and "if-unmodified-since" in x.headers:
+        return await _unmodified(x.headers, session, path, condition)
+    return condition
+
+
+async def _unmodified(
+    headers: Mapping[str, str], session: Session, path: str, condition: Condition
+) -> Condition:
+    since_s = parse_http_date(headers["if-unmodified-since"])
+    if since_s is None:
+        return condition
+    info = await session.stat(path)
+    if info.mtime_ns // 1_000_000_000 > since_s:
+        # A version that is never current: the change is refused as any other stale one.
+        return Condition(if_match=(), if_none_match=condition.if_none_match)
+    return Condition(if_match=(info.etag,), if_none_match=condition.if_none_match)
+
+
+def conditional(x: Exchange) -> bool:
+    """Are there any conditions on a change? Most requests have none and skip the parsing."""
+    headers = x.headers
+    return "if-match" in headers or "if-none-match" in headers or "if-unmodified-since" in headers
+
+
+async def condition_of(x: Exchange, session: Session, path: str) -> Condition:
+    return await change_condition(x, session, path) if conditional(x) else ALWAYS

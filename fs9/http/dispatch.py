@@ -1,0 +1,43 @@
+"""Run one operation: authenticate, run, and turn whatever goes wrong into a reply.
+
+Both drivers come through here, so the order of checks is the same on both: credentials, query,
+body, namespace, and then what the operation itself finds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fs9.errors import Fs9Error
+from fs9.http.failures import reply_to_bug, reply_to_error
+from fs9.wire.routes import Access
+
+if TYPE_CHECKING:
+    from fs9.http.exchange import Exchange, Reply
+    from fs9.http.operations import Operation
+
+_OPEN = Access.OPEN
+_SESSION = Access.SESSION
+
+
+async def answer(
+    operation: Operation, exchange: Exchange, authorization: str | None, tenant: str | None
+) -> Reply:
+    """The reply of `operation`; raises nothing but CancelledError.
+
+    `authorization` and `tenant` as for `Gate.principal`. A HEAD request runs the operation of
+    its GET route: the driver sends the reply's headers, with the Content-Length that the body
+    has, leaves the body out and closes the stream.
+    """
+    try:
+        if operation.access is not _OPEN:
+            gate = exchange.context.gate
+            principal = exchange.principal = gate.principal(authorization, tenant)
+            if operation.access is _SESSION:
+                # None when it must be loaded: the operation does that, after decoding.
+                exchange.session = gate.enter_cached(principal)
+        return await operation.run(exchange)
+    except Fs9Error as error:
+        return reply_to_error(error)
+    except Exception as error:
+        return reply_to_bug(error)

@@ -1,0 +1,86 @@
+"""Who is asking, and for which namespace: from the request's credentials to a session.
+
+Two steps, because the contract answers a malformed request before it looks for the
+namespace: `principal` says who it is (401, 403), `enter` attaches to the namespace, loading it
+when it is not in memory. All but the loading is synchronous.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from fs9.errors import Forbidden, Unauthenticated
+from fs9.names import DEFAULT_NAMESPACE, check_namespace_name
+from fs9.principal import ADMIN, Principal
+
+if TYPE_CHECKING:
+    from fs9.services import Services
+    from fs9.vfs.session import Session
+
+_SCHEME = "Bearer "
+#: Principals of callers without authentication that are kept made.
+_ANONYMOUS_KEPT = 4096
+
+
+class Gate:
+    __slots__ = ("_create", "_namespaces", "_verifier")
+
+    def __init__(self, services: Services) -> None:
+        self._namespaces = services.namespaces
+        self._verifier = services.verifier
+        self._create = services.verifier is None
+
+    def principal(self, authorization: str | None, tenant: str | None = None) -> Principal:
+        """The caller. Without authentication: anonymous, admin of the tenant's namespace.
+
+        `authorization` is the header as it came, `tenant` the path segment before `/api/v1`,
+        not percent-decoded. Raises Unauthenticated, Forbidden (a tenant that is not the
+        token's), InvalidArgument (a tenant that no namespace can be).
+        """
+        if self._verifier is None:
+            return _anonymous(tenant or DEFAULT_NAMESPACE)
+        principal = self._verifier.verify(bearer_token(authorization))
+        if tenant is not None and tenant != principal.namespace:
+            raise Forbidden("Namespace not found or access denied")
+        return principal
+
+    def attach_cached(self, authorization: str | None, tenant: str | None) -> Session | None:
+        """The caller's session; None when its namespace must be loaded first."""
+        return self.enter_cached(self.principal(authorization, tenant))
+
+    async def attach(self, authorization: str | None, tenant: str | None) -> Session:
+        """The caller's session. Raises also Forbidden: there is no such namespace."""
+        return await self.enter(self.principal(authorization, tenant))
+
+    def enter_cached(self, principal: Principal) -> Session | None:
+        """A session of the principal, if its namespace is in memory."""
+        namespace = self._namespaces.loaded(principal.namespace)
+        if namespace is None or namespace.closed:
+            return None
+        return namespace.attach(principal)
+
+    async def enter(self, principal: Principal) -> Session:
+        """A session of the principal; creates the namespace when authentication is off."""
+        session = self.enter_cached(principal)
+        if session is not None:
+            return session
+        namespace = await self._namespaces.find(principal.namespace, create=self._create)
+        return namespace.attach(principal)
+
+
+def bearer_token(authorization: str | None) -> str:
+    """The token in an `Authorization` header. Raises Unauthenticated, in the contract's words."""
+    if authorization is None:
+        raise Unauthenticated("Missing Authorization header")
+    if not authorization.isascii():
+        raise Unauthenticated("Invalid Authorization header")
+    if not authorization.startswith(_SCHEME):
+        raise Unauthenticated("Authorization header must use Bearer scheme")
+    return authorization[len(_SCHEME) :]
+
+
+@lru_cache(_ANONYMOUS_KEPT)
+def _anonymous(namespace: str) -> Principal:
+    check_namespace_name(namespace)
+    return Principal("anonymous", namespace, (ADMIN,))

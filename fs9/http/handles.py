@@ -1,0 +1,115 @@
+"""Operations on handles: open, read, write, close."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fs9.errors import InvalidArgument, PayloadTooLarge, QuotaExceeded
+from fs9.http.decode import (
+    attached,
+    check_complete,
+    check_length,
+    condition_of,
+    json_body,
+    whole_body,
+)
+from fs9.http.exchange import BYTES, Reply
+from fs9.http.files import NO_CONTENT
+from fs9.http.stream import Pieces
+from fs9.wire.codec import encode_open, flags_from_wire
+from fs9.wire.messages import OFFSET_MAX, CloseRequest, OpenRequest, ReadRequest
+from fs9.wire.query import number, required
+
+if TYPE_CHECKING:
+    from fs9.http.exchange import Exchange
+    from fs9.types import Buffer
+    from fs9.vfs.handles import File
+    from fs9.vfs.session import Session
+
+_open_body = msgspec.json.Decoder(OpenRequest)
+_read_body = msgspec.json.Decoder(ReadRequest)
+_close_body = msgspec.json.Decoder(CloseRequest)
+
+
+async def open_(x: Exchange) -> Reply:
+    request = await json_body(x, _open_body)
+    flags = flags_from_wire(request.flags)
+    session = x.session or await attached(x)
+    condition = await condition_of(x, session, request.path)
+    handle_id, info = await session.open(request.path, flags, condition)
+    return Reply(200, encode_open(handle_id, info))
+
+
+async def read(x: Exchange) -> Reply:
+    request = await json_body(x, _read_body)
+    offset, size = request.offset, request.size
+    if offset > OFFSET_MAX:
+        raise InvalidArgument(f"'offset' must be at most {OFFSET_MAX}")
+    session = x.session or await attached(x)
+    if size <= x.context.limits.read_whole_bytes_max:
+        return Reply(200, await session.read(request.handle_id, offset, size), BYTES)
+    return await _read_streamed(x, session, request)
+
+
+async def _read_streamed(x: Exchange, session: Session, request: ReadRequest) -> Reply:
+    handle_id = request.handle_id
+
+    async def piece(offset: int, size: int) -> Buffer:
+        return await session.read(handle_id, offset, size)
+
+    size = min(request.size, OFFSET_MAX - request.offset)
+    pieces = Pieces(piece, request.offset, size, x.context.limits.read_piece_bytes)
+    # Read before the status is sent, so that an error still has a status of its own.
+    first = await pieces.prefetch()
+    if pieces.at_end:
+        return Reply(200, first, BYTES)
+    return Reply(200, content_type=BYTES, stream=pieces)
+
+
+async def close(x: Exchange) -> Reply:
+    request = await json_body(x, _close_body)
+    session = x.session or await attached(x)
+    await session.close(request.handle_id, sync=request.sync)
+    return NO_CONTENT
+
+
+async def write(x: Exchange) -> Reply:
+    handle_id = required(x.query, "handle_id")
+    offset = number(required(x.query, "offset"), "offset")
+    if offset > OFFSET_MAX:
+        raise QuotaExceeded(f"a file has at most {OFFSET_MAX} bytes")
+    session = x.session or await attached(x)
+    file = session.handle_file(handle_id)
+    bytes_max = x.context.limits.write_body_bytes_max
+    if file.message_like:
+        message = await whole_body(x.body, bytes_max)
+        return _written(await session.write(handle_id, offset, message))
+    check_length(x.body, bytes_max)
+    piece = await x.body.read()
+    if len(piece) == (x.body.length or 0):
+        return _written(await session.write(handle_id, offset, piece))
+    if not file.flags.append:
+        return _written(await _write_pieces(x, session, file, offset, piece))
+    async with session.append_lock(file):
+        return _written(await _write_pieces(x, session, file, offset, piece))
+
+
+async def _write_pieces(
+    x: Exchange, session: Session, file: File, start: int, piece: Buffer
+) -> int:
+    """Write the body as it arrives, each piece at the running offset; `piece` is the first."""
+    bytes_max = x.context.limits.write_body_bytes_max
+    written = 0
+    while piece:
+        if written + len(piece) > bytes_max:
+            raise PayloadTooLarge(f"at most {bytes_max} bytes; {written} bytes were written")
+        written += await session.write_file(file, start + written, piece)
+        piece = await x.body.read()
+    check_complete(x.body, written)
+    return written
+
+
+def _written(count: int) -> Reply:
+    return Reply(200, b'{"bytes_written":%d}' % count)

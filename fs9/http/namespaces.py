@@ -1,0 +1,62 @@
+"""Create, list and get namespaces. For admins and operators, whatever their own namespace."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fs9.errors import AlreadyExists, InvalidArgument, NotFound
+from fs9.http.decode import json_body
+from fs9.http.exchange import Reply
+from fs9.http.failures import reply_to_error
+from fs9.principal import ADMIN, OPERATOR, Principal, require_role
+from fs9.wire.codec import encode, rfc3339
+from fs9.wire.messages import NamespaceReply, NamespaceRequest
+
+if TYPE_CHECKING:
+    from fs9.http.exchange import Exchange
+    from fs9.meta.models import NamespaceRecord
+
+_create_body = msgspec.json.Decoder(NamespaceRequest)
+
+
+async def create(x: Exchange) -> Reply:
+    request = await json_body(x, _create_body)
+    principal = _principal(x)
+    require_role(principal, ADMIN)
+    services = x.context.services
+    try:
+        record = await services.store.create_namespace(
+            request.name, principal.user, services.settings.namespace_template
+        )
+    except (InvalidArgument, AlreadyExists) as error:
+        return reply_to_error(error, text=error.detail)
+    return Reply(201, encode(_to_wire(record)))
+
+
+async def list_(x: Exchange) -> Reply:
+    require_role(_principal(x), ADMIN, OPERATOR)
+    records = await x.context.services.store.namespaces()
+    return Reply(200, encode([_to_wire(record) for record in records]))
+
+
+async def get(x: Exchange) -> Reply:
+    require_role(_principal(x), ADMIN, OPERATOR)
+    try:
+        record = await x.context.services.store.namespace(x.params["ns"])
+    except NotFound as error:
+        # Here the contract's text is the whole text, without our prefix.
+        return reply_to_error(error, text=error.detail)
+    return Reply(200, encode(_to_wire(record)))
+
+
+def _principal(x: Exchange) -> Principal:
+    assert x.principal is not None
+    return x.principal
+
+
+def _to_wire(record: NamespaceRecord) -> NamespaceReply:
+    return NamespaceReply(
+        record.name, rfc3339(record.created_at_s), record.created_by, record.status
+    )

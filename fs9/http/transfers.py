@@ -1,0 +1,169 @@
+"""Whole files: download and upload. Each uses one open file that no handle names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fs9.errors import (
+    IsDirectory,
+    PayloadTooLarge,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+)
+from fs9.http.decode import attached, check_complete, check_length, condition_of, whole_body
+from fs9.http.exchange import Reply
+from fs9.http.failures import reply_to_error
+from fs9.http.media import content_type
+from fs9.http.stream import Pieces
+from fs9.path import split
+from fs9.types import READ, REPLACE, Capability, OpenFlags
+from fs9.wire.codec import encode
+from fs9.wire.conditions import Outcome, evaluate, http_date, quote, range_still_valid
+from fs9.wire.messages import OFFSET_MAX, UploadReply
+from fs9.wire.query import required
+from fs9.wire.ranges import ByteRange, parse_range
+
+if TYPE_CHECKING:
+    from fs9.http.exchange import Exchange
+    from fs9.types import Buffer, FileInfo
+    from fs9.vfs.handles import File
+    from fs9.vfs.session import Session
+
+Headers = tuple[tuple[str, str], ...]
+
+#: For a provider without versions to swap: the old content goes first.
+_OVERWRITE = OpenFlags(write=True, create=True, truncate=True)
+
+# A stored page opened in a browser must not act as a page of this server.
+_INERT: Headers = (
+    ("content-security-policy", "sandbox"),
+    ("x-content-type-options", "nosniff"),
+)
+
+
+async def download(x: Exchange) -> Reply:
+    path = required(x.query, "path")
+    session = x.session or await attached(x)
+    file = await session.open_file(path, READ)
+    try:
+        reply = await _download(x, session, file)
+    except BaseException:
+        await session.discard_file(file)
+        raise
+    if reply.stream is None:
+        await session.discard_file(file)
+    return reply
+
+
+async def _download(x: Exchange, session: Session, file: File) -> Reply:
+    info = file.info
+    if info.is_dir:
+        raise IsDirectory(info.path)
+    outcome = evaluate(x.headers, info.etag, info.mtime_ns)
+    version = _version_headers(info)
+    if outcome is Outcome.NOT_MODIFIED:
+        return Reply(304, content_type=None, headers=version)
+    if outcome is Outcome.FAILED:
+        return reply_to_error(PreconditionFailed(info.path), headers=version)
+    if file.message_like or info.size == 0:
+        return await _send_until_end(x, session, file, version)
+    headers = (*version, ("accept-ranges", "bytes"), *_INERT)
+    # RFC 9110, section 14.2: Range is defined for GET alone.
+    wanted = x.headers.get("range") if x.method == "GET" else None
+    if wanted is not None and not range_still_valid(x.headers, info.etag, info.mtime_ns):
+        wanted = None
+    try:
+        part = parse_range(wanted, info.size)
+    except RangeNotSatisfiable as error:
+        return reply_to_error(error, headers=(*version, ("accept-ranges", "bytes")))
+    if part is None:
+        return await _send(x, session, file, ByteRange(0, info.size), 200, headers)
+    headers = (("content-range", part.content_range(info.size)), *headers)
+    return await _send(x, session, file, part, 206, headers)
+
+
+def _version_headers(info: FileInfo) -> Headers:
+    etag = quote(info.etag)
+    modified = ("last-modified", http_date(info.mtime_ns))
+    return (modified,) if etag is None else (("etag", etag), modified)
+
+
+async def _send(
+    x: Exchange, session: Session, file: File, part: ByteRange, status: int, headers: Headers
+) -> Reply:
+    """Exactly the bytes of `part`."""
+    media_type = content_type(split(file.info.path)[1])
+    if x.method == "HEAD":
+        return Reply(status, content_type=media_type, headers=headers, length=part.length)
+    pieces = _pieces(x, session, file, part, exact=True)
+    first = await pieces.prefetch()
+    if pieces.at_end:
+        return Reply(status, first, media_type, headers)
+    return Reply(status, b"", media_type, headers, stream=pieces, length=part.length)
+
+
+async def _send_until_end(x: Exchange, session: Session, file: File, headers: Headers) -> Reply:
+    """Whatever is there: of a file without a size, one made up as it is read, an empty one."""
+    media_type = content_type(split(file.info.path)[1])
+    pieces = _pieces(x, session, file, ByteRange(0, OFFSET_MAX), exact=False)
+    first = await pieces.prefetch()
+    if pieces.at_end:
+        headers = (*headers, ("accept-ranges", "bytes"), *_INERT)
+        return Reply(200, first, media_type, headers)
+    return Reply(200, b"", media_type, (*headers, *_INERT), stream=pieces)
+
+
+def _pieces(x: Exchange, session: Session, file: File, part: ByteRange, *, exact: bool) -> Pieces:
+    async def read(offset: int, size: int) -> Buffer:
+        return await session.read_file(file, offset, size)
+
+    async def close() -> None:
+        await session.discard_file(file)
+
+    return Pieces(
+        read,
+        part.start,
+        part.length,
+        x.context.limits.read_piece_bytes,
+        exact=exact,
+        close=close,
+    )
+
+
+async def upload(x: Exchange) -> Reply:
+    path = required(x.query, "path")
+    session = x.session or await attached(x)
+    check_length(x.body, x.context.limits.write_body_bytes_max)
+    condition = await condition_of(x, session, path)
+    supported, _ = session.capabilities(path)
+    flags = REPLACE if Capability.ATOMIC_RENAME in supported else _OVERWRITE
+    file = await session.open_file(path, flags, condition)
+    try:
+        if file.message_like:
+            written = await _write_message(x, session, file)
+        else:
+            written = await _write_pieces(x, session, file)
+    except BaseException:
+        # Also when the client left or the request was cancelled: the old file stays.
+        await session.discard_file(file)
+        raise
+    info = await session.commit_file(file)
+    etag = None if info is None else quote(info.etag)
+    headers: Headers = () if etag is None else (("etag", etag),)
+    return Reply(200, encode(UploadReply(path, written)), headers=headers)
+
+
+async def _write_message(x: Exchange, session: Session, file: File) -> int:
+    message = await whole_body(x.body, x.context.limits.write_body_bytes_max)
+    return await session.write_file(file, 0, message) if message else 0
+
+
+async def _write_pieces(x: Exchange, session: Session, file: File) -> int:
+    bytes_max = x.context.limits.write_body_bytes_max
+    written = 0
+    while piece := await x.body.read():
+        if written + len(piece) > bytes_max:
+            raise PayloadTooLarge(f"at most {bytes_max} bytes")
+        written += await session.write_file(file, written, piece)
+    check_complete(x.body, written)
+    return written

@@ -1,0 +1,170 @@
+"""The JSON bodies of the contract, as strictly typed structs.
+
+Requests are decoded strictly: a missing field or a wrong type is UnprocessableBody, unknown
+fields are ignored. Replies are declared in the order in which the contract lists their keys;
+that is the order on the wire. Times are whole seconds since 1970.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from fs9.types import FileType
+
+#: The largest offset and file size: what a POSIX off_t holds.
+OFFSET_MAX = 2**63 - 1
+
+U32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+U64 = Annotated[int, Meta(ge=0)]
+
+# -- Requests. ------------------------------------------------------------------------------
+
+
+class Flags(msgspec.Struct, gc=False):
+    """How to open; all default to false. `create` with `directory` makes a directory.
+
+    `exclusive` (with `create`) refuses a path that exists; older servers ignore it.
+    """
+
+    read: bool = False
+    write: bool = False
+    create: bool = False
+    truncate: bool = False
+    append: bool = False
+    directory: bool = False
+    exclusive: bool = False
+
+
+class OpenRequest(msgspec.Struct, gc=False):
+    path: str
+    flags: Flags
+
+
+class ReadRequest(msgspec.Struct, gc=False):
+    """At most `size` bytes from `offset`."""
+
+    handle_id: str
+    offset: U64
+    size: U64
+
+
+class CloseRequest(msgspec.Struct, gc=False):
+    """With `sync` the bytes survive a loss of power before the answer comes."""
+
+    handle_id: str
+    sync: bool = False
+
+
+class Changes(msgspec.Struct, gc=False, omit_defaults=True):
+    """What wstat changes; an absent or null field stays as it is.
+
+    `name` renames to that full path. `symlink_target` makes a symbolic link at the path.
+    When several are given, `symlink_target` alone counts, else `name` alone.
+    """
+
+    mode: U32 | None = None
+    uid: U32 | None = None
+    gid: U32 | None = None
+    size: U64 | None = None
+    atime: U64 | None = None
+    mtime: U64 | None = None
+    name: str | None = None
+    symlink_target: str | None = None
+
+
+class WstatRequest(msgspec.Struct, gc=False):
+    path: str
+    changes: Changes
+
+
+class NamespaceRequest(msgspec.Struct, gc=False):
+    name: str
+
+
+# -- Replies. -------------------------------------------------------------------------------
+
+
+class Info(msgspec.Struct, gc=False):
+    """One file. `symlink_target` is there only for symbolic links, `etag` may be empty."""
+
+    path: str
+    size: int
+    file_type: FileType
+    mode: int
+    uid: int
+    gid: int
+    atime: int
+    mtime: int
+    ctime: int
+    etag: str = ""
+    symlink_target: str | UnsetType = UNSET
+
+
+class OpenReply(msgspec.Struct, gc=False):
+    handle_id: str
+    metadata: Info
+
+
+class WriteReply(msgspec.Struct, gc=False):
+    bytes_written: int
+
+
+class UploadReply(msgspec.Struct, gc=False):
+    path: str
+    bytes_written: int
+
+
+class CapabilitiesReply(msgspec.Struct, gc=False):
+    capabilities: list[str]
+    provider_type: str
+
+
+class MountReply(msgspec.Struct, gc=False):
+    path: str
+    provider_name: str
+
+
+class EventReply(msgspec.Struct, gc=False):
+    """`count` equal events within a second are one entry; `timestamp` is in seconds."""
+
+    timestamp: int
+    event_type: str
+    path: str
+    user: str
+    count: int
+
+
+class NamespaceReply(msgspec.Struct, gc=False):
+    """`created_at` is RFC 3339 in UTC, to the second."""
+
+    name: str
+    created_at: str
+    created_by: str
+    status: str
+
+
+class HealthReply(msgspec.Struct, gc=False):
+    """`instance_id` is random for each worker process."""
+
+    status: Literal["ok"]
+    instance_id: Annotated[str, Meta(pattern="^[0-9a-f]{8}$")]
+
+
+class Problem(msgspec.Struct, gc=False, omit_defaults=True):
+    """Why a request was refused. `code` is the status; programs decide by `kind`."""
+
+    error: str
+    code: int
+    kind: str = ""
+    path: str = ""
+
+
+def json_schema(kind: Any) -> dict[str, Any]:  # noqa: ANN401 - msgspec takes any type form
+    """The JSON schema of one of these, referring to `#/components/schemas/`."""
+    (schema,), _ = msgspec.json.schema_components(
+        [kind], ref_template="#/components/schemas/{name}"
+    )
+    return schema
