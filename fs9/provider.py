@@ -42,6 +42,10 @@ class Provider(Protocol):
     def name(self) -> str:
         """The provider's type as users write it in a mount: `memfs`, `localfs`, …"""
 
+    @property
+    def volatile(self) -> bool:
+        """Are the files lost with this object? Then its namespace is never unloaded."""
+
     async def stat(self, path: str) -> FileInfo:
         """The file's info, of a symbolic link itself. Raises NotFound, NotDirectory."""
 
@@ -118,6 +122,7 @@ class BaseProvider:
     """
 
     name: str = ""
+    volatile: bool = False
 
     async def stat(self, path: str) -> FileInfo:
         raise NotSupported("stat")

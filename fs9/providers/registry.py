@@ -1,0 +1,99 @@
+"""Names of providers and how to make them; and how their configuration is checked.
+
+A mount (`fs9.types.MountSpec`) names a provider and has a config object from a user. Each
+provider declares the keys it knows as a frozen `msgspec.Struct` and reads the object with
+`read_config`, so that a wrong key fails the mount with the key that was meant.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import msgspec
+
+from fs9.errors import AlreadyExists, InvalidArgument, NotFound
+from fs9.provider import Provider
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fs9.clock import Clock
+    from fs9.limits import Limits
+    from fs9.threads import BlockingPool
+    from fs9.types import MountSpec
+
+ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderContext:
+    """What a provider may use besides its config."""
+
+    namespace: str
+    data_dir: Path
+    limits: Limits
+    clock: Clock
+    pool: BlockingPool
+
+
+Factory: TypeAlias = Callable[[Mapping[str, Any], ProviderContext], Awaitable[Provider]]
+
+
+class Registry:
+    """name -> factory."""
+
+    def __init__(self) -> None:
+        self._factories: dict[str, Factory] = {}
+
+    def register(self, name: str, factory: Factory) -> None:
+        """Raises AlreadyExists when the name is taken."""
+        if name in self._factories:
+            raise AlreadyExists(f"provider {name}")
+        self._factories[name] = factory
+
+    def names(self) -> list[str]:
+        return sorted(self._factories)
+
+    async def create(
+        self,
+        spec: MountSpec,
+        *,
+        namespace: str,
+        data_dir: Path,
+        limits: Limits,
+        clock: Clock,
+        pool: BlockingPool,
+    ) -> Provider:
+        """A provider for the mount.
+
+        Raises NotFound for an unknown name, InvalidArgument for a wrong config, and what the
+        provider itself cannot get by (a missing directory, a backend that is down).
+        """
+        factory = self._factories.get(spec.provider)
+        if factory is None:
+            raise NotFound(f"provider {spec.provider}{nearest(spec.provider, self.names())}")
+        context = ProviderContext(namespace, data_dir, limits, clock, pool)
+        return await factory(spec.config, context)
+
+
+def read_config(provider: str, kind: type[ConfigT], config: Mapping[str, Any]) -> ConfigT:
+    """The config as a `kind`; raises InvalidArgument naming the wrong key and the likely one."""
+    known = [field.encode_name for field in msgspec.structs.fields(kind)]
+    for key in config:
+        if key not in known:
+            raise InvalidArgument(f"{provider} has no setting {key!r}{nearest(key, known)}")
+    try:
+        return msgspec.convert(dict(config), kind)
+    except msgspec.ValidationError as error:
+        raise InvalidArgument(f"{provider}: {error}") from None
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """The end of a message about an unknown word: what was probably meant, else what there is."""
+    close = difflib.get_close_matches(word, known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there is {', '.join(known)}" if known else "; it has none"

@@ -1,0 +1,1 @@
+"""The namespace core: mounts, handles, the operations on paths, sessions, namespaces."""

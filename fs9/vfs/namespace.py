@@ -1,0 +1,300 @@
+"""Namespaces: one tenant's tree each, loaded at its first use, unloaded when idle.
+
+    Namespaces.find(name) ── record of the meta store ── mounts built by the registry ──┐
+                                                          Namespace.attach(principal) ──┴─> Session
+
+All of it belongs to the event loop of the worker that owns the namespaces: no locks. A loaded
+namespace is found by one dict lookup.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from fs9.errors import AlreadyExists, Forbidden, Fs9Error, NotFound
+from fs9.observe.audit import AuditLog
+from fs9.path import clean
+from fs9.vfs.handles import File, HandleTable, background, close_files
+from fs9.vfs.mounts import Mount, MountTable
+from fs9.vfs.session import Session
+from fs9.vfs.vfs import Vfs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from fs9.clock import Clock
+    from fs9.limits import Limits
+    from fs9.principal import Principal
+    from fs9.provider import Provider
+    from fs9.threads import BlockingPool
+    from fs9.types import MountSpec
+
+log = logging.getLogger(__name__)
+
+#: Who creates a namespace that springs into being at its first use.
+_SYSTEM = "system"
+
+
+class Record(Protocol):
+    """What the meta store knows of a namespace (`fs9.meta`), as far as it matters here."""
+
+    @property
+    def status(self) -> str: ...
+    @property
+    def mounts(self) -> tuple[MountSpec, ...]: ...
+
+
+class Records(Protocol):
+    """The part of the meta store that is used here."""
+
+    async def namespace(self, name: str) -> Record:
+        """Raises NotFound."""
+
+    async def create_namespace(
+        self, name: str, created_by: str, mounts: tuple[MountSpec, ...]
+    ) -> Record:
+        """Raises AlreadyExists."""
+
+
+class ProviderRegistry(Protocol):
+    """The part of `fs9.providers.registry` that is used here."""
+
+    async def create(
+        self,
+        spec: MountSpec,
+        *,
+        namespace: str,
+        data_dir: Path,
+        limits: Limits,
+        clock: Clock,
+        pool: BlockingPool,
+    ) -> Provider:
+        """Raises NotFound for an unknown provider, InvalidArgument for a wrong config."""
+
+
+class Namespace:
+    """One tenant's tree, handles and audit trail."""
+
+    __slots__ = (
+        "_idle_since_s",
+        "_total_seen",
+        "audit",
+        "clock",
+        "handles",
+        "limits",
+        "name",
+        "vfs",
+    )
+
+    def __init__(self, name: str, mounts: MountTable, limits: Limits, clock: Clock) -> None:
+        self.name = name
+        self.limits = limits
+        self.clock = clock
+        self.vfs = Vfs(mounts, clock)
+        self.handles = HandleTable(limits, clock)
+        self.audit = AuditLog(limits.events_max)
+        self._total_seen = -1
+        self._idle_since_s = clock.monotonic_s()
+
+    @property
+    def closed(self) -> bool:
+        return self.vfs.in_use.closed
+
+    def attach(self, principal: Principal) -> Session:
+        return Session(principal, self)
+
+    def idle(self) -> bool:
+        """Was nothing open and nothing asked for `handle_ttl_s`, as seen by calls of this?
+
+        Never so when a provider would lose its files.
+        """
+        in_use = self.vfs.in_use
+        now_s = self.clock.monotonic_s()
+        if in_use.running or in_use.files or in_use.total != self._total_seen:
+            self._total_seen, self._idle_since_s = in_use.total, now_s
+            return False
+        if now_s - self._idle_since_s < self.limits.handle_ttl_s:
+            return False
+        return not any(mount.provider.volatile for mount in self.vfs.mounts)
+
+    async def aclose(self) -> None:
+        """Refuse new operations, end those in progress, close handles synced, then providers.
+
+        Takes about `handle_close_timeout_s` for the operations and as long for the handles;
+        what takes longer is left behind.
+        """
+        in_use = self.vfs.in_use
+        if in_use.closed:
+            return
+        in_use.closed = True
+        try:
+            await asyncio.wait_for(in_use.wait_none(), self.limits.handle_close_timeout_s)
+        except TimeoutError:
+            log.warning("%s: %d operations are left behind", self.name, in_use.running)
+        await self.handles.close_all(sync=True)
+        await close_providers([mount.provider for mount in self.vfs.mounts])
+
+
+class _Loading:
+    """A load in progress, and whether it may create the namespace."""
+
+    __slots__ = ("create", "task")
+
+    def __init__(self, task: asyncio.Task[Namespace], create: bool) -> None:
+        self.task = task
+        self.create = create
+
+
+class Namespaces:
+    """The namespaces of one worker process."""
+
+    def __init__(
+        self,
+        *,
+        store: Records,
+        registry: ProviderRegistry,
+        template: Sequence[MountSpec],
+        limits: Limits,
+        clock: Clock,
+        pool: BlockingPool,
+        data_dir: Path,
+    ) -> None:
+        """`template`: the mounts of a namespace that is created at its first use."""
+        self._store = store
+        self._registry = registry
+        self._template = tuple(template)
+        self._limits = limits
+        self._clock = clock
+        self._pool = pool
+        self._data_dir = data_dir
+        self._loaded: dict[str, Namespace] = {}
+        self._loading: dict[str, _Loading] = {}
+        #: Unloads in progress: a namespace is loaded again only after its providers let go.
+        self._closing: dict[str, asyncio.Task[None]] = {}
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._loaded)
+
+    def loaded(self, name: str) -> Namespace | None:
+        """The namespace when it is in memory."""
+        return self._loaded.get(name)
+
+    async def find(self, name: str, *, create: bool) -> Namespace:
+        """The namespace, loaded now when it is not; parallel callers share one load.
+
+        With `create` an unknown one is created from the template. Raises Forbidden when it is
+        unknown or not active, and what its store or providers raise. No failure is
+        remembered: the next call tries again.
+        """
+        while True:
+            namespace = self._loaded.get(name)
+            if namespace is not None:
+                return namespace
+            loading = self._loading.get(name) or self._start_loading(name, create)
+            try:
+                # A cancelled caller must not cancel the load under the others.
+                return await asyncio.shield(loading.task)
+            except Forbidden:
+                if not create or loading.create:
+                    raise
+
+    def _start_loading(self, name: str, create: bool) -> _Loading:
+        task = background(self._load(name, create))
+        loading = self._loading[name] = _Loading(task, create)
+
+        def finished(task: asyncio.Task[Namespace]) -> None:
+            del self._loading[name]
+            if not task.cancelled():
+                task.exception()  # seen, even if every caller went away
+
+        task.add_done_callback(finished)
+        return loading
+
+    async def _load(self, name: str, create: bool) -> Namespace:
+        closing = self._closing.get(name)
+        if closing is not None:
+            await closing
+        record = await self._record(name, create)
+        if record.status != "active":
+            raise Forbidden("Namespace is not active")
+        mounts = await self._build(name, record.mounts)
+        namespace = Namespace(name, mounts, self._limits, self._clock)
+        if self._closed:
+            await namespace.aclose()
+            raise Forbidden("the server is stopping")
+        self._loaded[name] = namespace
+        return namespace
+
+    async def _record(self, name: str, create: bool) -> Record:
+        try:
+            return await self._store.namespace(name)
+        except NotFound:
+            if not create:
+                raise Forbidden("Namespace not found or access denied") from None
+        try:
+            return await self._store.create_namespace(name, _SYSTEM, self._template)
+        except AlreadyExists:  # another worker was faster
+            return await self._store.namespace(name)
+
+    async def _build(self, name: str, specs: tuple[MountSpec, ...]) -> MountTable:
+        """The mount table, all of it or, after an error, nothing left open."""
+        mounts: list[Mount] = []
+        try:
+            for spec in specs:
+                provider = await self._registry.create(
+                    spec,
+                    namespace=name,
+                    data_dir=self._data_dir,
+                    limits=self._limits,
+                    clock=self._clock,
+                    pool=self._pool,
+                )
+                mounts.append(Mount.of(clean(spec.path), provider))
+            return MountTable(mounts)
+        except BaseException:
+            await close_providers([mount.provider for mount in mounts])
+            raise
+
+    async def sweep(self) -> None:
+        """Close idle handles, unload idle namespaces. Waits for the closes, within limits."""
+        files: list[File] = []
+        for namespace in list(self._loaded.values()):
+            if len(namespace.handles):
+                files += namespace.handles.take(namespace.handles.idle())
+                await asyncio.sleep(0)  # a full table takes milliseconds; let others run
+        await close_files(files, timeout_s=self._limits.handle_close_timeout_s)
+        for name, namespace in list(self._loaded.items()):
+            if namespace.idle():
+                del self._loaded[name]
+                self._unload(name, namespace)
+        if self._closing:
+            timeout_s = self._limits.handle_close_timeout_s
+            await asyncio.wait(list(self._closing.values()), timeout=timeout_s)
+
+    def _unload(self, name: str, namespace: Namespace) -> None:
+        task = self._closing[name] = background(namespace.aclose())
+        task.add_done_callback(lambda _: self._closing.pop(name))
+
+    async def aclose(self) -> None:
+        """Close every namespace; no new one is loaded."""
+        self._closed = True
+        if self._loading:
+            await asyncio.wait([loading.task for loading in self._loading.values()])
+        namespaces, self._loaded = self._loaded, {}
+        for name, namespace in namespaces.items():
+            self._unload(name, namespace)
+        if self._closing:
+            await asyncio.wait(list(self._closing.values()))
+
+
+async def close_providers(providers: Sequence[Provider]) -> None:
+    """Close all; errors are logged, because what follows them is the end anyway."""
+    for provider in providers:
+        try:
+            await provider.aclose()
+        except (Fs9Error, OSError) as error:
+            log.warning("closing a %s failed: %s", provider.name, error)
