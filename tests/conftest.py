@@ -1,0 +1,3 @@
+"""The list of fixture plugins, nothing else."""
+
+pytest_plugins = ["tests.fix_providers"]
