@@ -40,14 +40,11 @@ class Body(Protocol):
 class BytesBody:
     """A body that is in memory already."""
 
-    __slots__ = ("_data",)
+    __slots__ = ("_data", "length")
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-
-    @property
-    def length(self) -> int:
-        return len(self._data)
+        self.length: int | None = len(data)
 
     async def read(self) -> bytes:
         data, self._data = self._data, b""

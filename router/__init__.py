@@ -1,0 +1,1 @@
+"""Which slot owns a namespace, and how a connection gets there. Knows no file system."""

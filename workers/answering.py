@@ -1,0 +1,198 @@
+"""Runs an operation for a connection and writes its reply.
+
+Two ways to run the same operation: a small one is stepped here and now, and becomes a task
+only if it waits; one whose body or answer comes in pieces is a task from the start, with its
+body read from the socket (`workers.sink`).
+"""
+
+from __future__ import annotations
+
+import types
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from fs9.errors import Fs9Error
+from fs9.http.dispatch import answer
+from fs9.http.exchange import BytesBody, Exchange, Reply
+from fs9.wire.query import parse_query
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator
+
+    from fs9.http.operations import Operation
+    from fs9.types import Buffer
+    from workers.protocol import Fs9Protocol, Request
+    from workers.sink import SocketBody
+
+#: A reply up to this size goes out with its head in one write.
+_ONE_WRITE_BYTES_MAX = 64 * 1024
+_STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
+_BODILESS = frozenset({204, 304})
+
+
+def run_small(
+    connection: Fs9Protocol, request: Request, operation: Operation, body: bytes
+) -> Coroutine[Any, Any, None] | None:
+    """Answer now, or return what is left to be run as a task."""
+    coroutine = perform(connection, request, operation, BytesBody(body))
+    try:
+        future = coroutine.send(None)
+    except StopIteration as done:
+        reply: Reply = done.value
+        if reply.stream is not None:
+            return send_reply(connection, request, reply)
+        write_reply(connection, request, reply)
+        return None
+    return _run_rest(connection, request, _resumed(coroutine, future))
+
+
+async def _run_rest(
+    connection: Fs9Protocol, request: Request, work: Generator[object, object, Reply]
+) -> None:
+    await send_reply(connection, request, await cast("Coroutine[Any, Any, Reply]", work))
+
+
+async def run_in_pieces(
+    connection: Fs9Protocol, request: Request, operation: Operation, body: SocketBody
+) -> None:
+    whole = False
+    try:
+        reply = await perform(connection, request, operation, body)
+        whole = True
+    finally:
+        # An operation that was cut may have left a thread that still reads the buffers.
+        body.finish(reuse=whole)
+    await send_reply(connection, request, reply)
+
+
+def perform(
+    connection: Fs9Protocol,
+    request: Request,
+    operation: Operation,
+    body: BytesBody | SocketBody,
+) -> Coroutine[Any, Any, Reply]:
+    """The operation's coroutine, through the same door as Falcon's."""
+    headers = request.block.text_fields
+    try:
+        query = parse_query(request.line.query)
+    except Fs9Error as error:
+        # Not now: who may not ask at all must not learn what is wrong with the question.
+        query, operation = {}, msgspec.structs.replace(operation, run=_raising(error))
+    exchange = Exchange(
+        context=connection.node.context,
+        method=request.line.method.decode("ascii"),
+        query=query,
+        headers=headers,
+        body=body,
+    )
+    return answer(operation, exchange, headers.get("authorization"), request.tenant)
+
+
+def _raising(error: Fs9Error) -> Callable[[Exchange], Coroutine[Any, Any, Reply]]:
+    async def run(exchange: Exchange) -> Reply:
+        raise error
+
+    return run
+
+
+@types.coroutine
+def _resumed(
+    coroutine: Coroutine[object, object, Reply], future: object
+) -> Generator[object, object, Reply]:
+    """Go on with a coroutine that was stepped once and then yielded `future`."""
+    while True:
+        try:
+            try:
+                sent = yield future
+            except BaseException as error:
+                future = coroutine.throw(error)
+            else:
+                future = coroutine.send(sent)
+        except StopIteration as done:
+            return cast("Reply", done.value)
+
+
+# -- Replies --------------------------------------------------------------------------------
+
+
+async def send_reply(connection: Fs9Protocol, request: Request, reply: Reply) -> None:
+    """Write a reply, whole or in pieces as the client takes them."""
+    stream = reply.stream
+    if stream is None:
+        write_reply(connection, request, reply)
+        return
+    try:
+        _write_head(connection, request, reply, reply.length)
+        if request.line.method == b"HEAD":
+            return
+        async for piece in stream:
+            if connection.transport.is_closing():
+                return
+            _write_piece(connection, piece, chunked=reply.length is None)
+            connection.touch()
+            await connection.flow.drain()
+        if reply.length is None:
+            connection.transport.write(b"0\r\n\r\n")
+    except Exception:
+        # The status is out: only a broken connection says that the body is not whole.
+        connection.node.log.warning("an answer broke off", exc_info=True)
+        connection.transport.abort()
+    finally:
+        await cast("Any", stream).aclose()
+
+
+def _write_piece(connection: Fs9Protocol, piece: Buffer, *, chunked: bool) -> None:
+    write = connection.transport.write
+    if not chunked:
+        write(piece)
+    elif len(piece):
+        write(b"%x\r\n" % len(piece))
+        write(piece)
+        write(b"\r\n")
+
+
+def write_reply(connection: Fs9Protocol, request: Request | None, reply: Reply) -> None:
+    """Write a reply that is in memory, in one write when it is small.
+
+    A reply to HEAD may name the `length` of a body that it does not have.
+    """
+    body = reply.body
+    length = len(body) if reply.length is None else reply.length
+    bodiless = reply.status in _BODILESS or (request is not None and request.line.method == b"HEAD")
+    if not bodiless and 0 < len(body) <= _ONE_WRITE_BYTES_MAX:
+        connection.started = True
+        connection.transport.write(_head(connection, request, reply, length) + body)
+        return
+    _write_head(connection, request, reply, length)
+    if not bodiless and len(body):
+        connection.transport.write(body)
+
+
+def _write_head(
+    connection: Fs9Protocol, request: Request | None, reply: Reply, length: int | None
+) -> None:
+    connection.started = True
+    connection.transport.write(_head(connection, request, reply, length))
+
+
+def _head(
+    connection: Fs9Protocol, request: Request | None, reply: Reply, length: int | None
+) -> bytes:
+    node = connection.node
+    parts = [_STATUS_LINES[reply.status], node.common_headers(connection.server_state)]
+    if reply.content_type is not None:
+        parts.append(b"content-type: %b\r\n" % reply.content_type.encode("latin-1"))
+    for name, value in reply.headers:
+        parts.append(f"{name}: {value}\r\n".encode("latin-1"))
+    if length is None:
+        parts.append(b"transfer-encoding: chunked\r\n")
+    elif reply.status not in _BODILESS:
+        parts.append(b"content-length: %d\r\n" % length)
+    if connection.decide_to_close(request):
+        parts.append(b"connection: close\r\n")
+    parts.append(b"\r\n")
+    return b"".join(parts)

@@ -1,0 +1,160 @@
+"""The way of a request to the slot that owns its namespace.
+
+The connection itself is handed over (`router.handoff`); one that changes namespace at nearly
+every request has its requests forwarded instead (`router.forward`). While the owner is being
+replaced, both wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from fs9.errors import MalformedRequest, OwnerUnavailable
+from router.forward import Upstream
+from router.handoff import Handed
+
+if TYPE_CHECKING:
+    from workers.protocol import Fs9Protocol, Request
+
+#: A connection handed over this often within so many requests is forwarded from then on.
+MOVES_MAX = 8
+MOVES_WINDOW_REQUESTS = 64
+#: Unsent body kept for an owner that does not take it; then the client is not read.
+_BODY_AHEAD_BYTES_MAX = 256 * 1024
+
+
+class Departure:
+    """How one connection's requests leave for their owners; keeps count of the moves."""
+
+    def __init__(self, connection: Fs9Protocol, handed: Handed | None) -> None:
+        self._connection = connection
+        self._moves = handed.moves if handed else 0
+        self._requests = handed.requests if handed else 0
+        self._upstreams: dict[int, Upstream] = {}
+        self._active: Upstream | None = None
+
+    @property
+    def forwarding(self) -> bool:
+        """Is a request being answered by its owner through us?"""
+        return self._active is not None
+
+    def count_request(self) -> None:
+        self._requests += 1
+        if self._requests >= MOVES_WINDOW_REQUESTS:
+            self._requests, self._moves = 0, self._moves // 2
+
+    def leave(self, request: Request, owner: int) -> None:
+        """Hand the connection to `owner`, or forward the request.
+
+        Called again, when the transport's buffer is empty, if earlier answers were not out.
+        """
+        connection = self._connection
+        if self._moves >= MOVES_MAX and connection.node.forwarding:
+            connection.run(self._reach(request, owner, forward=True))
+        elif connection.transport.get_write_buffer_size():
+            connection.flow.pause_reading()
+            connection.transport.set_write_buffer_limits(high=0)
+        else:
+            try:
+                self._hand_over(owner)
+            except OwnerUnavailable:
+                connection.run(self._reach(request, owner, forward=False))
+
+    def _hand_over(self, owner: int) -> None:
+        connection = self._connection
+        sock = connection.transport.get_extra_info("socket")
+        connection.flow.pause_reading()
+        handed = Handed(connection.unanswered(), self._moves + 1, self._requests)
+        connection.node.handoff.send(owner, sock.fileno(), handed)
+        connection.let_go()
+
+    async def _reach(self, request: Request, owner: int, *, forward: bool) -> None:
+        """Try until the owner serves again, for at most the node's `owner_wait_s`."""
+        connection, node = self._connection, self._connection.node
+        deadline_s = connection.loop.time() + node.owner_wait_s
+        while True:
+            try:
+                if forward:
+                    self._forward(request, await self._upstream(owner))
+                else:
+                    self._hand_over(owner)
+            except OwnerUnavailable as error:
+                if connection.loop.time() >= deadline_s:
+                    connection.refuse(error)
+                    return
+                await asyncio.sleep(node.owner_retry_s)
+            else:
+                return
+
+    # -- Forwarding -------------------------------------------------------------------------
+
+    async def _upstream(self, owner: int) -> Upstream:
+        upstream = self._upstreams.get(owner)
+        if upstream is None or not upstream.usable:
+            path = self._connection.node.run_directory.private_socket(owner)
+            upstream = self._upstreams[owner] = await Upstream.connect(path, self)
+        return upstream
+
+    def _forward(self, request: Request, upstream: Upstream) -> None:
+        self.count_request()
+        self._active = upstream
+        upstream.begin(request.head, head_request=request.line.method == b"HEAD")
+        self._connection.begin_forward(request)
+        self.feed()
+
+    def feed(self) -> None:
+        """Send on what the client sent of the body."""
+        connection = self._connection
+        if self._active is None:
+            return
+        try:
+            part = connection.take_body()
+        except MalformedRequest:
+            # The owner sees the same bytes and refuses them.
+            part = connection.take_input()
+        self._active.send_body(part)
+        if len(connection.unanswered()) > _BODY_AHEAD_BYTES_MAX:
+            connection.flow.pause_reading()
+
+    def resume(self) -> None:
+        """The client takes bytes again."""
+        if self._active is not None:
+            self._active.resume()
+
+    def abort(self) -> None:
+        """The client is gone, or gets another answer."""
+        self._active = None
+        for upstream in self._upstreams.values():
+            upstream.abort()
+        self._upstreams.clear()
+
+    # router.forward.ForwardingClient
+
+    def relay(self, data: bytes) -> bool:
+        connection = self._connection
+        connection.started = True
+        connection.touch()
+        if not connection.transport.is_closing():
+            connection.transport.write(data)
+        return not connection.flow.write_paused
+
+    def forwarded(self, *, close: bool) -> None:
+        self._active = None
+        self._connection.end_after_this(close)
+        self._connection.finish()
+
+    def forward_broken(self, *, started: bool) -> None:
+        self._active = None
+        connection = self._connection
+        if started:
+            connection.transport.abort()
+        elif not connection.transport.is_closing():
+            connection.end_after_this(True)
+            connection.refuse(OwnerUnavailable("the namespace's worker went away; try again"))
+
+    def hold_body(self, *, held: bool) -> None:
+        if held:
+            self._connection.flow.pause_reading()
+        else:
+            self._connection.flow.resume_reading()

@@ -1,0 +1,161 @@
+"""Starts and supervises the fleet: gunicorn's arbiter, with slots. `fs9 serve` ends here."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import signal
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+
+from fs9.config import ConfigError
+from workers.slots import RunDirectory, lowest_free
+from workers.worker import FleetWorker
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from fs9.config import Settings
+
+#: The longest path a Unix socket may have (unix(7)) is 107 bytes; the longest name of ours 20.
+_RUN_PATH_BYTES_MAX = 107 - 20
+
+
+def main(settings: Settings) -> int:
+    """Serve until told to stop; the exit status of the process.
+
+    Raises ConfigError when the address or the data directory is in use.
+    """
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    run_directory = RunDirectory(run_directory_path(settings.data_dir))
+    run_directory.create()
+    lock = _lock_fleet(run_directory, settings)
+    listener = _listen(settings)
+    application = FleetApplication(settings, run_directory, listener)
+    try:
+        application.run()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    finally:
+        os.close(lock)
+    return 0
+
+
+def run_directory_path(data_dir: Path) -> Path:
+    """Where the fleet of a data directory has its sockets; short enough for them."""
+    path = data_dir.resolve() / "run"
+    if len(os.fsencode(path)) <= _RUN_PATH_BYTES_MAX:
+        return path
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"fs9-{os.getuid()}-{digest}"
+
+
+def _lock_fleet(run_directory: RunDirectory, settings: Settings) -> int:
+    fd = os.open(run_directory.path / "fleet.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise ConfigError(
+            f"another fleet is using the data directory {settings.data_dir}: stop it, or give"
+            " this one its own with --data-dir"
+        ) from None
+    return fd
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {settings.host}:{settings.port} ({error.strerror}): choose"
+            " another address with --host and --port, or stop what is listening there"
+        ) from error
+    # Inherited by every accepted connection: without it two writes meet delayed ACKs.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+class FleetApplication(BaseApplication):  # type: ignore[misc]
+    """gunicorn's view of the fleet: its settings; each worker makes its own application."""
+
+    def __init__(
+        self, settings: Settings, run_directory: RunDirectory, listener: socket.socket
+    ) -> None:
+        self.settings = settings
+        self.run_directory = run_directory
+        self.listener = listener
+        self.address: tuple[Any, ...] = listener.getsockname()
+        super().__init__()
+
+    def load_config(self) -> None:
+        limits = self.settings.limits
+        values: dict[str, Any] = {
+            "bind": f"fd://{self.listener.fileno()}",
+            "workers": self.settings.workers,
+            "worker_class": FleetWorker,
+            "graceful_timeout": max(1, int(limits.shutdown_timeout_s)),
+            "timeout": 60,
+            "proc_name": "fs9",
+            "control_socket_disable": True,
+            "loglevel": "warning",
+            "pre_fork": _give_slot,
+            "when_ready": lambda arbiter: self._greet(),
+        }
+        for name, value in values.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> None:
+        """Nothing to load before the fork: `FleetWorker` opens everything in its process."""
+
+    def run(self) -> None:
+        FleetArbiter(self).run()
+
+    def _greet(self) -> None:
+        sys.stdout.write(greeting(self.settings, self.address))
+        sys.stdout.flush()
+
+
+def greeting(settings: Settings, address: tuple[Any, ...]) -> str:
+    """What a person sees who starts the fleet."""
+    host, port = address[0], address[1]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    auth = settings.auth_enabled or bool(settings.jwt_secret)
+    token = '-H "Authorization: Bearer $FS9_TOKEN" ' if auth else ""
+    who = "on: every request needs a token" if auth else "off: who can connect may do anything"
+    return (
+        f"fs9 is serving at {url}\n"
+        f"  data     {settings.data_dir.resolve()}\n"
+        f"  workers  {settings.workers}\n"
+        f"  auth     {who}\n"
+        f"  docs     {url}/docs\n"
+        "Try, in another terminal:\n"
+        f"  curl {token}-T README.md '{url}/api/v1/upload?path=/readme.md'\n"
+        f"  curl {token}'{url}/api/v1/readdir?path=/'\n"
+        f"  fs9 --url {url} ls -l /\n"
+        "Ctrl-C stops it.\n"
+    )
+
+
+def _give_slot(arbiter: Arbiter, worker: FleetWorker) -> None:
+    worker.slot = lowest_free(other.slot for other in arbiter.WORKERS.values())
+
+
+class FleetArbiter(Arbiter):  # type: ignore[misc]
+    """gunicorn's arbiter; the first INT or TERM stops gracefully, the second at once."""
+
+    _leaving = False
+
+    def signal(self, sig: int, frame: FrameType | None) -> None:
+        if sig in {signal.SIGTERM, signal.SIGINT}:
+            sig = signal.SIGQUIT if self._leaving else signal.SIGTERM
+            self._leaving = True
+        super().signal(sig, frame)

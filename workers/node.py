@@ -1,0 +1,163 @@
+"""One worker process at work: its services, its application, its place in the fleet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, cast
+
+from fs9.http.app import create_app
+from fs9.http.context import Context
+from fs9.http.operations import OPERATIONS
+from fs9.services import Services
+from fs9.wire.routes import PREFIX
+from router.framing import Block, parse_block
+from router.handoff import Handed, HandoffReceiver, HandoffSender
+from router.ring import Ring
+from workers.sink import BufferPool
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from uvicorn.server import ServerState
+
+    from fs9.config import Settings
+    from fs9.http.operations import Operation
+    from workers.protocol import Fs9Protocol
+    from workers.slots import RunDirectory
+
+#: Header blocks kept parsed: a keep-alive client repeats the very same bytes.
+_BLOCKS_MAX = 8192
+_BLOCK_BYTES_MAX = 4096
+#: How long a request waits for its owner to be replaced, and how often it looks.
+_OWNER_WAIT_S = 10.0
+_OWNER_RETRY_S = 0.05
+
+
+class Node:
+    """What the connections of one worker share."""
+
+    log = logging.getLogger("fs9.worker")
+    owner_wait_s = _OWNER_WAIT_S
+    owner_retry_s = _OWNER_RETRY_S
+
+    def __init__(self, services: Services, run_directory: RunDirectory, slots: int) -> None:
+        self.services = services
+        self.slot = services.slot
+        self.limits = services.limits
+        self.auth = services.verifier is not None
+        self.fast_lane = services.settings.fast_lane
+        self.forwarding = services.settings.forwarding
+        self.context = Context.of(services)
+        self.app = create_app(self.context)
+        self.run_directory = run_directory
+        self.ring = Ring(range(slots))
+        self.operations = _fixed_routes()
+        self.buffers = BufferPool(self.limits.write_piece_bytes)
+        #: Requests in progress in this worker, but for those answered without a task.
+        self.active = 0
+        self.handoff = HandoffSender(run_directory.handoff_socket, asyncio.get_running_loop())
+        self._blocks: dict[bytes, Block] = {}
+        self._common_headers: tuple[object, bytes] = (None, b"")
+        self._receiver: HandoffReceiver | None = None
+        self._private_server: asyncio.Server | None = None
+        self._housekeeping: list[asyncio.Task[None]] = []
+        self._adopting: set[asyncio.Task[object]] = set()
+
+    @classmethod
+    async def open(
+        cls, settings: Settings, *, slot: int, slots: int, run_directory: RunDirectory
+    ) -> Node:
+        services = await Services.open(settings, slot=slot)
+        return cls(services, run_directory, slots)
+
+    async def start(self, connection: Callable[..., Fs9Protocol], state: ServerState) -> None:
+        """Take over connections, answer forwarded requests, watch deadlines.
+
+        `connection(private=…, handed=…)` makes the protocol of one more connection.
+        """
+        loop = asyncio.get_running_loop()
+
+        def adopt(sock: socket.socket, handed: Handed) -> None:
+            made = loop.connect_accepted_socket(lambda: connection(handed=handed), sock)
+            task = loop.create_task(made)
+            self._adopting.add(task)
+            task.add_done_callback(self._adopted)
+
+        path = self.run_directory.private_socket(self.slot)
+        path.unlink(missing_ok=True)
+        self._private_server = await loop.create_unix_server(
+            lambda: connection(private=True), str(path)
+        )
+        self._receiver = HandoffReceiver(self.run_directory.handoff_socket(self.slot), adopt, loop)
+        self._housekeeping = [
+            loop.create_task(self._watch_deadlines(state)),
+            loop.create_task(self._sweep_handles()),
+        ]
+
+    def _adopted(self, task: asyncio.Task[object]) -> None:
+        self._adopting.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.log.warning("a connection was lost on its way", exc_info=task.exception())
+
+    async def _watch_deadlines(self, state: ServerState) -> None:
+        limits, loop = self.limits, asyncio.get_running_loop()
+        shortest_s = min(limits.request_timeout_s, limits.header_timeout_s, limits.keep_alive_s)
+        while True:
+            await asyncio.sleep(min(1.0, shortest_s / 4))
+            for connection in list(state.connections):
+                cast("Fs9Protocol", connection).check_deadline(loop.time())
+
+    async def _sweep_handles(self) -> None:
+        while True:
+            await asyncio.sleep(self.limits.handle_sweep_interval_s)
+            try:
+                await self.services.namespaces.sweep()
+            except Exception:
+                self.log.exception("the sweep of idle handles failed; it is tried again")
+
+    def stop_taking(self) -> None:
+        """Take no connections from other workers any more."""
+        if self._receiver is not None:
+            self._receiver.close()
+            self._receiver = None
+        if self._private_server is not None:
+            self._private_server.close()
+
+    async def aclose(self) -> None:
+        self.stop_taking()
+        for task in self._housekeeping:
+            task.cancel()
+        self.handoff.close()
+        await self.services.aclose()
+
+    # -- For the connections ----------------------------------------------------------------
+
+    def block(self, data: bytes, minor: int) -> Block:
+        """The parsed header lines `data`; equal bytes parse equally, so parse them once."""
+        block = self._blocks.get(data)
+        if block is None or not minor:
+            block = parse_block(data, minor)
+            if minor and len(data) <= _BLOCK_BYTES_MAX:
+                if len(self._blocks) >= _BLOCKS_MAX:
+                    del self._blocks[next(iter(self._blocks))]
+                self._blocks[data] = block
+        return block
+
+    def common_headers(self, state: ServerState) -> bytes:
+        """The header lines of every answer: Date and X-FS9-Slot, as uvicorn keeps them."""
+        made_of, lines = self._common_headers
+        if made_of is not state.default_headers:
+            lines = b"".join(b"%b: %b\r\n" % header for header in state.default_headers)
+            self._common_headers = (state.default_headers, lines)
+        return lines
+
+
+def _fixed_routes() -> dict[tuple[bytes, bytes], Operation]:
+    """The operations whose path has no parameter, by method and path below the tenant."""
+    return {
+        (operation.method.encode(), (PREFIX + operation.path).encode()): operation
+        for operation in OPERATIONS
+        if operation.prefixed and "{" not in operation.path
+    }

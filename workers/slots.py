@@ -1,0 +1,49 @@
+"""Slots: the stable identities 0…N-1 of the worker processes, and where each one listens.
+
+A slot outlives its process: a worker that dies is replaced in the same slot, so the ring does
+not change. A process serves only while it holds the lock of its slot; the kernel frees the
+lock at any death.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+class RunDirectory:
+    """The directory of the sockets and locks; readable by the server's user alone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def create(self) -> None:
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.chmod(0o700)
+
+    def handoff_socket(self, slot: int) -> Path:
+        """Where the slot takes connections over."""
+        return self.path / f"slot-{slot}.handoff"
+
+    def private_socket(self, slot: int) -> Path:
+        """Where the slot takes forwarded requests."""
+        return self.path / f"slot-{slot}.http"
+
+    def lock_slot(self, slot: int) -> int:
+        """Wait for the slot's lock; the descriptor that holds it."""
+        fd = os.open(self.path / f"slot-{slot}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        os.ftruncate(fd, 0)
+        os.write(fd, b"%d\n" % os.getpid())
+        return fd
+
+
+def lowest_free(taken: Iterable[int]) -> int:
+    """The slot of the next worker to be started."""
+    busy = set(taken)
+    return next(slot for slot in range(len(busy) + 1) if slot not in busy)

@@ -1,0 +1,114 @@
+"""The gunicorn worker class: one process, one slot, uvicorn's server around our protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import functools
+import gc
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from uvicorn.server import Server
+from uvicorn_worker import UvicornWorker
+
+from fs9.limits import MIB
+from workers.node import Node
+from workers.protocol import Fs9Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from workers.fleet import FleetApplication
+
+#: Before the deadline of the whole shutdown: time to close handles after the last request.
+_CLOSING_RESERVE_S = 2.0
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+class FleetServer(Server):
+    """uvicorn's server, without its signal handlers: the worker class has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+class FleetWorker(UvicornWorker):  # type: ignore[misc]
+    """One worker process of the fleet. `slot` is set by the arbiter before the fork."""
+
+    CONFIG_KWARGS = {  # noqa: RUF012 - uvicorn_worker's own declaration
+        "loop": "uvloop",
+        "http": "httptools",
+        "ws": "none",
+        "lifespan": "off",
+        "interface": "asgi3",
+        "proxy_headers": False,
+        "server_header": False,
+        "access_log": False,
+    }
+    slot: int
+    app: FleetApplication
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        self.config.timeout_graceful_shutdown = self._graceful_s()
+
+    def _graceful_s(self) -> int:
+        limits = self.app.settings.limits
+        return max(1, int(limits.shutdown_timeout_s - _CLOSING_RESERVE_S))
+
+    def init_signals(self) -> None:
+        super().init_signals()
+        # The terminal sends Ctrl-C to every process; only the arbiter decides.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    async def _serve(self) -> None:
+        _keep_pieces_in_the_heap()
+        application = self.app
+        lock = application.run_directory.lock_slot(self.slot)
+        node = await Node.open(
+            application.settings,
+            slot=self.slot,
+            slots=application.settings.workers,
+            run_directory=application.run_directory,
+        )
+        self.config.app = node.app
+        self.config.headers = [("x-fs9-slot", str(self.slot))]
+        self.config.load()
+        self.config.http_protocol_class = functools.partial(Fs9Protocol, node=node)
+        server = FleetServer(self.config)
+        self._handle_signals(server, node)
+        connection = functools.partial(Fs9Protocol, self.config, server.server_state, {}, node=node)
+        gc.freeze()
+        try:
+            await node.start(connection, server.server_state)
+            await server.serve(sockets=self.sockets)
+        finally:
+            await node.aclose()
+            os.close(lock)
+
+    def _handle_signals(self, server: Server, node: Node) -> None:
+        loop = asyncio.get_running_loop()
+
+        def leave() -> None:
+            node.stop_taking()
+            server.should_exit = True
+
+        loop.add_signal_handler(signal.SIGTERM, leave)
+        # A second signal to the arbiter, or its deadline: the end at once.
+        loop.add_signal_handler(signal.SIGQUIT, lambda: os._exit(1))
+        loop.add_signal_handler(signal.SIGINT, lambda: None)
+
+
+def _keep_pieces_in_the_heap() -> None:
+    """Tell glibc not to map and unmap the memory of every piece of a body anew (mallopt(3)).
+
+    Measured: half as much again for large bodies. Other C libraries are left alone.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 * MIB)
+        mallopt(_M_TRIM_THRESHOLD, 512 * MIB)
