@@ -195,8 +195,6 @@ def _send(resp: falcon.asgi.Response, reply: Reply, *, head: bool) -> None:
         resp.stream = None if head else cast("AsyncIterator[bytes]", reply.stream)
         if reply.length is not None:
             resp.content_length = reply.length
-    elif head and reply.length is not None:
-        resp.content_length = reply.length
     else:
         resp.data = bytes(reply.body)
 

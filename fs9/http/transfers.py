@@ -93,9 +93,9 @@ async def _send(
 ) -> Reply:
     """Exactly the bytes of `part`."""
     media_type = content_type(split(file.info.path)[1])
-    if x.method == "HEAD":
-        return Reply(status, content_type=media_type, headers=headers, length=part.length)
     pieces = _pieces(x, session, file, part, exact=True)
+    if x.method == "HEAD":  # nothing is read: the driver closes the stream
+        return Reply(status, b"", media_type, headers, stream=pieces, length=part.length)
     first = await pieces.prefetch()
     if pieces.at_end:
         return Reply(status, first, media_type, headers)
