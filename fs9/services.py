@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from fs9.auth.verifier import Verifier
 from fs9.clock import SystemClock
 from fs9.config import ConfigError
+from fs9.errors import Fs9Error
 from fs9.meta.sqlite import SqliteStore
 from fs9.names import DEFAULT_NAMESPACE
 from fs9.providers import builtin
@@ -111,6 +112,27 @@ class Services:
             log.error("closing took longer than %s s; abandoned", self.limits.shutdown_timeout_s)
             return
         closing.result()
+
+
+async def preflight(settings: Settings) -> None:
+    """Find out, before any worker starts, whether the settings can be used here.
+
+    Makes the data directory, makes or migrates the metadata, and makes each provider of
+    `mounts` once. Raises ConfigError with the key.
+    """
+    registry = builtin.registry()
+    for key in ("mounts", "namespace_template"):
+        for spec in getattr(settings, key):
+            if spec.provider not in registry.names():
+                known = ", ".join(registry.names())
+                raise ConfigError(f"{key}: {spec.path}: no provider {spec.provider} ({known})")
+    services = await Services.open(settings)
+    try:
+        await services.namespaces.find(DEFAULT_NAMESPACE, create=False)
+    except (Fs9Error, OSError) as error:
+        raise ConfigError(f"mounts: {error}") from error
+    finally:
+        await services.aclose()
 
 
 def make_data_dir(path: Path) -> None:

@@ -49,7 +49,8 @@ class Text:
 
     def read(self, node: Node) -> str:
         if not isinstance(node, Scalar) or not (isinstance(node.value, str) or node.expanded):
-            raise Mismatch(f"expected {self.title}, got {_described(node)}")
+            hint = "; quote it" if isinstance(node, Scalar) and node.text else ""
+            raise Mismatch(f"expected {self.title}, got {_described(node)}{hint}")
         value = node.text
         if self.choices and value not in self.choices:
             raise Mismatch(f"expected {self.title}, got {value!r}{nearest(value, self.choices)}")

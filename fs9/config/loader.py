@@ -188,7 +188,7 @@ def _read(setting: Setting, node: Node, source: str) -> object:
     try:
         return setting.kind.read(node)
     except Mismatch as mismatch:
-        text = f"expected {setting.kind.title}" if setting.secret else str(mismatch)
+        text = f"expected {setting.kind.title} (in quotes)" if setting.secret else str(mismatch)
         line = mismatch.line or node.line
         place = f"{source}:{line}" if line else source
         raise ConfigError(f"{place}: {setting.key}: {text}") from None

@@ -179,6 +179,10 @@ class Settings:
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
+    def __post_init__(self) -> None:
+        if self.jwt_secret:  # however the value was made, a secret means authentication
+            object.__setattr__(self, "auth_enabled", True)
+
     def value(self, setting: Setting) -> object:
         """The effective value of one setting."""
         return getattr(self.limits if setting.is_limit else self, setting.field)

@@ -60,8 +60,8 @@ def parse(text: str, source: str, environ: Mapping[str, str]) -> Table:
 
     Raises ConfigError with `source` and the line.
     """
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
         if root is None:
             return Table(1, {}, {})
@@ -70,10 +70,9 @@ def parse(text: str, source: str, environ: Mapping[str, str]) -> Table:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else 1
         raise ConfigError(f"{source}:{line}: not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not valid YAML: {error}") from None
-    finally:
-        loader.dispose()
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(f"{source}:{line}: not valid YAML: {error.reason}") from None
     if isinstance(tree, Scalar) and tree.value is None:
         return Table(tree.line, {}, {})
     if not isinstance(tree, Table):
@@ -92,8 +91,6 @@ def scalar(text: str) -> Scalar:
         return Scalar(0, value, text, expanded=True)
     except ValueError:  # looks like a number or a date and is none
         return Scalar(0, text, text, expanded=True)
-    finally:
-        loader.dispose()
 
 
 def plain(node: Node) -> object:
