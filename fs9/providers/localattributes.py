@@ -14,6 +14,7 @@ from fs9.errors import InvalidArgument, IsDirectory, NotSupported, QuotaExceeded
 from fs9.providers.jail import descriptor_path, reopen
 
 if TYPE_CHECKING:
+    from fs9.providers.localticks import Ticks
     from fs9.types import StatChanges
 
 # Set-user-id would let a tenant plant a program that runs as the server's user, so it is
@@ -46,15 +47,15 @@ def check_values(changes: StatChanges, bytes_max: int) -> None:
 def check_type(path: str, changes: StatChanges, found: os.stat_result) -> None:
     """Raise for a change that this type of file does not have."""
     if stat.S_ISLNK(found.st_mode):
+        if changes.mode is not None:  # nor has Linux it
+            raise NotSupported(f"chmod of a symbolic link: {path}")
         if changes.size is not None:
             raise InvalidArgument(f"cannot truncate symlink: {path}")
-        if changes.mode is not None:
-            raise NotSupported(f"chmod of a symbolic link: {path}")
     if changes.size is not None and stat.S_ISDIR(found.st_mode):
         raise IsDirectory(path)
 
 
-def apply(fd: int, changes: StatChanges, found: os.stat_result) -> None:
+def apply(fd: int, changes: StatChanges, found: os.stat_result, ticks: Ticks) -> None:
     """Apply to the file at the O_PATH descriptor `fd`; blocks, raises OSError.
 
     In an order that lets each survive the next: chown drops mode bits, truncate sets times.
@@ -86,3 +87,5 @@ def apply(fd: int, changes: StatChanges, found: os.stat_result) -> None:
                 now.st_mtime_ns if changes.mtime_ns is None else changes.mtime_ns,
             ),
         )
+    if changes.size is not None or changes.mtime_ns is not None:
+        ticks.changed(fd)

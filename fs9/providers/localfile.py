@@ -109,9 +109,12 @@ class LocalDirectory(OpenFile):
         self.created = created
 
     def check_read(self) -> None:
+        if not self.flags.read:
+            raise PermissionDenied("file not opened for reading")
         raise IsDirectory(self.path)
 
-    check_write = check_read
+    def check_write(self) -> None:
+        raise PermissionDenied("file not opened for writing")
 
 
 def open_mode(flags: OpenFlags) -> int:

@@ -10,7 +10,9 @@ in the pool. The parts:
     localstage       write aside and swap
     localattributes  wstat of mode, owner, size, times
     localfile        open files: read, write, descriptors
-    localinfo        FileInfo and etag;  localerrors  errno to errors
+    locallisting     one page of a directory
+    localinfo        FileInfo and etag;  localticks  etags under a coarse clock
+    localerrors      errno to errors
 
 Symbolic links are data: stat and wstat are about the link, opening one is refused, one in
 the middle of a path is NotDirectory.
@@ -34,6 +36,7 @@ from fs9.providers.localerrors import Translated, failure
 from fs9.providers.localfile import LocalDirectory, LocalFile
 from fs9.providers.localinfo import file_info
 from fs9.providers.localstage import StagedFile
+from fs9.providers.localticks import Ticks, is_coarse
 from fs9.providers.localtree import Tree, check_condition, open_located, visible
 from fs9.providers.registry import read_config
 from fs9.types import ALWAYS, POSIX_LIKE, Capability
@@ -82,21 +85,24 @@ def _open_root(root: Path, context: ProviderContext) -> LocalFs:
     with Translated(f"localfs root {root}"):
         if root.is_relative_to(os.path.normpath(context.data_dir)):
             root.mkdir(mode=_ROOT_MODE, parents=True, exist_ok=True)
-        return LocalFs(open_jail(root), context.limits, context.pool)
+        jail = open_jail(root)
+        ticks = Ticks(coarse=is_coarse(jail.root_fd))
+        return LocalFs(jail, ticks, context.limits, context.pool)
 
 
 class LocalFs(BaseProvider):
     name = "localfs"
     volatile = False
 
-    def __init__(self, jail: Jail, limits: Limits, pool: BlockingPool) -> None:
+    def __init__(self, jail: Jail, ticks: Ticks, limits: Limits, pool: BlockingPool) -> None:
         self._jail = jail
-        self._tree = Tree(jail)
+        self._ticks = ticks
+        self._tree = Tree(jail, ticks)
         self._pool = pool
         self._bytes_max = limits.file_bytes_max
         # Until a file system below says that it cannot tell whether it would wait.
         self._reads_nowait = True
-        self._writes_nowait = True
+        self._writes_nowait = not ticks.coarse
 
     def capabilities(self) -> Capability:
         return _CAPABILITIES
@@ -144,7 +150,7 @@ class LocalFs(BaseProvider):
             found = visible(path, os.fstat(fd))
             check_condition(path, found, condition)
             localattributes.check_type(path, changes, found)
-            localattributes.apply(fd, changes, found)
+            localattributes.apply(fd, changes, found, self._ticks)
 
     # -- files --------------------------------------------------------------------------------
 
@@ -216,7 +222,9 @@ class LocalFs(BaseProvider):
             if file.flags.append:  # the descriptor has O_APPEND: the offset is ignored
                 offset = 0
                 localfile.check_room(file, fd, len(data), self._bytes_max)
-            return os.pwritev(fd, [data], offset, flags)
+            count = os.pwritev(fd, [data], offset, flags)
+            self._ticks.changed(fd)
+            return count
 
     async def close(
         self, file: OpenFile, *, sync: bool = False, discard: bool = False

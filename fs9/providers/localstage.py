@@ -40,6 +40,8 @@ from fs9.types import Condition, FileType, OpenFlags
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from fs9.providers.localticks import Ticks
+
 #: How often a step is repeated that another process undid in between, before giving up.
 RACES_MAX = 100
 
@@ -91,11 +93,11 @@ def check_target(
         if not flags.create:
             raise NotFound(path)
     else:
+        if flags.create and flags.exclusive:
+            raise AlreadyExists(path)
         if stat.S_ISDIR(current.st_mode):
             raise IsDirectory(path)
         check_regular(path, current)
-        if flags.exclusive:
-            raise AlreadyExists(path)
     if not condition.holds(None if current is None else etag(current)):
         raise PreconditionFailed(path)
 
@@ -154,7 +156,7 @@ def _named(entry: Entry) -> tuple[int, bytes]:
     raise Transient("no temporary file could be made")
 
 
-def commit(file: StagedFile, *, synced: bool) -> os.stat_result:
+def commit(file: StagedFile, ticks: Ticks, *, synced: bool) -> os.stat_result:
     """Swap the new version in; its stat. Blocks; the caller holds the lock of the name.
 
     Raises as `check_target`, NotFound when the directory was removed.
@@ -164,16 +166,18 @@ def commit(file: StagedFile, *, synced: bool) -> os.stat_result:
             current = file.entry.stat()
             check_target(file.path, current, file.flags, file.condition)
             if current is not None:
-                _adopt(fd, current, synced=synced)
+                adopt(fd, current, synced=synced)
+            ticks.changed(fd)
             # Linux 6.13 gives a change a fine-grained ctime if the one before was asked for:
             # this fstat is what makes the etag of each version distinct.
             os.fstat(fd)
             if _swap(file, fd, absent=current is None):
+                ticks.changed(fd)
                 return os.fstat(fd)
     raise Transient(f"{file.path} keeps changing")
 
 
-def _adopt(fd: int, current: os.stat_result, *, synced: bool) -> None:
+def adopt(fd: int, current: os.stat_result, *, synced: bool) -> None:
     """Keep the owner and the mode of the version that is replaced."""
     ours = os.fstat(fd)
     changed = False

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from fs9.errors import (
     AlreadyExists,
-    DirectoryNotEmpty,
     InvalidArgument,
     IsDirectory,
     NotDirectory,
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fs9.provider import OpenFile
+    from fs9.providers.localticks import Ticks
     from fs9.types import Condition
 
 _FILE_MODE = 0o644
@@ -84,7 +84,7 @@ def open_located(
     try:
         found = os.fstat(fd)
         if stat.S_ISDIR(found.st_mode):
-            if flags.write:
+            if flags.write or (flags.create and not flags.directory):
                 raise IsDirectory(path)
             check_condition(path, found, condition)
             return LocalDirectory(path, flags), _seen(path, found)
@@ -114,8 +114,9 @@ def _seen(path: str, found: os.stat_result) -> FileInfo:
 
 
 class Tree:
-    def __init__(self, jail: Jail) -> None:
+    def __init__(self, jail: Jail, ticks: Ticks) -> None:
         self._jail = jail
+        self._ticks = ticks
         self._locks = NameLocks()
 
     # -- look ---------------------------------------------------------------------------------
@@ -171,23 +172,32 @@ class Tree:
             if not (flags.create or flags.truncate):
                 return open_located(path, self._jail.locate(path), flags, condition)
             if path == "/":
-                raise AlreadyExists(path) if flags.directory else IsDirectory(path)
+                made = flags.create and (flags.directory or flags.exclusive)
+                raise AlreadyExists(path) if made else IsDirectory(path)
             with self._jail.parent(path) as entry, self._locks.hold(entry.name):
                 if flags.create and flags.directory:
                     return _make_directory(path, entry, flags, condition)
-                return _open_or_create(path, entry, flags, condition)
+                file, info = _open_or_create(path, entry, flags, condition)
+                if not (flags.truncate and self._ticks.coarse):
+                    return file, info
+                with file.descriptor as fd:
+                    self._ticks.changed(fd)
+                    return file, _seen(path, os.fstat(fd))
 
     def _stage(
         self, path: str, flags: OpenFlags, condition: Condition
     ) -> tuple[OpenFile, FileInfo]:
         entry = self._jail.parent(path)
         try:
-            localstage.check_target(path, entry.stat(), flags, condition)
+            current = entry.stat()
+            localstage.check_target(path, current, flags, condition)
             file = localstage.stage(path, entry, flags, condition)
         except BaseException:
             os.close(entry.directory_fd)
             raise
         with file.descriptor as fd:
+            if current is not None:
+                localstage.adopt(fd, current, synced=False)
             return file, _seen(path, os.fstat(fd))
 
     def finish(self, file: localstage.StagedFile, *, sync: bool, discard: bool) -> FileInfo | None:
@@ -199,7 +209,7 @@ class Tree:
                 if sync:
                     os.fsync(fd)
                 with self._locks.hold(file.entry.name):
-                    found = localstage.commit(file, synced=sync)
+                    found = localstage.commit(file, self._ticks, synced=sync)
                 if sync:
                     _sync_directory(directory_fd)
             return _seen(file.path, found)
@@ -247,11 +257,11 @@ class Tree:
         """Move `path` to `name`; both are paths within the provider."""
         if path == "/":
             raise PermissionDenied("cannot rename root")
+        if name == "/":
+            raise PermissionDenied("cannot replace root")
         with Translated(path), self._jail.parent(path) as source:
             found = visible(path, source.stat())
             is_directory = stat.S_ISDIR(found.st_mode)
-            if name == "/":
-                raise DirectoryNotEmpty(name) if is_directory else IsDirectory(name)
             if name != path and is_directory and is_within(name, path):
                 raise InvalidArgument(f"cannot move a directory into itself: {path}")
             with (
@@ -305,7 +315,7 @@ class Tree:
 
 def _open_or_create(
     path: str, entry: Entry, flags: OpenFlags, condition: Condition
-) -> tuple[OpenFile, FileInfo]:
+) -> tuple[LocalFile, FileInfo]:
     for _ in range(localstage.RACES_MAX):
         try:
             fd = entry.locate()
@@ -316,14 +326,16 @@ def _open_or_create(
             if flags.create and flags.exclusive:
                 os.close(fd)
                 raise AlreadyExists(path)
-            return open_located(path, fd, flags, condition)
+            file, info = open_located(path, fd, flags, condition)
+            assert isinstance(file, LocalFile)  # create and truncate refuse directories
+            return file, info
         check_condition(path, None, condition)
         with contextlib.suppress(FileExistsError):  # another process was faster
             return _create(path, entry, flags)
     raise Transient(f"{path} keeps changing")
 
 
-def _create(path: str, entry: Entry, flags: OpenFlags) -> tuple[OpenFile, FileInfo]:
+def _create(path: str, entry: Entry, flags: OpenFlags) -> tuple[LocalFile, FileInfo]:
     mode = open_mode(flags) & ~os.O_PATH
     opened = Descriptor(
         os.open(
