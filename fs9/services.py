@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from fs9.auth.verifier import Verifier
 from fs9.clock import SystemClock
-from fs9.config import ConfigError
+from fs9.config import ConfigError, nearest
 from fs9.errors import Fs9Error
 from fs9.meta.sqlite import SqliteStore
 from fs9.names import DEFAULT_NAMESPACE
@@ -63,6 +63,7 @@ class Services:
         #: Eight hexadecimal digits, another one in each process.
         self.instance_id = secrets.token_hex(4)
         self._stack = AsyncExitStack()
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def limits(self) -> Limits:
@@ -105,13 +106,13 @@ class Services:
 
         What takes longer than `shutdown_timeout_s` is abandoned; the process should end then.
         """
-        closing = asyncio.ensure_future(self._stack.aclose())
+        self._closing = asyncio.create_task(self._stack.aclose())
         # Not a timeout that cancels: a cancelled call still waits for its blocked thread.
-        done, _ = await asyncio.wait({closing}, timeout=self.limits.shutdown_timeout_s)
+        done, _ = await asyncio.wait({self._closing}, timeout=self.limits.shutdown_timeout_s)
         if not done:
             log.error("closing took longer than %s s; abandoned", self.limits.shutdown_timeout_s)
             return
-        closing.result()
+        self._closing.result()
 
 
 async def preflight(settings: Settings) -> None:
@@ -124,8 +125,8 @@ async def preflight(settings: Settings) -> None:
     for key in ("mounts", "namespace_template"):
         for spec in getattr(settings, key):
             if spec.provider not in registry.names():
-                known = ", ".join(registry.names())
-                raise ConfigError(f"{key}: {spec.path}: no provider {spec.provider} ({known})")
+                hint = nearest(spec.provider, registry.names())
+                raise ConfigError(f"{key}: {spec.path}: no provider {spec.provider}{hint}")
     services = await Services.open(settings)
     try:
         await services.namespaces.find(DEFAULT_NAMESPACE, create=False)

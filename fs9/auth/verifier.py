@@ -62,7 +62,7 @@ class Verifier:
     def verify(self, token: str) -> Principal:
         """Who holds the token; raises Unauthenticated when it does not hold (now)."""
         now_s = self._clock.now_s()
-        key = hashlib.sha256(token.encode(errors="surrogateescape")).digest()
+        key = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
         entry = self._entries.get(key)
         if entry is not None and now_s < entry.until_s:
             self._hits += 1

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from fs9.config import SETTINGS, ConfigError, Settings, add_flags, flags_of, load
+from fs9.config import SETTINGS, SYSTEM_FILE, ConfigError, Settings, add_flags, flags_of, load
 from fs9.config.masking import shown
 
 if TYPE_CHECKING:
@@ -38,10 +38,11 @@ def show(
     cwd: Path,
     out: TextIO,
     err: TextIO,
+    system_file: Path = SYSTEM_FILE,
 ) -> int:
     """The command in a given environment; 0, or 1 when the settings cannot be used."""
     try:
-        settings = load(flags_of(args), environ, cwd)
+        settings = load(flags_of(args), environ, cwd, system_file=system_file)
     except ConfigError as error:
         print(f"fs9 config: {error}", file=err)
         return 1

@@ -24,7 +24,7 @@ def test_every_flag_reaches_its_setting(parser, tmp_path):
     """--host, --port, --workers, --data-dir, -c and --insecure have their effect."""
     (tmp_path / "f.yaml").write_text("server: {port: 1, host: h}\n")
     args = ["--port", "2", "--workers", "3", "--data-dir", "/d", "-c", "f.yaml", "--insecure"]
-    settings = load(flags_of(parser.parse_args(args)), {}, tmp_path)
+    settings = load(flags_of(parser.parse_args(args)), {}, tmp_path, system_file=tmp_path / "no")
     assert (settings.host, settings.port, settings.workers) == ("h", 2, 3)
     assert (settings.data_dir, settings.insecure) == (Path("/d"), True)
     flagged = {setting.key: settings.origin(setting) for setting in SETTINGS if setting.flag}

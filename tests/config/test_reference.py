@@ -31,14 +31,14 @@ def test_the_tool_checks_what_it_writes():
 def test_the_example_as_it_is_changes_nothing(tmp_path):
     """Copied unchanged, the example is a file of comments."""
     (tmp_path / "fs9.yaml").write_text(example())
-    assert load(Flags({}), {}, tmp_path).origins == {}
+    assert load(Flags({}), {}, tmp_path, system_file=tmp_path / "no").origins == {}
 
 
 def test_every_key_of_the_example_is_accepted_and_complete(tmp_path):
     """With every key uncommented the example loads, sets every setting, and to its default."""
     text = re.sub(r"^( *)#(?! \S|$)", r"\1", example(), flags=re.MULTILINE)
     (tmp_path / "fs9.yaml").write_text(text)
-    settings = load(Flags({}), {"FS9_SECRET": "s" * 32}, tmp_path)
+    settings = load(Flags({}), {"FS9_SECRET": "s" * 32}, tmp_path, system_file=tmp_path / "no")
     assert set(settings.origins) == {setting.key for setting in SETTINGS}
     changed = {
         setting.key

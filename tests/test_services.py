@@ -1,0 +1,182 @@
+"""The composition root opens everything from settings, and closes all of it."""
+
+import asyncio
+import os
+import stat
+
+import pytest
+
+from fs9 import services as services_module
+from fs9.auth.tokens import sign
+from fs9.clock import ManualClock
+from fs9.config import ConfigError, Settings
+from fs9.errors import BackendUnavailable
+from fs9.limits import Limits
+from fs9.principal import Principal
+from fs9.services import Services, preflight
+from fs9.types import MKDIR, REPLACE, MountSpec, OpenFlags
+
+MEMORY = (MountSpec("/", "memfs"),)
+ANONYMOUS = Principal("anonymous", "default", ("admin",))
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(data_dir=tmp_path / "data")
+
+
+async def test_the_default_namespace_serves_from_the_start(settings):
+    """With nothing configured, `default` is a directory of its own below the data directory."""
+    services = await Services.open(settings)
+    record = await services.store.namespace("default")
+    assert (record.created_by, record.mounts) == ("system", settings.mounts)
+    session = (await services.namespaces.find("default", create=False)).attach(ANONYMOUS)
+    file = await session.open_file("/hello", REPLACE)
+    await session.write_file(file, 0, b"text")
+    await session.commit_file(file)
+    assert (await session.stat("/hello")).size == 4
+    await services.aclose()
+    assert (settings.data_dir / "namespaces/default/files/hello").read_bytes() == b"text"
+
+
+async def test_what_was_written_is_there_after_a_restart(settings):
+    """Files and namespaces are kept."""
+    for restart in (False, True):
+        services = await Services.open(settings)
+        namespace = await services.namespaces.find("acme", create=not restart)
+        session = namespace.attach(Principal("u", "acme", ("admin",)))
+        if restart:
+            assert [info.path for info in await session.readdir("/")] == ["/d"]
+        else:
+            handle, _ = await session.open("/d", MKDIR)
+            await session.close(handle)
+        await services.aclose()
+
+
+async def test_the_default_namespace_follows_the_settings(settings):
+    """Changed `mounts` take effect at the next start; other namespaces keep theirs."""
+    services = await Services.open(settings)
+    other = await services.store.create_namespace("acme", "alice", settings.namespace_template)
+    await services.aclose()
+    changed = Settings(data_dir=settings.data_dir, mounts=MEMORY, namespace_template=MEMORY)
+    services = await Services.open(changed)
+    assert (await services.store.namespace("default")).mounts == MEMORY
+    assert await services.store.namespace("acme") == other
+    await services.namespaces.find("fresh", create=True)
+    assert (await services.store.namespace("fresh")).mounts == MEMORY
+    await services.aclose()
+
+
+async def test_open_handles_are_written_at_the_end(settings):
+    """Closing the services closes every handle, synced."""
+    services = await Services.open(settings)
+    session = (await services.namespaces.find("default", create=False)).attach(ANONYMOUS)
+    handle, _ = await session.open("/f", OpenFlags(write=True, create=True))
+    await session.write(handle, 0, b"abc")
+    await services.aclose()
+    assert (settings.data_dir / "namespaces/default/files/f").read_bytes() == b"abc"
+
+
+async def test_closing_ends_in_the_time_allowed(tmp_path, caplog):
+    """What hangs is abandoned after `shutdown_timeout_s`, and said."""
+    settings = Settings(data_dir=tmp_path / "d", limits=Limits(shutdown_timeout_s=0.05))
+    services = await Services.open(settings)
+    released = asyncio.Event()
+    services._stack.push_async_callback(released.wait)
+    await services.aclose()
+    assert "abandoned" in caplog.text
+    released.set()
+    await asyncio.wait([services._closing])
+
+
+async def test_each_process_has_its_own_id(settings):
+    """Eight hexadecimal digits, new each time; the slot is as given."""
+    first = await Services.open(settings, slot=3)
+    second = await Services.open(settings)
+    assert (first.slot, second.slot) == (3, 0)
+    assert first.instance_id != second.instance_id
+    assert len(bytes.fromhex(first.instance_id)) == 4
+    await first.aclose()
+    await second.aclose()
+
+
+async def test_without_a_secret_nobody_is_asked(settings):
+    """No secret: no verifier."""
+    services = await Services.open(settings)
+    assert services.verifier is None
+    await services.aclose()
+
+
+async def test_the_verifier_has_the_settings_rules_and_the_clock(tmp_path):
+    """Secret, issuer, audience, limits and time reach the verifier."""
+    clock = ManualClock(1000)
+    settings = Settings(
+        data_dir=tmp_path / "d", jwt_secret="s", token_issuer="i", token_audience="a"
+    )
+    services = await Services.open(settings, clock=clock)
+    assert services.clock is clock
+    claims = {"sub": "u", "ns": "n", "iat": 0, "exp": 1001, "iss": "i", "aud": "a"}
+    assert services.verifier is not None
+    assert services.verifier.verify(sign(claims, "s")) == Principal("u", "n", (), 1001)
+    await services.aclose()
+
+
+async def test_the_data_directory_is_private(settings):
+    """Made for this user alone; one that exists is left as it is."""
+    await (await Services.open(settings)).aclose()
+    assert stat.S_IMODE(settings.data_dir.stat().st_mode) == 0o700
+    settings.data_dir.chmod(0o750)
+    await (await Services.open(settings)).aclose()
+    assert stat.S_IMODE(settings.data_dir.stat().st_mode) == 0o750
+
+
+async def test_an_unusable_data_directory_is_refused(tmp_path, monkeypatch):
+    """A file in its place, a file above it, or no permission: an error that names it."""
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ConfigError, match="data_dir"):
+            await Services.open(Settings(data_dir=path))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ConfigError, match="cannot write"):
+        await Services.open(Settings(data_dir=tmp_path / "d"))
+
+
+async def test_a_failed_opening_leaves_nothing_open(settings, monkeypatch):
+    """When a later step fails, what was opened before is closed again."""
+    closed = []
+    shut_down = services_module.BlockingPool.shutdown
+    monkeypatch.setattr(
+        services_module.BlockingPool, "shutdown", lambda pool: (closed.append(1), shut_down(pool))
+    )
+    settings.data_dir.mkdir()
+    (settings.data_dir / "meta.db").write_bytes(b"no database" * 100)
+    with pytest.raises(BackendUnavailable):
+        await Services.open(settings)
+    assert closed == [1]
+    (settings.data_dir / "meta.db").unlink()
+    public_key = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"
+    with pytest.raises(ConfigError, match=r"server\.auth\.jwt_secret"):
+        await Services.open(Settings(data_dir=settings.data_dir, jwt_secret=public_key))
+    assert closed == [1, 1]
+
+
+async def test_the_preflight_accepts_what_works(settings):
+    """It makes the data directory and the metadata, and leaves nothing open."""
+    await preflight(settings)
+    assert (settings.data_dir / "meta.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("mounts", "template", "text"),
+    [
+        ((MountSpec("/", "memsf"),), MEMORY, r"mounts: /: no provider memsf; did you mean memfs"),
+        (MEMORY, (MountSpec("/x", "nofs"),), r"namespace_template: /x: no provider nofs"),
+        ((MountSpec("/", "localfs", {"rot": "/"}),), MEMORY, r"mounts: .*rot.*root"),
+        ((MountSpec("/", "localfs", {"root": "/no/such/dir"}),), MEMORY, r"mounts: .*no/such/dir"),
+    ],
+)
+async def test_the_preflight_names_what_does_not(tmp_path, mounts, template, text):
+    """A provider that does not exist, or cannot be made, ends the start with its key."""
+    settings = Settings(data_dir=tmp_path / "d", mounts=mounts, namespace_template=template)
+    with pytest.raises(ConfigError, match=text):
+        await preflight(settings)
