@@ -79,7 +79,9 @@ class Server:
 StartServer = Callable[..., Awaitable[Server]]
 
 
-def token(ns: str, *roles: str, sub: str = "alice", clock: Clock | None = None, **claims: Any) -> str:
+def token(
+    ns: str, /, *roles: str, sub: str = "alice", clock: Clock | None = None, **claims: Any
+) -> str:
     """A token as the server accepts it, except for what `claims` changes (None: leaves out)."""
     now_s = int((clock or SystemClock()).now_s())
     found = {"sub": sub, "ns": ns, "roles": list(roles), "iat": now_s, "exp": now_s + 600} | claims

@@ -113,6 +113,8 @@ class Resource:
         if tenant is not None:
             tenant = tenant_segment(req.scope, tenant)
         operation = self._operations.get(req.method, self._refusal)
+        if req.path.startswith("//"):  # Falcon's router takes several slashes for one
+            operation = _refusing(_route_not_found(req), operation.access)
         await _drive(self._context, operation, req, resp, tenant, params)
 
 
@@ -126,8 +128,12 @@ class _Unrouted:
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response | None, **params: str
     ) -> None:
         assert resp is not None  # None is for WebSockets, which have no sink here
-        error = RouteNotFound(f"{req.scope[_METHOD]} {req.path}")
-        await _drive(self._context, _refusing(error, Access.TOKEN), req, resp, None, {})
+        operation = _refusing(_route_not_found(req), Access.TOKEN)
+        await _drive(self._context, operation, req, resp, None, {})
+
+
+def _route_not_found(req: falcon.asgi.Request) -> RouteNotFound:
+    return RouteNotFound(f"{req.scope[_METHOD]} {req.path}")
 
 
 def _method_refusal(operations: dict[str, Operation]) -> Operation:

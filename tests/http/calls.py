@@ -40,12 +40,8 @@ async def open_(api: httpx2.AsyncClient, path: str, **flags: bool) -> str:
     return handle_id
 
 
-async def read(
-    api: httpx2.AsyncClient, handle_id: str, offset: int, size: int
-) -> httpx2.Response:
-    return await api.post(
-        "read", json={"handle_id": handle_id, "offset": offset, "size": size}
-    )
+async def read(api: httpx2.AsyncClient, handle_id: str, offset: int, size: int) -> httpx2.Response:
+    return await api.post("read", json={"handle_id": handle_id, "offset": offset, "size": size})
 
 
 async def write(

@@ -356,7 +356,5 @@ async def test_equal_events_within_a_second_are_one(api: httpx2.AsyncClient) -> 
 @pytest.mark.parametrize(
     "params", [{"type": "other"}, {"limit": "10001"}, {"limit": "x"}, {"offset": "-1"}]
 )
-async def test_wrong_event_filters_are_400(
-    api: httpx2.AsyncClient, params: dict[str, str]
-) -> None:
+async def test_wrong_event_filters_are_400(api: httpx2.AsyncClient, params: dict[str, str]) -> None:
     assert problem(await api.get("events", params=params))[:2] == (400, "InvalidArgument")

@@ -1,0 +1,1 @@
+"""Tests of `fs9.http`."""
