@@ -233,6 +233,8 @@ def _build(
     for key, item in given.items():
         setting = _BY_KEY[key]
         (limits if setting.is_limit else values)[setting.field] = item.value
+    if "host" in values:  # [::1], as in a URL, means ::1
+        values["host"] = values["host"].removeprefix("[").removesuffix("]")
     settings = Settings(
         **{
             **values,
@@ -286,7 +288,7 @@ def check_exposure(settings: Settings) -> None:
 
 def is_loopback(host: str) -> bool:
     """Can only this host reach it? Names are not looked up; RFC 6761 reserves `localhost`."""
-    name = host.strip("[]").rstrip(".").lower()
+    name = host.rstrip(".").lower()
     try:
         address = ipaddress.ip_address(name)
     except ValueError:

@@ -156,6 +156,14 @@ class Settings:
         env="FS9_LOG_FILTER",
         example="info,fs9.http=debug",
     )
+    event_loop: str = _declare(
+        "server.event_loop",
+        Text(("uvloop", "asyncio")),
+        "The event loop of the workers. `asyncio` is slower; it is for finding out whether"
+        " uvloop is to blame.",
+        default="uvloop",
+        env="FS9_EVENT_LOOP",
+    )
     fast_lane: bool = _declare(
         "server.fast_lane",
         Switch(),

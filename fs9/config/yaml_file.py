@@ -73,6 +73,8 @@ def parse(text: str, source: str, environ: Mapping[str, str]) -> Table:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError(f"{source}:{line}: not valid YAML: {error.reason}") from None
+    except RecursionError:
+        raise ConfigError(f"{source}: nested too deeply") from None
     if isinstance(tree, Scalar) and tree.value is None:
         return Table(tree.line, {}, {})
     if not isinstance(tree, Table):

@@ -1,14 +1,14 @@
 """The meta store in one SQLite file, `meta.db` in the data directory.
 
-Each process has one connection, used in the blocking pool under a lock. Between processes
-SQLite's own locks serve (WAL: readers never wait; writers wait up to the busy timeout).
+Each process has one connection, used by one call at a time, in the blocking pool. Between
+processes SQLite's own locks serve (WAL: readers never wait; writers wait up to the busy timeout).
 """
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import sqlite3
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -49,8 +49,9 @@ class SqliteStore:
         self._connection = connection
         self._clock = clock
         self._pool = pool
-        # One thread at a time: a transaction is a state of the connection.
-        self._lock = threading.Lock()
+        # One call at a time: a transaction is a state of the connection. Callers wait here and
+        # not in the pool, whose threads serve files too.
+        self._lock = asyncio.Lock()
 
     @classmethod
     async def open(cls, path: Path, clock: Clock, pool: BlockingPool) -> SqliteStore:
@@ -102,11 +103,8 @@ class SqliteStore:
         return await self._call(lambda: _all(self._connection))
 
     async def _call(self, call: Callable[[], T]) -> T:
-        return await self._pool.run(self._locked, call)
-
-    def _locked(self, call: Callable[[], T]) -> T:
-        with self._lock, _translated():
-            return call()
+        async with self._lock:
+            return await self._pool.run(_translating, call)
 
     def _insert(self, name: str, created_by: str, mounts: Sequence[MountSpec]) -> NamespaceRecord:
         now_s = int(self._clock.now_s())
@@ -241,6 +239,11 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def _translating(call: Callable[[], T]) -> T:
+    with _translated():
+        return call()
 
 
 @contextmanager

@@ -79,6 +79,7 @@ def test_variables_are_expanded_nowhere_else():
         ("a: !!python/object:os.system x\n", "f.yaml:1: a value of type python/"),
         ("[a, b]: 1\n", "f.yaml:1: a key must be a plain word"),
         ("a: &x [*x]\n", "f.yaml:1: "),
+        ("a: " + "[" * 5000, "f.yaml: nested too deeply"),
         ("a: !!int x\n", "f.yaml:1: not a valid number; quote it if it is text"),
         ("a: \x01\n", "f.yaml:1: not valid YAML: special characters are not allowed"),
     ],
