@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
 from fs9.clock import ManualClock
 from fs9.limits import Limits
 from fs9.principal import Principal
-from fs9.provider import Provider
 from fs9.providers.memfs import MemFs
 from fs9.threads import BlockingPool
 from fs9.vfs.mounts import Mount, MountTable
 from fs9.vfs.namespace import Namespace
-from fs9.vfs.session import Session
+
+if TYPE_CHECKING:
+    from fs9.provider import Provider
+    from fs9.vfs.session import Session
 
 MakeNamespace: TypeAlias = Callable[..., Namespace]
 

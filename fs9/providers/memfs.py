@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 _FILE_MODE = 0o644
 _DIRECTORY_MODE = 0o755
 _MODE_BITS = 0o7777
+_ID_MAX = 2**32 - 1
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -206,6 +207,8 @@ class MemFs(BaseProvider):
 
     async def read(self, file: OpenFile, offset: int, size: int) -> bytes:
         node = _opened(file, "reading").node
+        if offset < 0 or size < 0:
+            raise InvalidArgument("offset and size cannot be negative")
         if not isinstance(node, File):
             raise IsDirectory("")
         return node.pages.read(offset, size)
@@ -213,9 +216,12 @@ class MemFs(BaseProvider):
     async def write(self, file: OpenFile, offset: int, data: Buffer) -> int:
         opened = _opened(file, "writing")
         node = opened.node
-        assert isinstance(node, File)  # a directory is not opened for writing
+        if isinstance(node, Directory):  # just made: others are not opened for writing
+            raise PermissionDenied("file not opened for writing")
         if opened.flags.append:
             offset = node.size
+        if offset < 0:
+            raise InvalidArgument("offset cannot be negative")
         if data:
             self._reserve_bytes(node, max(node.size, offset + len(data)))
             node.pages.write(offset, data)
@@ -264,6 +270,7 @@ class MemFs(BaseProvider):
         elif changes.name is not None:
             self._rename(path, changes.name, condition)
         else:
+            _check_values(changes)
             node = find(self._root, path)
             _check(condition, node, path)
             self._change(node, path, changes)
@@ -279,12 +286,12 @@ class MemFs(BaseProvider):
 
     def _rename(self, path: str, target: str, condition: Condition) -> None:
         parent, name = find_parent(self._root, path)
-        target_parent, target_name = find_parent(self._root, target)
-        if not name or not target_name:
+        if not name or target == "/":
             raise PermissionDenied("cannot rename root" if not name else "cannot replace root")
         node = parent.children.get(name)
         if node is None:
             raise NotFound(path)
+        target_parent, target_name = find_parent(self._root, target)
         _check(condition, node, path)
         old = target_parent.children.get(target_name)
         if old is node:
@@ -427,6 +434,15 @@ def _check_replaced(node: Node, old: Node | None, target: str) -> None:
             raise DirectoryNotEmpty(target)
     elif isinstance(old, Directory):
         raise IsDirectory(target)
+
+
+def _check_values(changes: StatChanges) -> None:
+    """Raise InvalidArgument for what no inode can have."""
+    for value, name in ((changes.mode, "mode"), (changes.uid, "uid"), (changes.gid, "gid")):
+        if value is not None and not 0 <= value <= _ID_MAX:
+            raise InvalidArgument(f"{name} must be from 0 to {_ID_MAX}")
+    if changes.size is not None and changes.size < 0:
+        raise InvalidArgument("size cannot be negative")
 
 
 def _check_target(target: str) -> int:

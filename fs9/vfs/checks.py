@@ -62,8 +62,6 @@ def check_flags(flags: OpenFlags) -> None:
         raise InvalidArgument("truncate needs write")
     if flags.replace and (flags.directory or not flags.write):
         raise InvalidArgument("replace needs write and a file")
-    if flags.create and flags.directory and flags.write:
-        raise InvalidArgument("a directory cannot be created for writing")
 
 
 def check_remove(capabilities: int) -> None:

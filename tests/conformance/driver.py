@@ -13,12 +13,10 @@ What a way cannot carry is told by `features`; the suite leaves those cases out:
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from fs9.clock import Clock
 from fs9.limits import Limits
 from fs9.principal import Principal
-from fs9.provider import Provider
 from fs9.types import (
     ALWAYS,
     Buffer,
@@ -31,7 +29,11 @@ from fs9.types import (
 )
 from fs9.vfs.mounts import Mount, MountTable
 from fs9.vfs.namespace import Namespace
-from fs9.vfs.session import Session
+
+if TYPE_CHECKING:
+    from fs9.clock import Clock
+    from fs9.provider import Provider
+    from fs9.vfs.session import Session
 
 ALL_FEATURES = frozenset({"exclusive", "replace", "condition", "paging", "ns"})
 
