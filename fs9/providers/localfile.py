@@ -62,6 +62,10 @@ class Descriptor:
         if last:
             os.close(self._fd)
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     def close(self) -> None:
         """Close now or after the running calls; a second close does nothing."""
         with self._lock:
@@ -89,6 +93,10 @@ class LocalFile(OpenFile):
         self.descriptor = descriptor
         self.created = created
 
+    @property
+    def closed(self) -> bool:
+        return self.descriptor.closed
+
     def check_read(self) -> None:
         if not self.flags.read:
             raise PermissionDenied("file not opened for reading")
@@ -101,19 +109,24 @@ class LocalFile(OpenFile):
 class LocalDirectory(OpenFile):
     """An open directory: it can only be closed, so it keeps no descriptor."""
 
-    __slots__ = ("created", "flags", "path")
+    __slots__ = ("closed", "created", "flags", "path")
 
     def __init__(self, path: str, flags: OpenFlags, *, created: bool = False) -> None:
         self.path = path
         self.flags = flags
         self.created = created
+        self.closed = False
 
     def check_read(self) -> None:
+        if self.closed:
+            raise InvalidHandle("the file is closed")
         if not self.flags.read:
             raise PermissionDenied("file not opened for reading")
         raise IsDirectory(self.path)
 
     def check_write(self) -> None:
+        if self.closed:
+            raise InvalidHandle("the file is closed")
         raise PermissionDenied("file not opened for writing")
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fs9.errors import InvalidArgument, NotFound, QuotaExceeded
+from fs9.errors import InvalidArgument, InvalidHandle, NotFound, QuotaExceeded
 from fs9.provider import BaseProvider, OpenFile
 from fs9.providers import localattributes, localfile
 from fs9.providers.jail import Jail, open_jail
@@ -230,7 +230,10 @@ class LocalFs(BaseProvider):
         self, file: OpenFile, *, sync: bool = False, discard: bool = False
     ) -> FileInfo | None:
         assert isinstance(file, LocalFile | LocalDirectory)
+        if file.closed:
+            raise InvalidHandle("the file is closed")
         if isinstance(file, LocalDirectory):
+            file.closed = True
             if sync:
                 await self._pool.run(self._close_directory, file)
             return None
