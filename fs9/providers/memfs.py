@@ -285,9 +285,9 @@ class MemFs(BaseProvider):
         self._enter(parent, name, Link(target, self._next_version(), self._clock.now_ns()))
 
     def _rename(self, path: str, target: str, condition: Condition) -> None:
+        if path == "/" or target == "/":
+            raise PermissionDenied(f"cannot {'rename' if path == '/' else 'replace'} root")
         parent, name = find_parent(self._root, path)
-        if not name or target == "/":
-            raise PermissionDenied("cannot rename root" if not name else "cannot replace root")
         node = parent.children.get(name)
         if node is None:
             raise NotFound(path)

@@ -2,4 +2,5 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.conformance.suite")
+for module in ("file_suite", "suite", "table"):
+    pytest.register_assert_rewrite(f"tests.conformance.{module}")
