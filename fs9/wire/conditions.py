@@ -25,7 +25,8 @@ _ONE_TAG = re.compile(_TAG)
 _TAGS = re.compile(rf"(?:[ \t,]*{_TAG}[ \t]*(?:,|$))+[ \t,]*")
 _TAG_CHARACTERS = re.compile(r"[\x21\x23-\x7e]+")
 _DATE = re.compile(
-    r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (\d{2}) ([A-Z][a-z]{2}) (\d{4}) (\d{2}):(\d{2}):(\d{2}) GMT"
+    r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (\d{2}) ([A-Z][a-z]{2}) (\d{4}) (\d{2}):(\d{2}):(\d{2}) GMT",
+    re.ASCII,
 )
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _CHANGE_HEADERS = ("if-match", "if-none-match")

@@ -27,20 +27,25 @@ def parse_query(query: bytes) -> dict[str, str]:
     plain = _PLAIN.fullmatch(query)
     if plain is not None:
         return {plain[1].decode(): plain[2].decode()}
+    decode = _decode if b"%" in query or b"+" in query else _decode_plain
     found: dict[str, str] = {}
     for field in query.split(b"&"):
         if not field:
             continue
         key, _, value = field.partition(b"=")
-        name = _decode(key)
+        name = decode(key)
         if name in found:
             raise InvalidArgument(f"the query has '{name}' more than once")
-        found[name] = _decode(value)
+        found[name] = decode(value)
     return found
 
 
 def _decode(text: bytes) -> str:
     return unquote_to_bytes(text.replace(b"+", b" ")).decode("utf-8", "replace")
+
+
+def _decode_plain(text: bytes) -> str:
+    return text.decode("utf-8", "replace")
 
 
 def required(query: Mapping[str, str], name: str) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import httpx2
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.http.calls import create, mkdir, problem, put, stat
+
+if TYPE_CHECKING:
+    import httpx2
 
 
 async def test_a_new_file_is_a_regular_file_with_the_length_of_its_content(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
-import httpx2
 import pytest
 
 from tests.fix_http import Server, StartServer, new_tenant
 from tests.http.calls import close, get, mkdir, ok, open_, problem, put, read, stat, write
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import httpx2
 
 MIB = 1024 * 1024
 

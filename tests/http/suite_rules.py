@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-import httpx2
 import pytest
 
 from tests.fix_http import SECRET, Server, new_tenant, token
 from tests.http.calls import get, mkdir, ok, open_, problem, put, read, stat, write
+
+if TYPE_CHECKING:
+    import httpx2
 
 GETS = ["stat", "statfs", "readdir", "download", "capabilities", "mounts", "events", "namespaces"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
@@ -12,6 +12,9 @@ import pytest
 from tests.fix_http import StartServer, new_tenant
 from tests.http.calls import get, mkdir, ok, open_, problem, put, stat, write
 from tests.http.suite_handles import pieces
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 THOUSAND = bytes(number % 251 for number in range(1000))
 MIB = 1024 * 1024
