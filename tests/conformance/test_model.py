@@ -1,0 +1,61 @@
+"""Random operations agree with the reference model, on each provider and through a session."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from hypothesis import settings
+
+from fs9.clock import ManualClock
+from fs9.limits import Limits
+from fs9.providers import localfs
+from fs9.providers.memfs import MemFs
+from fs9.providers.registry import ProviderContext
+from fs9.threads import BlockingPool
+from tests.conformance.driver import ProviderDriver, SessionDriver, session_driver
+from tests.conformance.machine import Machine
+
+
+class MemFsMachine(Machine):
+    counts_bytes = True
+
+    async def make_driver(self) -> ProviderDriver:
+        return ProviderDriver(MemFs(Limits(), ManualClock()))
+
+
+class TwoMountsMachine(Machine):
+    """A session whose namespace has a second memfs at /m."""
+
+    mounts = ("/", "/m")
+
+    async def make_driver(self) -> SessionDriver:
+        clock = ManualClock()
+        return session_driver({"/": MemFs(Limits(), clock), "/m": MemFs(Limits(), clock)}, clock)
+
+
+class LocalFsMachine(Machine):
+    async def make_driver(self) -> ProviderDriver:
+        self.directory = tempfile.TemporaryDirectory()
+        self.pool = BlockingPool(1)
+        context = ProviderContext(
+            "acme", Path(self.directory.name), Limits(), ManualClock(), self.pool
+        )
+        return ProviderDriver(await localfs.create({"root": "{data_dir}/files"}, context))
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        self.pool.shutdown()
+        self.directory.cleanup()
+
+
+def some(examples: int) -> settings:
+    return settings(max_examples=examples, stateful_step_count=60, deadline=None, database=None)
+
+
+TestMemFs = MemFsMachine.TestCase
+TestMemFs.settings = some(60)
+TestTwoMounts = TwoMountsMachine.TestCase
+TestTwoMounts.settings = some(50)
+TestLocalFs = LocalFsMachine.TestCase
+TestLocalFs.settings = some(20)
