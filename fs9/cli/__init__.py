@@ -1,0 +1,1 @@
+"""The command `fs9`: serve files, look at them, move them."""

@@ -1,0 +1,36 @@
+"""`fs9 serve`: start the fleet of workers with the effective settings."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fs9.cli.ending import ERROR
+from fs9.config import ConfigError, add_flags, check_exposure, flags_of, load
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "serve", help="serve files until told to stop", description=__doc__
+    )
+    add_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve; returns when told to stop (SIGTERM, Ctrl-C)."""
+    try:
+        settings = load(flags_of(args), os.environ, Path.cwd())
+        check_exposure(settings)
+        # By name, at call time: the processes are composed of everything, also of this.
+        fleet = importlib.import_module("workers.fleet")
+        code: int = fleet.main(settings)
+    except ConfigError as error:
+        print(f"fs9: serve: {error}", file=sys.stderr)
+        return ERROR
+    return code
