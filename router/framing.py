@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fs9.errors import MalformedRequest
+from router.key import token_namespace
 
 if TYPE_CHECKING:
     from fs9.types import Buffer
@@ -54,9 +55,10 @@ class Block(msgspec.Struct, gc=False):
     length: int | None
     expect_continue: bool
     close: bool
-    authorization: bytes | None
     #: `fields` as text, for the operations.
     text_fields: dict[str, str]
+    #: The namespace that the token names (`router.key.token_namespace`), read once per block.
+    claimed_namespace: str | None
 
 
 def parse_request_line(line: bytes) -> RequestLine:
@@ -92,7 +94,7 @@ def parse_block(block: bytes, minor: int = 1) -> Block:
         length=_body_length(fields, minor),
         expect_continue=_expects_continue(fields),
         close=b"close" in connection or (not minor),
-        authorization=fields.get(b"authorization"),
+        claimed_namespace=token_namespace(fields.get(b"authorization")),
         text_fields={name.decode(): value.decode("latin-1") for name, value in fields.items()},
     )
 

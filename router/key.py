@@ -48,9 +48,12 @@ def token_namespace(authorization: bytes | None) -> str | None:
 
 
 def routing_key(
-    path: bytes, tenant: str | None, authorization: bytes | None, *, auth: bool
+    path: bytes, tenant: str | None, claimed_namespace: str | None, *, auth: bool
 ) -> str | None:
-    """The namespace of a request; `path` and `tenant` as `split_tenant` gives them."""
+    """The namespace of a request.
+
+    `path` and `tenant` as `split_tenant` gives them, `claimed_namespace` as `token_namespace`.
+    """
     if not path.startswith(API):
         return None
-    return token_namespace(authorization) if auth else tenant or DEFAULT_NAMESPACE
+    return claimed_namespace if auth else tenant or DEFAULT_NAMESPACE

@@ -8,7 +8,6 @@ body read from the socket (`workers.sink`).
 from __future__ import annotations
 
 import types
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
 
 #: A reply up to this size goes out with its head in one write.
 _ONE_WRITE_BYTES_MAX = 64 * 1024
-_STATUS_LINES = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
-}
 _BODILESS = frozenset({204, 304})
 
 
@@ -182,17 +178,15 @@ def _write_head(
 def _head(
     connection: Fs9Protocol, request: Request | None, reply: Reply, length: int | None
 ) -> bytes:
-    node = connection.node
-    parts = [_STATUS_LINES[reply.status], node.common_headers(connection.server_state)]
-    if reply.content_type is not None:
-        parts.append(b"content-type: %b\r\n" % reply.content_type.encode("latin-1"))
-    for name, value in reply.headers:
-        parts.append(f"{name}: {value}\r\n".encode("latin-1"))
+    start = connection.node.head_start(reply.status, reply.content_type, connection.server_state)
     if length is None:
-        parts.append(b"transfer-encoding: chunked\r\n")
-    elif reply.status not in _BODILESS:
-        parts.append(b"content-length: %d\r\n" % length)
+        end = b"transfer-encoding: chunked\r\n"
+    elif reply.status in _BODILESS:
+        end = b""
+    else:
+        end = b"content-length: %d\r\n" % length
+    for name, value in reply.headers:
+        start += f"{name}: {value}\r\n".encode("latin-1")
     if connection.decide_to_close(request):
-        parts.append(b"connection: close\r\n")
-    parts.append(b"\r\n")
-    return b"".join(parts)
+        end += b"connection: close\r\n"
+    return b"%b%b\r\n" % (start, end)

@@ -33,11 +33,8 @@ class Departure:
         self._requests = handed.requests if handed else 0
         self._upstreams: dict[int, Upstream] = {}
         self._active: Upstream | None = None
-
-    @property
-    def forwarding(self) -> bool:
-        """Is a request being answered by its owner through us?"""
-        return self._active is not None
+        #: Must earlier answers be out before the connection can go?
+        self.waits_for_writes = False
 
     def count_request(self) -> None:
         self._requests += 1
@@ -50,9 +47,11 @@ class Departure:
         Called again, when the transport's buffer is empty, if earlier answers were not out.
         """
         connection = self._connection
+        self.waits_for_writes = False
         if self._moves >= MOVES_MAX and connection.node.forwarding:
             connection.run(self._reach(request, owner, forward=True))
         elif connection.transport.get_write_buffer_size():
+            self.waits_for_writes = True
             connection.flow.pause_reading()
             connection.transport.set_write_buffer_limits(high=0)
         else:
@@ -140,6 +139,9 @@ class Departure:
         return not connection.flow.write_paused
 
     def forwarded(self, *, close: bool) -> None:
+        if not self._connection.body_done and self._active is not None:
+            # The owner still waits for the rest of the body, which is dropped here.
+            self._active.abort()
         self._active = None
         self._connection.end_after_this(close)
         self._connection.finish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
 from fs9.http.app import create_app
@@ -33,6 +34,9 @@ _BLOCK_BYTES_MAX = 4096
 #: How long a request waits for its owner to be replaced, and how often it looks.
 _OWNER_WAIT_S = 10.0
 _OWNER_RETRY_S = 0.05
+_STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
 
 
 class Node:
@@ -59,7 +63,8 @@ class Node:
         self.active = 0
         self.handoff = HandoffSender(run_directory.handoff_socket, asyncio.get_running_loop())
         self._blocks: dict[bytes, Block] = {}
-        self._common_headers: tuple[object, bytes] = (None, b"")
+        self._heads: dict[tuple[int, str | None], bytes] = {}
+        self._heads_made_of: object = None
         self._receiver: HandoffReceiver | None = None
         self._private_server: asyncio.Server | None = None
         self._housekeeping: list[asyncio.Task[None]] = []
@@ -145,13 +150,21 @@ class Node:
                 self._blocks[data] = block
         return block
 
-    def common_headers(self, state: ServerState) -> bytes:
-        """The header lines of every answer: Date and X-FS9-Slot, as uvicorn keeps them."""
-        made_of, lines = self._common_headers
-        if made_of is not state.default_headers:
-            lines = b"".join(b"%b: %b\r\n" % header for header in state.default_headers)
-            self._common_headers = (state.default_headers, lines)
-        return lines
+    def head_start(self, status: int, content_type: str | None, state: ServerState) -> bytes:
+        """The first lines of an answer: status, Date and X-FS9-Slot as uvicorn keeps them.
+
+        They stay the same for a second at a time.
+        """
+        if self._heads_made_of is not state.default_headers:
+            self._heads_made_of = state.default_headers
+            self._heads.clear()
+        head = self._heads.get((status, content_type))
+        if head is None:
+            lines = [b"%b: %b\r\n" % header for header in state.default_headers]
+            if content_type is not None:
+                lines.append(f"content-type: {content_type}\r\n".encode("latin-1"))
+            head = self._heads[status, content_type] = _STATUS_LINES[status] + b"".join(lines)
+        return head
 
 
 def _fixed_routes() -> dict[tuple[bytes, bytes], Operation]:

@@ -212,7 +212,8 @@ class Fs9Protocol(HttpToolsProtocol):
                     return
             elif self._state is State.MOVE:
                 assert self._request is not None
-                self._route(self._request)
+                if self._departure.waits_for_writes:
+                    self._route(self._request)
                 return
             elif self._state is State.IDLE:
                 if self.flow.write_paused:
@@ -260,7 +261,7 @@ class Fs9Protocol(HttpToolsProtocol):
     def _route(self, request: Request) -> None:
         """Answer here, or bring the connection or the request to the owner."""
         node, block = self.node, request.block
-        key = routing_key(request.path, request.tenant, block.authorization, auth=node.auth)
+        key = routing_key(request.path, request.tenant, block.claimed_namespace, auth=node.auth)
         if key is not None:
             owner = node.ring.owner(key)
             if owner != node.slot and not self._private:
@@ -377,15 +378,15 @@ class Fs9Protocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self.refuse(MalformedRequest("the request is not HTTP/1.1"))
             return
-        if self._ending or not self._drainable():
-            self.cycle.keep_alive = False
         self._feed_app()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         send = cycle.send
 
         async def watched_send(message: ASGISendEvent) -> None:
-            self.started = True
+            if not self.started:
+                cycle.keep_alive = cycle.keep_alive and not self.decide_to_close(self._request)
+                self.started = True
             self.touch()
             await send(message)
 
@@ -431,6 +432,10 @@ class Fs9Protocol(HttpToolsProtocol):
         end, _ = self._framer.feed(self._input, 0, len(self._input))
         part, self._input = self._input[:end], self._input[end:]
         return part
+
+    @property
+    def body_done(self) -> bool:
+        return self._framer.done
 
     def begin_forward(self, request: Request) -> None:
         self._begin(request)

@@ -54,6 +54,7 @@ class FleetWorker(UvicornWorker):  # type: ignore[misc]
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
+        self.config.loop = self.app.settings.event_loop
         self.config.timeout_graceful_shutdown = self._graceful_s()
 
     def _graceful_s(self) -> int:
