@@ -70,11 +70,15 @@ class Jail(Protocol):
     def root_fd(self) -> int:
         """The root, open with O_PATH; the jail's own, closed by `close`."""
 
+    @property
+    def local_device(self) -> int | None:
+        """st_dev of the root where calls on cached files cannot wait; None on a network."""
+
     def locate(self, path: str) -> int:
         """An O_PATH descriptor of the file at `path`, of a link itself. May block."""
 
     def locate_cached(self, path: str) -> int | None:
-        """As `locate`, without ever waiting for a disk; None when it would have to."""
+        """As `locate`, without ever waiting for a disk; None when it might have to."""
 
     def parent(self, path: str) -> Entry:
         """The directory of `path` and the last name; not for the root. May block."""
@@ -93,7 +97,10 @@ def open_jail(root: str | os.PathLike[str]) -> Jail:
     try:
         if not os.path.samestat(os.stat(descriptor_path(root_fd)), os.fstat(root_fd)):
             raise BackendUnavailable("/proc/self/fd is not the kernel's")
-        return KernelJail(root_fd) if _kernel_resolves(root_fd) else WalkJail(root_fd)
+        device = os.fstat(root_fd).st_dev if _is_local(root_fd) else None
+        if _kernel_resolves(root_fd):
+            return KernelJail(root_fd, device)
+        return WalkJail(root_fd, device)
     except FileNotFoundError:
         os.close(root_fd)
         raise BackendUnavailable("localfs needs /proc to be mounted") from None
@@ -128,6 +135,25 @@ def reopen(fd: int, flags: int) -> int:
     return os.open(descriptor_path(fd), flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
 
 
+# statfs(2): ext2-4, XFS, Btrfs, tmpfs, overlayfs, F2FS, ZFS, bcachefs. On others (NFS, SMB, FUSE,
+# …) even an open or an fstat of a cached file may be a message to a server.
+_LOCAL = {
+    0xEF53,
+    0x58465342,
+    0x9123683E,
+    0x01021994,
+    0x794C7630,
+    0xF2F52010,
+    0x2FC12FC1,
+    0xCA451A4E,
+}
+
+
+def _is_local(fd: int) -> bool:
+    found = (ctypes.c_long * 64)()  # struct statfs begins with f_type and is not longer
+    return _libc_fstatfs(fd, found) == 0 and found[0] & 0xFFFFFFFF in _LOCAL
+
+
 def _split(name: bytes) -> tuple[bytes, bytes]:
     directory, _, last = name.rpartition(b"/")
     if not last:
@@ -138,12 +164,15 @@ def _split(name: bytes) -> tuple[bytes, bytes]:
 # -- openat2 ----------------------------------------------------------------------------------
 
 
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc_fstatfs = _libc.fstatfs
+
 # <linux/openat2.h>; the number is the same on every architecture but Alpha.
 _SYS_OPENAT2 = 437
-_NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH, _CACHED = 0x02, 0x04, 0x08, 0x20
+_NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH, _CACHED = 0x01, 0x02, 0x04, 0x08, 0x20
 _JAILED = _BENEATH | _NO_SYMLINKS | _NO_MAGICLINKS
 
-_libc_syscall = ctypes.CDLL(None, use_errno=True).syscall
+_libc_syscall = _libc.syscall
 _libc_syscall.restype = ctypes.c_long
 _libc_syscall.argtypes = (
     ctypes.c_long,
@@ -160,7 +189,8 @@ def _open_how(flags: int, resolve: int) -> bytes:
 
 
 _HOW_ITSELF = _open_how(_ITSELF, _JAILED)
-_HOW_CACHED = _open_how(_ITSELF, _JAILED | _CACHED)
+# What is mounted below the root may be on a network though the root is not.
+_HOW_CACHED = _open_how(_ITSELF, _JAILED | _CACHED | _NO_XDEV)
 _HOW_DIRECTORY = _open_how(_DIRECTORY, _JAILED)
 
 
@@ -168,8 +198,7 @@ def _openat2(directory_fd: int, name: bytes, how: bytes) -> int:
     fd: int = _libc_syscall(_SYS_OPENAT2, directory_fd, name, how, len(how))
     if fd < 0:
         number = ctypes.get_errno()
-        # With these flags only a link, or a file, in the middle of the path gives these.
-        if number in {errno.ELOOP, errno.EXDEV}:
+        if number == errno.ELOOP:  # with these flags only a link in the middle of the path
             number = errno.ENOTDIR
         raise OSError(number, os.strerror(number))
     return fd
@@ -189,9 +218,10 @@ def _kernel_resolves(root_fd: int) -> bool:
 class KernelJail:
     """openat2(2) with RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS (Linux 5.6)."""
 
-    def __init__(self, root_fd: int) -> None:
+    def __init__(self, root_fd: int, local_device: int | None = None) -> None:
         self.root_fd = root_fd
-        self._cached: bytes | None = _HOW_CACHED
+        self.local_device = local_device
+        self._cached: bytes | None = None if local_device is None else _HOW_CACHED
         try:
             os.close(_openat2(root_fd, b".", _HOW_CACHED))
         except BlockingIOError:
@@ -208,8 +238,10 @@ class KernelJail:
             return None
         try:
             return _openat2(self.root_fd, name, self._cached)
-        except BlockingIOError:
-            return None
+        except OSError as error:
+            if error.errno in {errno.EAGAIN, errno.EXDEV}:
+                return None
+            raise
 
     def parent(self, path: str) -> Entry:
         directory, last = _split(relative(path))
@@ -222,8 +254,9 @@ class KernelJail:
 class WalkJail:
     """One openat(2) for each name, holding the directory before it; links fail O_DIRECTORY."""
 
-    def __init__(self, root_fd: int) -> None:
+    def __init__(self, root_fd: int, local_device: int | None = None) -> None:
         self.root_fd = root_fd
+        self.local_device = local_device
 
     def locate(self, path: str) -> int:
         name = relative(path)

@@ -80,18 +80,36 @@ class Descriptor:
 class LocalFile(OpenFile):
     """An open regular file: bound to the descriptor, hence to the file and not to its path.
 
-    `created`: a synced close also syncs the directory that got the name.
+    `created`: a synced close also syncs the directory that got the name. `device` is where it
+    is; `reads_nowait` and `writes_nowait` hold until the file system refuses RWF_NOWAIT.
     """
 
-    __slots__ = ("created", "descriptor", "flags", "path")
+    __slots__ = (
+        "created",
+        "descriptor",
+        "device",
+        "flags",
+        "path",
+        "reads_nowait",
+        "writes_nowait",
+    )
 
     def __init__(
-        self, path: str, flags: OpenFlags, descriptor: Descriptor, *, created: bool = False
+        self,
+        path: str,
+        flags: OpenFlags,
+        descriptor: Descriptor,
+        device: int,
+        *,
+        created: bool = False,
     ) -> None:
         self.path = path
         self.flags = flags
         self.descriptor = descriptor
+        self.device = device
         self.created = created
+        self.reads_nowait = True
+        self.writes_nowait = True
 
     @property
     def closed(self) -> bool:

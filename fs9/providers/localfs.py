@@ -2,8 +2,8 @@
 
 This file is the asynchronous face and decides what may run on the event loop: stat and open
 for reading of what the kernel has cached (`RESOLVE_CACHED`), reads of cached pages
-(`RWF_NOWAIT`), writes where the file system can say that they would not wait. All else runs
-in the pool. The parts:
+(`RWF_NOWAIT`), writes where the file system can say that they would not wait; and only on
+local file systems. All else runs in the pool. The parts:
 
     jail             paths to descriptors
     localtree        names: open, create, rename, remove, list
@@ -100,9 +100,6 @@ class LocalFs(BaseProvider):
         self._tree = Tree(jail, ticks)
         self._pool = pool
         self._bytes_max = limits.file_bytes_max
-        # Until a file system below says that it cannot tell whether it would wait.
-        self._reads_nowait = True
-        self._writes_nowait = not ticks.coarse
 
     def capabilities(self) -> Capability:
         return _CAPABILITIES
@@ -152,6 +149,9 @@ class LocalFs(BaseProvider):
             localattributes.check_type(path, changes, found)
             localattributes.apply(fd, changes, found, self._ticks)
 
+    def _is_inline(self, file: LocalFile) -> bool:
+        return file.device == self._jail.local_device
+
     # -- files --------------------------------------------------------------------------------
 
     async def open(
@@ -176,7 +176,7 @@ class LocalFs(BaseProvider):
             size = min(size, max(0, localfile.OFFSET_END - 1 - offset))
             if size == 0:
                 return b""
-        if self._reads_nowait:
+        if file.reads_nowait and self._is_inline(file):
             try:
                 with file.descriptor as fd:
                     buffer, count, whole = localfile.read_cached(fd, offset, size)
@@ -185,7 +185,7 @@ class LocalFs(BaseProvider):
             except OSError as error:
                 if error.errno != errno.EOPNOTSUPP:
                     raise failure(error, file.path) from error
-                self._reads_nowait = False
+                file.reads_nowait = False
             else:
                 if not whole:
                     count = await self._pool.run(localfile.read_rest, file, buffer, count, offset)
@@ -202,7 +202,7 @@ class LocalFs(BaseProvider):
             raise QuotaExceeded(f"{file.path}: a file can have at most {self._bytes_max} bytes")
         if not data:
             return 0
-        if self._writes_nowait:
+        if file.writes_nowait and self._is_inline(file) and not self._ticks.coarse:
             try:
                 return self._write(file, offset, data, os.RWF_NOWAIT)
             except BlockingIOError:
@@ -210,7 +210,7 @@ class LocalFs(BaseProvider):
             except OSError as error:
                 if error.errno != errno.EOPNOTSUPP:
                     raise failure(error, file.path) from error
-                self._writes_nowait = False
+                file.writes_nowait = False
         return await self._pool.run(self._write_waiting, file, offset, data)
 
     def _write_waiting(self, file: LocalFile, offset: int, data: Buffer) -> int:
@@ -218,6 +218,7 @@ class LocalFs(BaseProvider):
             return self._write(file, offset, data, 0)
 
     def _write(self, file: LocalFile, offset: int, data: Buffer, flags: int) -> int:
+        """One write; with RWF_NOWAIT it does not block."""
         with file.descriptor as fd:
             if file.flags.append:  # the descriptor has O_APPEND: the offset is ignored
                 offset = 0
@@ -240,7 +241,7 @@ class LocalFs(BaseProvider):
         try:
             if isinstance(file, StagedFile):
                 return await self._pool.run(self._finish, file, sync, discard)
-            if sync or file.flags.write or localfile.is_last(file):
+            if sync or file.flags.write or not self._is_inline(file) or localfile.is_last(file):
                 await self._pool.run(self._close, file, sync)
             return None
         finally:

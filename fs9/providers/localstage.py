@@ -78,7 +78,7 @@ class StagedFile(LocalFile):
         condition: Condition,
         temporary: bytes | None,
     ) -> None:
-        super().__init__(path, flags, Descriptor(fd))
+        super().__init__(path, flags, Descriptor(fd), os.fstat(fd).st_dev)
         self.entry = entry
         self.directory = Descriptor(entry.directory_fd)
         self.condition = condition
@@ -168,9 +168,6 @@ def commit(file: StagedFile, ticks: Ticks, *, synced: bool) -> os.stat_result:
             if current is not None:
                 adopt(fd, current, synced=synced)
             ticks.changed(fd)
-            # Linux 6.13 gives a change a fine-grained ctime if the one before was asked for:
-            # this fstat is what makes the etag of each version distinct.
-            os.fstat(fd)
             if _swap(file, fd, absent=current is None):
                 ticks.changed(fd)
                 return os.fstat(fd)

@@ -1,7 +1,8 @@
 """Etags stay strong where file times come from a coarse clock.
 
 Since Linux 6.13 a change that follows a stat gets a fine-grained time, so two versions that
-anyone has seen differ in ctime ("multigrain timestamps"; ext4, xfs, btrfs, tmpfs). Older
+anyone has seen differ in ctime ("multigrain timestamps"; ext4, xfs, btrfs, tmpfs); every open
+stats the file, so that holds across inode numbers that are given again. Older
 kernels and other file systems stamp all changes within a tick of 1-10 ms alike. There the
 mtime is moved on by nanoseconds until the pair of mtime and ctime is new for the file.
 """

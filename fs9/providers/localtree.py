@@ -95,12 +95,12 @@ def open_located(
         mode = open_mode(flags)
         if mode & os.O_PATH:
             kept = fd
-            return LocalFile(path, flags, Descriptor(fd)), _seen(path, found)
+            return LocalFile(path, flags, Descriptor(fd), found.st_dev), _seen(path, found)
         opened = Descriptor(reopen(fd, mode | os.O_TRUNC if flags.truncate else mode))
         if flags.truncate:
             with opened as number:
                 found = os.fstat(number)
-        return LocalFile(path, flags, opened), _seen(path, found)
+        return LocalFile(path, flags, opened, found.st_dev), _seen(path, found)
     finally:
         if fd != kept:
             os.close(fd)
@@ -217,7 +217,10 @@ class Tree:
             localstage.release(file)
 
     def sync_name(self, path: str) -> None:
-        """Make the name of a created file survive: fsync the directory it is in now."""
+        """Make the name of a created file survive: fsync the directory of the path.
+
+        A file that was renamed since was given its new name by another operation.
+        """
         with (
             contextlib.suppress(NotFound, NotDirectory),
             Translated(path),
@@ -350,7 +353,8 @@ def _create(path: str, entry: Entry, flags: OpenFlags) -> tuple[LocalFile, FileI
         if found.st_mode & _PERMISSIONS != _FILE_MODE:  # the umask took some
             os.fchmod(fd, _FILE_MODE)
             found = os.fstat(fd)
-    return LocalFile(path, flags, opened, created=True), _seen(path, found)
+    file = LocalFile(path, flags, opened, found.st_dev, created=True)
+    return file, _seen(path, found)
 
 
 def _make_directory(

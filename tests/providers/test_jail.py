@@ -38,7 +38,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture(params=[KernelJail, WalkJail], ids=["kernel", "walk"])
 def held(request, root: Path) -> Iterator[jail.Jail]:
     fd = os.open(root, os.O_PATH | os.O_DIRECTORY)
-    held = request.param(fd)
+    held = request.param(fd, os.fstat(fd).st_dev)
     yield held
     held.close()
 
@@ -192,34 +192,56 @@ def test_a_mounted_proc_is_not_crossed_by_its_magic_links(held, root):
         inner.close()
 
 
-def test_cached_paths_are_located_without_waiting(root):
+@pytest.fixture
+def local(root: Path, monkeypatch) -> Iterator[KernelJail]:
+    """A jail on a local file system, whatever the tests run on."""
+    monkeypatch.setattr(jail, "_is_local", lambda fd: True)
+    held = open_jail(root)
+    assert isinstance(held, KernelJail)
+    yield held
+    held.close()
+
+
+def test_cached_paths_are_located_without_waiting(local, root):
     """What was just looked up is in the kernel's cache; a missing name is known to miss."""
-    held = open_jail(root)
-    try:
-        assert isinstance(held, KernelJail)
-        os.close(held.locate("/d/f"))
-        fd = held.locate_cached("/d/f")
-        assert fd is not None
-        os.close(fd)
-    finally:
-        held.close()
+    os.close(local.locate("/d/f"))
+    fd = local.locate_cached("/d/f")
+    assert fd is not None
+    assert os.path.samestat(os.fstat(fd), os.stat(root / "d/f"))
+    os.close(fd)
+    with pytest.raises(NotADirectoryError):
+        local.locate_cached("/out/secret")
 
 
-def test_what_is_not_cached_is_none(root, monkeypatch):
-    """EAGAIN of RESOLVE_CACHED, and a walk that cannot ask, both send the caller to a thread."""
-    held = open_jail(root)
-    try:
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EXDEV])
+def test_what_is_not_cached_is_none(local, monkeypatch, number):
+    """A path that is not in memory, or leads to another mount, sends the caller to a thread."""
 
-        def would_block(*_):
-            raise BlockingIOError(errno.EAGAIN, "")
+    def refused(*_):
+        raise OSError(number, "")
 
-        monkeypatch.setattr(jail, "_openat2", would_block)
-        assert held.locate_cached("/d/f") is None
-    finally:
-        held.close()
-    walk = WalkJail(os.open(root, os.O_PATH))
+    monkeypatch.setattr(jail, "_openat2", refused)
+    assert local.locate_cached("/d/f") is None
+
+
+def test_a_walk_never_claims_to_be_cached(root):
+    """Without openat2 nobody can tell, so every lookup goes to a thread."""
+    walk = WalkJail(os.open(root, os.O_PATH), os.stat(root).st_dev)
     assert walk.locate_cached("/d/f") is None
     walk.close()
+
+
+def test_on_a_network_nothing_is_inline(root, monkeypatch):
+    """A file system that is not known as local has no cached lookups and no local device."""
+    monkeypatch.setattr(jail, "_LOCAL", set())
+    held = open_jail(root)
+    assert held.local_device is None
+    assert held.locate_cached("/d/f") is None
+    held.close()
+    proc = os.open("/proc", os.O_PATH)
+    monkeypatch.undo()
+    assert not jail._is_local(proc)
+    os.close(proc)
 
 
 def test_a_kernel_without_resolve_cached_still_resolves(root, monkeypatch):
@@ -232,6 +254,7 @@ def test_a_kernel_without_resolve_cached_still_resolves(root, monkeypatch):
         return real(fd, name, how)
 
     monkeypatch.setattr(jail, "_openat2", older)
+    monkeypatch.setattr(jail, "_is_local", lambda fd: True)
     held = open_jail(root)
     try:
         assert isinstance(held, KernelJail)

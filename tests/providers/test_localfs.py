@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -87,7 +88,7 @@ async def provider(request, root: Path, pool, monkeypatch) -> AsyncIterator[Loca
     walk = WalkJail if request.param == "walk" else KernelJail
     if request.param == "named":
         monkeypatch.setattr(localstage, "_unnamed", lambda entry: None)
-    held = walk(os.open(root, os.O_PATH | os.O_DIRECTORY))
+    held = walk(os.open(root, os.O_PATH | os.O_DIRECTORY), os.stat(root).st_dev)
     ticks = Ticks(coarse=request.param == "coarse")
     provider = LocalFs(held, ticks, Limits(file_bytes_max=BYTES_MAX), pool)
     yield provider
@@ -588,6 +589,31 @@ async def test_reads_work_where_nowait_is_not_supported(provider, root, monkeypa
     await provider.close(file)
     assert tried.count("read") == 1
     assert tried.count("write") <= 1
+
+
+async def test_what_is_cached_needs_no_thread(root, pool, monkeypatch):
+    """stat, open for reading, read and close of what is in memory never leave the loop."""
+    monkeypatch.setattr(jail, "_is_local", lambda fd: True)
+    provider = await localfs.create({"root": str(root)}, context(root / "no", pool))
+    assert await content(provider, "/d/x") == b"x"
+
+    async def refused(call, *args, **kwargs):
+        pytest.fail(f"in a thread: {call}")
+
+    file, _ = await provider.open("/d/x", READ)
+    with file.descriptor as fd:
+        try:
+            os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            monkeypatch.setattr(localfile, "read_cached", lambda *_: (bytearray(b"x"), 1, True))
+    monkeypatch.setattr(pool, "run", refused)
+    assert await content(provider, "/d/x") == b"x"
+    assert (await provider.stat("/d/x")).size == 1
+    assert (await provider.stat("/d")).is_dir
+    await provider.close(file)
+    await provider.aclose()
 
 
 async def test_a_handle_follows_its_file(provider, root):
@@ -1104,18 +1130,32 @@ def test_each_errno_has_its_kind(number, kind):
     assert "/host" not in str(error)
 
 
-@pytest.fixture
-def small(tmp_path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)], capture_output=True
+@contextlib.contextmanager
+def mounted(place: Path) -> Iterator[Path]:
+    """A file system of 1 MiB at `place`."""
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True
     )
-    if mounted.returncode:
+    if done.returncode:
         if os.environ.get("CI"):
-            pytest.fail(f"cannot mount a tmpfs: {mounted.stderr.decode()}")
+            pytest.fail(f"cannot mount a tmpfs: {done.stderr.decode()}")
         pytest.skip("cannot mount a tmpfs")
-    yield tmp_path
-    subprocess.run(["umount", str(tmp_path)], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    with mounted(tmp_path) as place:
+        yield place
+
+
+@pytest.fixture
+def small_below(root: Path) -> Iterator[Path]:
+    with mounted(root / "d") as place:
+        yield place
 
 
 async def test_a_full_file_system_is_a_quota(small, pool):
@@ -1137,4 +1177,17 @@ async def test_a_full_file_system_is_a_quota(small, pool):
     assert await content(provider, "/f") == b"old"
     assert os.listdir(small) == ["f"]
     await put(provider, "/g", b"x" * 500_000)
+    await provider.aclose()
+
+
+async def test_what_is_mounted_below_the_root_belongs_to_it(root, small_below, pool):
+    """Files of another mount work, through threads; a rename across is refused whole."""
+    provider = await localfs.create({"root": str(root)}, context(root / "no", pool))
+    await put(provider, "/d/m", b"mounted", sync=True)
+    assert await content(provider, "/d/m") == b"mounted"
+    assert (await provider.stat("/d/m")).size == 7
+    with pytest.raises(InvalidArgument):
+        await provider.wstat("/f", StatChanges(name="/d/f"))
+    with pytest.raises(errors.Conflict):
+        await provider.remove("/d")
     await provider.aclose()

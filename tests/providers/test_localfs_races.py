@@ -85,7 +85,7 @@ def enemy(root: Path, outside: Path) -> Iterator[None]:
 @pytest.fixture(params=[KernelJail, WalkJail], ids=["kernel", "walk"])
 async def provider(request, root: Path) -> AsyncIterator[LocalFs]:
     pool = BlockingPool(4)
-    held = request.param(os.open(root, os.O_PATH | os.O_DIRECTORY))
+    held = request.param(os.open(root, os.O_PATH | os.O_DIRECTORY), os.stat(root).st_dev)
     provider = LocalFs(held, Ticks(coarse=False), Limits(), pool)
     yield provider
     await provider.aclose()
