@@ -97,7 +97,7 @@ class _Put:
         more: Iterable[_PutItem] = ()
         with self._tally.failures_of(str(entry.path)):
             if entry.is_dir:
-                more = await self._directory(entry, path)
+                more = await self._directory(entry, path, there)
             elif entry.is_symlink:
                 await self._symlink(entry, path)
             elif entry.is_file:
@@ -106,11 +106,13 @@ class _Put:
                 raise InvalidArgument(f"{entry.path} is no file, directory or symbolic link")
         return more
 
-    async def _directory(self, entry: LocalEntry, path: str) -> Iterable[_PutItem]:
+    async def _directory(
+        self, entry: LocalEntry, path: str, there: FileInfo | None
+    ) -> Iterable[_PutItem]:
         entries = await self._client.colour.run(localtree.scan, entry.path)
         self._tally.found(sum(child.size for child in entries if child.is_file))
         known: dict[str, FileInfo] = {}
-        if not await self._client.link.run(ops.ensure_directory(path)):
+        if not await self._client.link.run(ops.ensure_directory(path, there)):
             known = {_name(info): info for info in await self._client.readdir(path)}
         self._directories.append((entry, path))
         self._tally.add_directory()

@@ -17,7 +17,7 @@ class ServerUnreachable(BackendUnavailable):
     @classmethod
     def at(cls, url: str, reason: str = "") -> ServerUnreachable:
         why = f" ({reason})" if reason else ""
-        return cls(f"cannot reach {url}{why}: is the server running? try `fs9 serve`")
+        return cls(f"cannot reach {url}: is the server running? try `fs9 serve`{why}")
 
 
 class ConnectionLost(BackendUnavailable):

@@ -271,13 +271,17 @@ def makedirs(path: str) -> Operation[None]:
         yield from mkdir(path, exist_ok=True)
 
 
-def ensure_directory(path: str) -> Operation[bool]:
-    """A directory whose owner can write into it, for what is to come; was it made just now?"""
-    if (yield from mkdir(path, exist_ok=True)):
-        return True
-    mode = (yield from stat(path)).mode
-    if mode & 0o700 != 0o700:
-        changes = StatChanges(mode=mode & 0o7777 | 0o700)
+def ensure_directory(path: str, there: FileInfo | None = None) -> Operation[bool]:
+    """A directory whose owner can write into it, for what is to come; was it made just now?
+
+    `there` is what a listing has just told about `path`, if any has.
+    """
+    if there is None or not there.is_dir:
+        if (yield from mkdir(path, exist_ok=True)):
+            return True
+        there = yield from stat(path)
+    if there.mode & 0o700 != 0o700:
+        changes = StatChanges(mode=there.mode & 0o7777 | 0o700)
         yield from wstat(path, changes, repeat=Repeat.REPEATABLE)
     return False
 

@@ -7,6 +7,7 @@ failures of the transport become errors. It knows no operation.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -255,5 +256,5 @@ def _encodable(query: object) -> dict[str, str]:
 
 
 def _reason(error: Exception) -> str:
-    """The text of a transport error, or its name when it has none."""
-    return str(error) or type(error).__name__
+    """The text of a transport error without its number, or its name when it has none."""
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__

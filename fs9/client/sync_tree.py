@@ -92,7 +92,7 @@ class _Put:
         more: Iterable[_PutItem] = ()
         with self._tally.failures_of(str(entry.path)):
             if entry.is_dir:
-                more = self._directory(entry, path)
+                more = self._directory(entry, path, there)
             elif entry.is_symlink:
                 self._symlink(entry, path)
             elif entry.is_file:
@@ -101,11 +101,13 @@ class _Put:
                 raise InvalidArgument(f"{entry.path} is no file, directory or symbolic link")
         return more
 
-    def _directory(self, entry: LocalEntry, path: str) -> Iterable[_PutItem]:
+    def _directory(
+        self, entry: LocalEntry, path: str, there: FileInfo | None
+    ) -> Iterable[_PutItem]:
         entries = self._client.colour.run(localtree.scan, entry.path)
         self._tally.found(sum(child.size for child in entries if child.is_file))
         known: dict[str, FileInfo] = {}
-        if not self._client.link.run(ops.ensure_directory(path)):
+        if not self._client.link.run(ops.ensure_directory(path, there)):
             known = {_name(info): info for info in self._client.readdir(path)}
         self._directories.append((entry, path))
         self._tally.add_directory()
