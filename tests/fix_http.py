@@ -20,8 +20,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
@@ -34,6 +33,9 @@ from fs9.http.context import Context
 from fs9.limits import Limits
 from fs9.services import Services
 from fs9.types import MountSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SECRET = "a secret of more than thirty-two bytes, for tests alone"
 
@@ -99,13 +101,17 @@ async def start_server(tmp_path: Path) -> AsyncIterator[StartServer]:
     async with AsyncExitStack() as stack:
 
         async def start(
-            *, auth: bool = False, clock: Clock | None = None, **limits: float
+            *,
+            auth: bool = False,
+            clock: Clock | None = None,
+            template: tuple[MountSpec, ...] = TEMPLATE,
+            **limits: float,
         ) -> Server:
             settings = Settings(
                 data_dir=tmp_path / f"data-{next(_numbers)}",
                 jwt_secret=SECRET if auth else "",
-                mounts=TEMPLATE,
-                namespace_template=TEMPLATE,
+                mounts=template,
+                namespace_template=template,
                 limits=Limits(**limits),  # type: ignore[arg-type]
             )
             services = await Services.open(settings, clock=clock)

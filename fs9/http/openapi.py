@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -25,9 +25,6 @@ from fs9.wire.routes import (
     Route,
     errors_of,
 )
-
-if TYPE_CHECKING:
-    from fs9.errors import Fs9Error
 
 Json = dict[str, Any]
 
@@ -59,7 +56,7 @@ def openapi_document(*, auth: bool = False) -> Json:
             item = paths[prefix + route.path]
             item[route.method.lower()] = _operation(route, prefix, auth=auth)
             if route.method == "GET":
-                item["head"] = _head(item["get"])
+                item["head"] = _head(item["get"], route)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -72,6 +69,7 @@ def openapi_document(*, auth: bool = False) -> Json:
         "paths": dict(paths),
         "components": {
             "schemas": _schemas(),
+            "responses": _failures(),
             "examples": _error_examples(),
             "securitySchemes": {
                 "token": {
@@ -127,16 +125,21 @@ def _tag(route: Route) -> str:
     return "files" if route.access is Access.SESSION else "namespaces"
 
 
-def _head(get: Json) -> Json:
-    """The same without bodies."""
+def _head(get: Json, route: Route) -> Json:
+    """The same without bodies. Range is defined for GET alone (RFC 9110, section 14.2)."""
     responses = {
-        status: {key: value for key, value in response.items() if key != "content"}
-        for status, response in get["responses"].items()
+        str(answer.status): _without_content(_success(route, answer))
+        for answer in route.answers
+        if answer.status != HTTPStatus.PARTIAL_CONTENT
     }
-    # A part of nothing: Range is defined for GET alone.
-    responses.pop("206", None)
-    responses.pop("416", None)
+    for status, kinds in _refusals(route):
+        if status != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            responses[str(status)] = _reference("HEAD", status, kinds)
     return {**get, "operationId": f"{get['operationId']}_head", "responses": responses}
+
+
+def _without_content(response: Json) -> Json:
+    return {key: value for key, value in response.items() if key != "content"}
 
 
 def _parameters(route: Route, path: str) -> list[Json]:
@@ -175,14 +178,9 @@ def _param_schema(param: Param) -> Json:
 
 
 def _responses(route: Route) -> Json:
-    found: Json = {}
-    for answer in route.answers:
-        found[str(answer.status)] = _success(route, answer)
-    by_status: dict[int, list[type[Fs9Error]]] = defaultdict(list)
-    for error in errors_of(route):
-        by_status[error.status].append(error)
-    for status in sorted(by_status):
-        found[str(status)] = _failure(status, by_status[status])
+    found = {str(answer.status): _success(route, answer) for answer in route.answers}
+    for status, kinds in _refusals(route):
+        found[str(status)] = _reference(route.method, status, kinds)
     return found
 
 
@@ -197,16 +195,44 @@ def _success(route: Route, answer: Answer) -> Json:
     return response
 
 
-def _failure(status: int, kinds: list[type[Fs9Error]]) -> Json:
-    names = [kind.kind for kind in kinds]
+def _refusals(route: Route) -> list[tuple[int, list[str]]]:
+    """(status, kinds of error), by status."""
+    by_status: dict[int, list[str]] = defaultdict(list)
+    for error in errors_of(route):
+        by_status[error.status].append(error.kind)
+    return sorted(by_status.items())
+
+
+def _reference(method: str, status: int, kinds: list[str]) -> Json:
+    return {"$ref": f"#/components/responses/{_failure_name(method, status, kinds)}"}
+
+
+def _failure_name(method: str, status: int, kinds: list[str]) -> str:
+    head = ["HEAD"] if method == "HEAD" else []
+    return ".".join([*head, str(status), *kinds])
+
+
+def _failures() -> Json:
+    """The refusals of all routes, each set of kinds once: inline they would be most of it."""
+    found: Json = {}
+    for route in ROUTES:
+        for status, kinds in _refusals(route):
+            failure = _failure(status, kinds)
+            found[_failure_name(route.method, status, kinds)] = failure
+            if route.method == "GET":
+                found[_failure_name("HEAD", status, kinds)] = _without_content(failure)
+    return found
+
+
+def _failure(status: int, kinds: list[str]) -> Json:
     headers = [_ERROR_HEADERS[status]] if status in _ERROR_HEADERS else []
     return {
-        "description": f"{HTTPStatus(status).phrase}: {', '.join(names)}.",
+        "description": f"{HTTPStatus(status).phrase}: {', '.join(kinds)}.",
         "headers": _headers(*headers, _SLOT),
         "content": {
             JSON: {
                 "schema": _schema(messages.Problem),
-                "examples": {name: {"$ref": f"#/components/examples/{name}"} for name in names},
+                "examples": {kind: {"$ref": f"#/components/examples/{kind}"} for kind in kinds},
             }
         },
     }

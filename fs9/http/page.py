@@ -79,8 +79,17 @@ def _operations(document: Json) -> Iterator[str]:
         yield f"<p>{_text(operation['summary'])}</p>"
         yield from _parameters(operation["parameters"])
         yield from _request(operation.get("requestBody"))
-        yield from _responses(operation["responses"])
+        yield from _responses(
+            {status: _resolved(document, one) for status, one in operation["responses"].items()}
+        )
         yield "</section>"
+
+
+def _resolved(document: Json, response: Json) -> Json:
+    reference: str = response.get("$ref", "")
+    name = reference.rpartition("/")[2]
+    found: Json = document["components"]["responses"][name] if reference else response
+    return found
 
 
 def _parameters(parameters: list[Json]) -> Iterator[str]:
