@@ -120,7 +120,8 @@ def stage(
     else:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
-        os.fchmod(fd, _FILE_MODE)
+        if stat.S_IMODE(os.fstat(fd).st_mode) != _FILE_MODE:  # the umask took some
+            os.fchmod(fd, _FILE_MODE)
     except BaseException:
         _unlink_quietly(entry, temporary)
         os.close(fd)
