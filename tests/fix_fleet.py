@@ -30,7 +30,7 @@ class Fleet:
         config = directory / "fs9.yaml"
         config.write_text(yaml or "{}\n")
         self.log = directory / "log"
-        command = [sys.executable, "/tmp/shim_serve.py", "serve", "--port", "0"]
+        command = [sys.executable, "-m", "fs9.cli.main", "serve", "--port", "0"]
         command += ["--workers", str(workers), "--data-dir", str(self.data_dir), "-c", str(config)]
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ}
         with self.log.open("wb") as errors:
@@ -73,6 +73,10 @@ class Fleet:
         """Signal the fleet and wait; its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(sig)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for the end that a signal has begun; the exit status."""
         try:
             status = self.process.wait(timeout=60)
         finally:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import hashlib
+import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -15,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
-from fs9.config import ConfigError
+from fs9.config import ConfigError, check_exposure
+from fs9.observe.log import configure as configure_logging
+from fs9.services import make_data_dir, preflight
 from workers.slots import RunDirectory, lowest_free
 from workers.worker import FleetWorker
 
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
 
     from fs9.config import Settings
 
+log = logging.getLogger("fs9.fleet")
+
 #: The longest path a Unix socket may have (unix(7)) is 107 bytes; the longest name of ours 20.
 _RUN_PATH_BYTES_MAX = 107 - 20
 
@@ -31,12 +38,18 @@ _RUN_PATH_BYTES_MAX = 107 - 20
 def main(settings: Settings) -> int:
     """Serve until told to stop; the exit status of the process.
 
-    Raises ConfigError when the address or the data directory is in use.
+    Raises ConfigError for an exposed address without authentication, a mount that does not
+    work, and an address or a data directory in use.
     """
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_exposure(settings)
+    configure_logging(settings, sys.stderr)
+    for warning in settings.warnings:
+        log.warning("%s", warning)
+    make_data_dir(settings.data_dir)
     run_directory = RunDirectory(run_directory_path(settings.data_dir))
     run_directory.create()
     lock = _lock_fleet(run_directory, settings)
+    asyncio.run(preflight(settings))
     listener = _listen(settings)
     application = FleetApplication(settings, run_directory, listener)
     try:
@@ -94,6 +107,7 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
         self.run_directory = run_directory
         self.listener = listener
         self.address: tuple[Any, ...] = listener.getsockname()
+        self._ready_read, self._ready_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         super().__init__()
 
     def load_config(self) -> None:
@@ -108,7 +122,6 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
             "control_socket_disable": True,
             "loglevel": "warning",
             "pre_fork": _give_slot,
-            "when_ready": lambda arbiter: self._greet(),
         }
         for name, value in values.items():
             self.cfg.set(name, value)
@@ -119,9 +132,16 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
     def run(self) -> None:
         FleetArbiter(self).run()
 
-    def _greet(self) -> None:
-        sys.stdout.write(greeting(self.settings, self.address))
-        sys.stdout.flush()
+    def worker_is_ready(self) -> None:
+        """Called in each worker, once it serves."""
+        os.write(self._ready_write, b"\n")
+
+    def count_ready(self) -> int:
+        """How many workers became ready since the last call."""
+        try:
+            return len(os.read(self._ready_read, 4096))
+        except BlockingIOError:
+            return 0
 
 
 def greeting(settings: Settings, address: tuple[Any, ...]) -> str:
@@ -138,11 +158,18 @@ def greeting(settings: Settings, address: tuple[Any, ...]) -> str:
         f"  auth     {who}\n"
         f"  docs     {url}/docs\n"
         "Try, in another terminal:\n"
-        f"  curl {token}-T README.md '{url}/api/v1/upload?path=/readme.md'\n"
-        f"  curl {token}'{url}/api/v1/readdir?path=/'\n"
-        f"  fs9 --url {url} ls -l /\n"
+        f"  echo hello | curl {token}-T - '{url}/api/v1/upload?path=/hello.txt'\n"
+        f"  curl {token}'{url}/api/v1/download?path=/hello.txt'\n"
+        f"  {_own_command()} --url {url} ls -l /\n"
         "Ctrl-C stops it.\n"
     )
+
+
+def _own_command() -> str:
+    """How the person can call `fs9`."""
+    if shutil.which("fs9"):
+        return "fs9"
+    return os.path.relpath(Path(sys.executable).parent / "fs9")
 
 
 def _give_slot(arbiter: Arbiter, worker: FleetWorker) -> None:
@@ -153,6 +180,20 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
     """gunicorn's arbiter; the first INT or TERM stops gracefully, the second at once."""
 
     _leaving = False
+    _not_ready: int | None = None
+
+    def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
+        """Between the signals, greet the person when all workers serve."""
+        if self._not_ready is None:
+            self._not_ready = self.app.settings.workers
+        if self._not_ready > 0:
+            timeout = 0.05
+            self._not_ready -= self.app.count_ready()
+            if self._not_ready <= 0:
+                sys.stdout.write(greeting(self.app.settings, self.app.address))
+                sys.stdout.flush()
+        signals: list[int] = super().wait_for_signals(timeout)
+        return signals
 
     def signal(self, sig: int, frame: FrameType | None) -> None:
         if sig in {signal.SIGTERM, signal.SIGINT}:

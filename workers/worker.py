@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 #: Before the deadline of the whole shutdown: time to close handles after the last request.
 _CLOSING_RESERVE_S = 2.0
+_PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
@@ -67,6 +68,7 @@ class FleetWorker(UvicornWorker):  # type: ignore[misc]
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     async def _serve(self) -> None:
+        _leave_with_the_arbiter()
         _keep_pieces_in_the_heap()
         application = self.app
         lock = application.run_directory.lock_slot(self.slot)
@@ -86,6 +88,7 @@ class FleetWorker(UvicornWorker):  # type: ignore[misc]
         gc.freeze()
         try:
             await node.start(connection, server.server_state)
+            self.app.worker_is_ready()
             await server.serve(sockets=self.sockets)
         finally:
             await node.aclose()
@@ -95,6 +98,8 @@ class FleetWorker(UvicornWorker):  # type: ignore[misc]
         loop = asyncio.get_running_loop()
 
         def leave() -> None:
+            # Whatever hangs, be it a thread at the very end, does not outlive the deadline.
+            signal.setitimer(signal.ITIMER_REAL, node.limits.shutdown_timeout_s)
             node.stop_taking()
             server.should_exit = True
 
@@ -102,6 +107,11 @@ class FleetWorker(UvicornWorker):  # type: ignore[misc]
         # A second signal to the arbiter, or its deadline: the end at once.
         loop.add_signal_handler(signal.SIGQUIT, lambda: os._exit(1))
         loop.add_signal_handler(signal.SIGINT, lambda: None)
+
+
+def _leave_with_the_arbiter() -> None:
+    """Have the kernel send SIGTERM when the arbiter is gone, however it went (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _keep_pieces_in_the_heap() -> None:

@@ -1,0 +1,207 @@
+"""Starting, stopping and dying: nothing acknowledged is lost, nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.workers.wire_client import Response, WireClient, request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.fix_fleet import Fleet
+
+HEAD = b"PUT /api/v1/upload?path=/%b HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n"
+
+
+async def ask(fleet: Fleet, method: str, target: str, body: bytes = b"") -> Response:
+    client = await WireClient.connect(fleet.port)
+    headers = {"Content-Type": "application/json"} if method == "POST" else {}
+    await client.send(request(method, target, headers=headers, body=body))
+    answer = await asyncio.wait_for(client.response(), 20)
+    await client.close()
+    return answer
+
+
+async def wait_until_gone(pid: int) -> None:
+    for _ in range(400):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{pid} lives on")
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_lets_requests_in_flight_finish(
+    start_fleet: Callable[..., Fleet], sig: signal.Signals
+) -> None:
+    fleet = start_fleet(workers=2)
+    client = await WireClient.connect(fleet.port)
+    await client.send(HEAD % b"late" + b"half")
+    idle = await WireClient.connect(fleet.port)
+    await idle.send(request("GET", "/api/v1/stat?path=/"))  # so it is in the same worker
+    assert (await idle.response()).status == 200
+    fleet.process.send_signal(sig)
+    assert await asyncio.wait_for(idle.at_end(), 10), "idle connections are closed"
+    await client.send(b"full")
+    answer = await client.response()
+    assert answer.status == 200
+    assert answer.headers["connection"] == "close"
+    await client.close()
+    await idle.close()
+    assert await asyncio.to_thread(fleet.wait) == 0
+    assert (fleet.data_dir / "namespaces/default/files/late").read_bytes() == b"halffull"
+    assert fleet.log.read_text() == ""
+
+
+async def test_after_the_signal_no_connection_is_accepted(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    fleet = start_fleet(workers=2)
+    client = await WireClient.connect(fleet.port)
+    await client.send(HEAD % b"late" + b"half")
+    fleet.process.send_signal(signal.SIGTERM)
+    for _ in range(200):
+        try:
+            other = await WireClient.connect(fleet.port)
+        except ConnectionRefusedError:
+            break
+        await other.close()
+        await asyncio.sleep(0.02)
+    else:
+        raise AssertionError("connections are still accepted")
+    await client.send(b"full")
+    assert (await client.response()).status == 200
+    await client.close()
+
+
+async def test_a_second_signal_ends_it_at_once_and_leaves_no_half_file(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    fleet = start_fleet(workers=2)
+    await ask(fleet, "PUT", "/api/v1/upload?path=/old", b"old")
+    client = await WireClient.connect(fleet.port)
+    await client.send(HEAD % b"old" + b"half")
+    fleet.process.send_signal(signal.SIGTERM)
+    await asyncio.sleep(0.5)
+    assert fleet.process.poll() is None, "it waits for the request in flight"
+    since = time.monotonic()
+    fleet.process.send_signal(signal.SIGTERM)
+    await asyncio.to_thread(fleet.process.wait, 20)
+    assert time.monotonic() - since < 10, "far below the 30 s of a graceful end"
+    await client.close()
+    files = fleet.data_dir / "namespaces/default/files"
+    assert {path.name: path.read_bytes() for path in files.iterdir()} == {"old": b"old"}
+
+
+async def test_the_deadline_ends_a_request_that_does_not(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    fleet = start_fleet(workers=1, yaml="server: {shutdown_timeout_secs: 3}\n")
+    client = await WireClient.connect(fleet.port)
+    await client.send(HEAD % b"never" + b"half")
+    assert await asyncio.to_thread(fleet.stop) == 0
+    assert list((fleet.data_dir / "namespaces/default/files").iterdir()) == []
+    await client.close()
+
+
+async def test_open_handles_are_closed_and_synced_at_the_end(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    fleet = start_fleet(workers=2)
+    flags = {"read": True, "write": True, "create": True}
+    body = json.dumps({"path": "/f", "flags": flags}).encode()
+    opened = json.loads((await ask(fleet, "POST", "/api/v1/open", body)).body)
+    target = f"/api/v1/write?handle_id={opened['handle_id']}&offset=0"
+    assert (await ask(fleet, "POST", target, b"kept")).status == 200
+    assert await asyncio.to_thread(fleet.stop) == 0
+    assert (fleet.data_dir / "namespaces/default/files/f").read_bytes() == b"kept"
+
+
+async def test_a_worker_that_dies_is_replaced_and_the_others_notice_nothing(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    fleet = start_fleet(workers=3)
+    slots = {}
+    for number in range(30):
+        name = f"t{number}"
+        answer = await ask(fleet, "PUT", f"/{name}/api/v1/upload?path=/f", name.encode())
+        slots.setdefault(answer.headers["x-fs9-slot"], name)
+    assert len(slots) == 3
+    kept = await WireClient.connect(fleet.port)
+    other = f"/{slots['1']}/api/v1/download?path=/f"
+    await kept.send(request("GET", other))
+    assert (await kept.response()).status == 200
+    killed = fleet.kill_worker(0)
+    for _ in range(50):
+        await kept.send(request("GET", other))
+        assert (await kept.response()).body == slots["1"].encode()
+    answer = await ask(fleet, "GET", f"/{slots['0']}/api/v1/download?path=/f")
+    assert answer.body == slots["0"].encode(), "its namespaces answer again, from the same slot"
+    assert answer.headers["x-fs9-slot"] == "0"
+    assert fleet.pid_of(0) != killed
+    await kept.close()
+
+
+async def test_a_worker_dies_with_the_arbiter(start_fleet: Callable[..., Fleet]) -> None:
+    fleet = start_fleet(workers=2)
+    pids = [fleet.pid_of(slot) for slot in range(2)]
+    fleet.process.kill()
+    fleet.process.wait()
+    for pid in pids:
+        await wait_until_gone(pid)
+
+
+async def test_data_and_namespaces_survive_a_restart(start_fleet: Callable[..., Fleet]) -> None:
+    fleet = start_fleet(workers=2)
+    await ask(fleet, "POST", "/api/v1/namespaces", b'{"name":"acme"}')
+    await ask(fleet, "PUT", "/acme/api/v1/upload?path=/f", b"kept")
+    opened = await ask(fleet, "POST", "/acme/api/v1/open", b'{"path":"/f","flags":{"read":true}}')
+    handle = json.loads(opened.body)["handle_id"]
+    fleet.stop()
+    again = type(fleet)(fleet.data_dir.parent, workers=1, environ={})
+    try:
+        assert (await ask(again, "GET", "/api/v1/namespaces/acme")).status == 200
+        assert (await ask(again, "GET", "/acme/api/v1/download?path=/f")).body == b"kept"
+        stale = json.dumps({"handle_id": handle, "offset": 0, "size": 9}).encode()
+        answer = await ask(again, "POST", "/acme/api/v1/read", stale)
+        assert (answer.status, json.loads(answer.body)["kind"]) == (400, "InvalidHandle")
+    finally:
+        again.stop()
+
+
+def run_serve(*arguments: str, environ: dict[str, str] | None = None) -> tuple[int, str]:
+    command = [sys.executable, "-m", "fs9.cli.main", "serve", *arguments]
+    environ = {"PATH": os.environ["PATH"], **(environ or {})}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environ)
+    return done.returncode, done.stderr
+
+
+async def test_what_cannot_be_served_is_refused_with_an_explanation(
+    start_fleet: Callable[..., Fleet], tmp_path: os.PathLike[str]
+) -> None:
+    fleet = start_fleet(workers=1)
+    data = ["--data-dir", str(fleet.data_dir)]
+    status, text = run_serve("--port", "0", *data)
+    assert status == 1
+    assert "another fleet" in text
+    assert "--data-dir" in text
+    other = ["--data-dir", os.path.join(tmp_path, "other")]
+    status, text = run_serve("--port", str(fleet.port), *other)
+    assert status == 1
+    assert "cannot listen" in text
+    status, text = run_serve("--host", "0.0.0.0", "--port", "0", *other)
+    assert status == 1
+    assert "--insecure" in text
+    assert "Traceback" not in text

@@ -1,0 +1,137 @@
+"""Requests that two parsers could read in two ways are answered 400, in the envelope, and the
+connection is closed before another parser can see them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.workers.wire_client import WireClient, request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.fix_fleet import Fleet
+
+SMUGGLED = b"GET /api/v1/stat?path=/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST /api/v1/close HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+PUT = b"PUT /api/v1/upload?path=/f HTTP/1.1\r\nHost: x\r\n"
+
+MALFORMED = {
+    "two lengths": POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}" + SMUGGLED,
+    "equal lengths": POST + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}" + SMUGGLED,
+    "a list of lengths": POST + b"Content-Length: 2, 2\r\n\r\n{}" + SMUGGLED,
+    "length and chunked": PUT
+    + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    + SMUGGLED,
+    "chunked and length": PUT
+    + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"
+    + SMUGGLED,
+    "blank before the colon": PUT + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "folded header": PUT + b"Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "other coding": PUT + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "signed length": POST + b"Content-Length: +2\r\n\r\n{}" + SMUGGLED,
+    "bare LF": b"GET /api/v1/mounts HTTP/1.1\nHost: x\n\n" + SMUGGLED,
+    "bare LF in the headers": b"GET /api/v1/mounts HTTP/1.1\r\nHost: x\nA: b\r\n\r\n" + SMUGGLED,
+    "bare CR": b"GET /api/v1/mounts HTTP/1.1\r\nHost: x\rA: b\r\n\r\n" + SMUGGLED,
+    "NUL": b"GET /api/v1/mounts HTTP/1.1\r\nHost: x\x00\r\n\r\n" + SMUGGLED,
+    "no host": b"GET /api/v1/mounts HTTP/1.1\r\n\r\n" + SMUGGLED,
+    "two hosts": b"GET /api/v1/mounts HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n" + SMUGGLED,
+    "blanks in the request line": b"GET  /api/v1/mounts HTTP/1.1\r\nHost: x\r\n\r\n" + SMUGGLED,
+    "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64) + b"\r\n\r\n",
+    "chunk size": PUT + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\nabc\r\n0\r\n\r\n" + SMUGGLED,
+    "negative chunk": PUT + b"Transfer-Encoding: chunked\r\n\r\n-1\r\nabc\r\n0\r\n\r\n" + SMUGGLED,
+    "chunk too long": PUT + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n" + SMUGGLED,
+    "chunk with bare LF": PUT + b"Transfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n" + SMUGGLED,
+    "huge chunk size": PUT
+    + b"Transfer-Encoding: chunked\r\n\r\n"
+    + b"f" * 17
+    + b"\r\nabc\r\n0\r\n\r\n"
+    + SMUGGLED,
+    "bad chunk in a JSON body": POST
+    + b"Transfer-Encoding: chunked\r\n\r\n2;\x01\r\n{}\r\n0\r\n\r\n"
+    + SMUGGLED,
+}
+
+
+@pytest.mark.parametrize("lane", ["true", "false"])
+async def test_ambiguous_framing_is_refused_and_the_connection_closed(
+    start_fleet: Callable[..., Fleet], lane: str
+) -> None:
+    fleet = start_fleet(workers=1, environ={"FS9_FAST_LANE": lane})
+    for name, wire in MALFORMED.items():
+        for cuts in ([], [1] * 60):
+            client = await WireClient.connect(fleet.port)
+            await client.send(wire, cuts)
+            answer = await client.response()
+            problem = json.loads(answer.body)
+            assert (answer.status, problem["code"]) == (400, 400), name
+            assert problem["kind"] == "MalformedRequest", name
+            assert "error" in problem, name
+            assert answer.headers["connection"] == "close", name
+            assert await client.at_end(), f"{name}: something else was answered"
+            await client.close()
+    await _nothing_was_stored(fleet)
+
+
+async def _nothing_was_stored(fleet: Fleet) -> None:
+    client = await WireClient.connect(fleet.port)
+    await client.send(request("GET", "/api/v1/readdir?path=/"))
+    assert json.loads((await client.response()).body) == []
+    await client.close()
+
+
+async def test_a_client_may_send_an_empty_line_first_and_an_absolute_target(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    fleet = start_fleet(workers=1)
+    client = await WireClient.connect(fleet.port)
+    await client.send(b"\r\n" + request("GET", "http://host:1/api/v1/mounts"))
+    assert (await client.response()).status == 200
+    await client.send(request("OPTIONS", "*"))
+    assert (await client.response()).status == 404
+    await client.close()
+    client = await WireClient.connect(fleet.port)
+    await client.send(request("TRACE", "/api/v1/mounts"))
+    assert (await client.response()).status == 405
+    await client.close()
+
+
+async def test_http_1_0_is_answered_and_closed(start_fleet: Callable[..., Fleet]) -> None:
+    fleet = start_fleet(workers=1)
+    for path in ("/health", "/api/v1/stat?path=/", "/api/v1/mounts"):
+        client = await WireClient.connect(fleet.port)
+        await client.send(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        answer = await client.response()
+        assert answer.status == 200
+        assert answer.headers["connection"] == "close"
+        assert await client.at_end()
+        await client.close()
+
+
+async def test_a_half_closed_connection_still_gets_its_answer(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    fleet = start_fleet(workers=2)
+    for path in ("/health", "/api/v1/readdir?path=/", "/x/api/v1/mounts", "/y/api/v1/mounts"):
+        client = await WireClient.connect(fleet.port)
+        client.writer.write(request("GET", path))
+        client.writer.write_eof()
+        assert (await client.response()).status == 200
+        assert await client.at_end()
+        await client.close()
+
+
+async def test_an_upgrade_is_declined_by_answering_in_http_1_1(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    fleet = start_fleet(workers=1)
+    client = await WireClient.connect(fleet.port)
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": ""}
+    for path in ("/health", "/api/v1/stat?path=/", "/api/v1/mounts"):
+        await client.send(request("GET", path, headers=offer))
+        assert (await client.response()).status == 200
+    await client.close()
