@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import defaultdict
 from http import HTTPStatus
 from typing import Any
@@ -14,6 +15,7 @@ from fs9.wire import messages
 from fs9.wire.examples import EXAMPLES
 from fs9.wire.problem import error_reply
 from fs9.wire.routes import (
+    BYTES,
     JSON,
     PREFIX,
     ROUTES,
@@ -28,6 +30,7 @@ from fs9.wire.routes import (
 
 Json = dict[str, Any]
 
+_NO_RANGE = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
 _REFERENCE = "#/components/schemas/{name}"
 _TEXT = """\
 A file server for many tenants: private namespaces of mounted providers.
@@ -90,6 +93,9 @@ def _schemas() -> Json:
         if route.request is not None:
             shapes.append(route.request)
     _, components = msgspec.json.schema_components(shapes, ref_template=_REFERENCE)
+    for component in components.values():
+        if "description" in component:  # a docstring, indented as in the source
+            component["description"] = inspect.cleandoc(component["description"])
     return components
 
 
@@ -114,8 +120,11 @@ def _operation(route: Route, prefix: str, *, auth: bool) -> Json:
             content["example"] = EXAMPLES[route.name].request
         operation["requestBody"] = {"required": True, "content": {JSON: content}}
     elif route.body is BodyKind.RAW:
-        # No content type is required or looked at.
-        operation["requestBody"] = {"required": True, "content": {"*/*": {}}}
+        operation["requestBody"] = {
+            "required": True,
+            "description": "Any bytes; no content type is required or looked at.",
+            "content": {BYTES: {"schema": {"type": "string", "format": "binary"}}},
+        }
     return operation
 
 
@@ -133,7 +142,7 @@ def _head(get: Json, route: Route) -> Json:
         if answer.status != HTTPStatus.PARTIAL_CONTENT
     }
     for status, kinds in _refusals(route):
-        if status != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        if status != _NO_RANGE:
             responses[str(status)] = _reference("HEAD", status, kinds)
     return {**get, "operationId": f"{get['operationId']}_head", "responses": responses}
 
@@ -219,7 +228,7 @@ def _failures() -> Json:
         for status, kinds in _refusals(route):
             failure = _failure(status, kinds)
             found[_failure_name(route.method, status, kinds)] = failure
-            if route.method == "GET":
+            if route.method == "GET" and status != _NO_RANGE:
                 found[_failure_name("HEAD", status, kinds)] = _without_content(failure)
     return found
 

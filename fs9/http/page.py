@@ -149,7 +149,14 @@ def _shape(schema: Json | None, media: str) -> str:
         return f'<a href="#type-{name}">{name}</a>'
     if schema.get("type") == "array":
         return f"array of {_shape(schema['items'], media)}"
-    return escape(str(schema.get("type", media)))
+    return f"<code>{escape(media if schema.get('format') == 'binary' else _type(schema))}</code>"
+
+
+def _type(schema: Json) -> str:
+    """The name of a type of JSON; an enumeration's is its values."""
+    if "enum" in schema:
+        return " or ".join(str(value) for value in schema["enum"])
+    return str(schema.get("type", "any"))
 
 
 def _example(example: object) -> Iterator[str]:
