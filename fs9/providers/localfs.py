@@ -20,6 +20,7 @@ the middle of a path is NotDirectory.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import stat
@@ -35,7 +36,7 @@ from fs9.providers.jail import Jail, open_jail
 from fs9.providers.localerrors import Translated, failure
 from fs9.providers.localfile import LocalDirectory, LocalFile
 from fs9.providers.localinfo import file_info
-from fs9.providers.localstage import StagedFile
+from fs9.providers.localstage import StagedFile, release
 from fs9.providers.localticks import Ticks, is_coarse
 from fs9.providers.localtree import Tree, check_condition, open_located, visible
 from fs9.providers.registry import read_config
@@ -164,7 +165,20 @@ class LocalFs(BaseProvider):
                 fd = self._jail.locate_cached(path)
                 if fd is not None:
                     return open_located(path, fd, flags, condition)
-        return await self._pool.run(self._tree.open, path, flags, condition)
+        opened: list[OpenFile] = []
+        try:
+            return await self._pool.run(self._open, opened, path, flags, condition)
+        except asyncio.CancelledError:
+            for file in opened:  # nobody will get it; just opened, so this does not wait
+                _let_go(file)
+            raise
+
+    def _open(
+        self, opened: list[OpenFile], path: str, flags: OpenFlags, condition: Condition
+    ) -> tuple[OpenFile, FileInfo]:
+        file, info = self._tree.open(path, flags, condition)
+        opened.append(file)
+        return file, info
 
     async def read(self, file: OpenFile, offset: int, size: int) -> Buffer:
         assert isinstance(file, LocalFile | LocalDirectory)
@@ -263,6 +277,13 @@ class LocalFs(BaseProvider):
         self._tree.sync_directory(file.path)
         if file.created:
             self._tree.sync_name(file.path)
+
+
+def _let_go(file: OpenFile) -> None:
+    if isinstance(file, StagedFile):
+        release(file)
+    elif isinstance(file, LocalFile):
+        file.descriptor.close()
 
 
 def _check_flags(flags: OpenFlags) -> None:

@@ -294,10 +294,12 @@ async def test_a_cancelled_open_leaves_nothing_open(local, host_root, monkeypatc
         return real(*args)
 
     monkeypatch.setattr(local._tree, "open", slow)
-    task = asyncio.create_task(local.open("/new", CREATE))
-    await started.wait()
-    task.cancel()
-    go_on.set()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    for flags in (CREATE, REPLACE):
+        task = asyncio.create_task(local.open("/new", flags))
+        await started.wait()
+        task.cancel()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
     assert await content(local, "/new") == b""
+    assert sorted(os.listdir(host_root)) == ["d", "f", "link", "new"]
