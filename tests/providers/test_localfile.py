@@ -295,6 +295,8 @@ async def test_a_cancelled_open_leaves_nothing_open(local, host_root, monkeypatc
 
     monkeypatch.setattr(local._tree, "open", slow)
     for flags in (CREATE, REPLACE):
+        started.clear()
+        go_on.clear()
         task = asyncio.create_task(local.open("/new", flags))
         await started.wait()
         task.cancel()
