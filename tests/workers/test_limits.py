@@ -85,20 +85,20 @@ async def test_a_client_that_waits_for_100_is_told_before_it_sends(
     start_fleet: Callable[..., Fleet], environ: dict[str, str]
 ) -> None:
     fleet = start_fleet(workers=1, yaml=SMALL, environ=environ)
-    head = "PUT {} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n"
+    head = "{} {} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n"
     client = await WireClient.connect(fleet.port)
-    await client.send(head.format(UPLOAD, 5).encode())
+    await client.send(head.format("PUT", UPLOAD, 5).encode())
     assert await client.reader.readexactly(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
     await client.send(b"hello")
     assert (await client.response()).status == 200
     await client.close()
-    for target, length, status in [
-        (UPLOAD, 100_001, 413),
-        ("/api/v1/upload?path=/no/parent", 5, 404),
-        ("/api/v1/write?handle_id=x&offset=0", 5, 400),
+    for method, target, length, status in [
+        ("PUT", UPLOAD, 100_001, 413),
+        ("PUT", "/api/v1/upload?path=/no/parent", 5, 404),
+        ("POST", "/api/v1/write?handle_id=x&offset=0", 5, 400),
     ]:
         client = await WireClient.connect(fleet.port)
-        await client.send(head.format(target, length).encode())
+        await client.send(head.format(method, target, length).encode())
         first = await client.reader.readuntil(b"\r\n")
         assert first.startswith(b"HTTP/1.1 %d " % status), "the answer comes without a 100"
         await client.close()
