@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from fs9.errors import MalformedRequest, PayloadTooLarge, UnsupportedMediaType
-from fs9.types import ALWAYS, Condition
+from fs9.errors import MalformedRequest, NotFound, PayloadTooLarge, UnsupportedMediaType
+from fs9.types import Condition
 from fs9.wire.codec import decode_body
 from fs9.wire.conditions import condition_from_headers, parse_http_date
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import msgspec
 
     from fs9.http.exchange import Body, Exchange
@@ -76,36 +74,26 @@ def check_complete(body: Body, received: int) -> None:
         raise MalformedRequest("the body ended early")
 
 
-async def change_condition(x: Exchange, session: Session, path: str) -> Condition:
-    """The precondition of a change to `path`.
+async def condition_of(x: Exchange, session: Session, path: str) -> Condition:
+    """The precondition of a change to `path`. Raises InvalidArgument and what stat raises.
 
     A date (`If-Unmodified-Since`) is turned into the version that is current and old enough,
     so that the check and the change are still one step.
     """
     condition = condition_from_headers(x.headers)
     if condition.if_match is None and "if-unmodified-since" in x.headers:
-        return await _unmodified(x.headers, session, path, condition)
+        since_s = parse_http_date(x.headers["if-unmodified-since"])
+        if since_s is not None:
+            return await _unmodified(since_s, session, path, condition)
     return condition
 
 
-async def _unmodified(
-    headers: Mapping[str, str], session: Session, path: str, condition: Condition
-) -> Condition:
-    since_s = parse_http_date(headers["if-unmodified-since"])
-    if since_s is None:
-        return condition
-    info = await session.stat(path)
+async def _unmodified(since_s: int, session: Session, path: str, condition: Condition) -> Condition:
+    try:
+        info = await session.stat(path)
+    except NotFound:
+        return condition  # what does not exist has no date to compare with
     if info.mtime_ns // 1_000_000_000 > since_s:
         # A version that is never current: the change is refused as any other stale one.
         return Condition(if_match=(), if_none_match=condition.if_none_match)
     return Condition(if_match=(info.etag,), if_none_match=condition.if_none_match)
-
-
-def conditional(x: Exchange) -> bool:
-    """Are there any conditions on a change? Most requests have none and skip the parsing."""
-    headers = x.headers
-    return "if-match" in headers or "if-none-match" in headers or "if-unmodified-since" in headers
-
-
-async def condition_of(x: Exchange, session: Session, path: str) -> Condition:
-    return await change_condition(x, session, path) if conditional(x) else ALWAYS

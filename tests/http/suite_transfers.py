@@ -232,6 +232,7 @@ async def test_if_unmodified_since_guards_changes(api: httpx2.AsyncClient) -> No
     old = {"if-unmodified-since": "Sun, 06 Nov 1994 08:49:37 GMT"}
     answer = await api.put("upload", params={"path": "/a"}, content=b"two", headers=old)
     assert problem(answer)[:2] == (412, "PreconditionFailed")
+    ok(await api.put("upload", params={"path": "/new"}, content=b"x", headers=old))
     now = {"if-unmodified-since": (await get(api, "/a")).headers["last-modified"]}
     ok(await api.put("upload", params={"path": "/a"}, content=b"two", headers=now))
 
