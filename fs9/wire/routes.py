@@ -123,6 +123,8 @@ _BODY_ENDS_EARLY = (errors.MalformedRequest, errors.PayloadTooLarge)
 
 #: What any route may answer, and what any route with a token or a session may answer.
 ERRORS_ANYWHERE: tuple[type[Fs9Error], ...] = (
+    errors.InvalidArgument,  # a query with one key twice, a tenant that no namespace can be
+    errors.MalformedRequest,
     errors.MethodNotAllowed,
     errors.RequestTimeout,
     errors.UriTooLong,
@@ -432,10 +434,9 @@ BY_NAME: dict[str, Route] = {route.name: route for route in ROUTES}
 
 def errors_of(route: Route) -> tuple[type[Fs9Error], ...]:
     """Every kind of refusal that the route may answer, each once."""
-    found = [*route.errors, *ERRORS_ANYWHERE]
+    found: list[type[Fs9Error]] = [*route.errors, *ERRORS_ANYWHERE]
     if route.access is not Access.OPEN:
-        # With authentication off a tenant's name comes from the path and may be wrong.
-        found += [*ERRORS_WITH_TOKEN, errors.InvalidArgument]
+        found += ERRORS_WITH_TOKEN
     if route.access is Access.SESSION:
         found += ERRORS_WITH_SESSION
     return tuple(dict.fromkeys(found))

@@ -111,6 +111,18 @@ async def test_a_refused_body_is_never_asked_for(server: Server, auth_server: Se
         assert request.received == 0
 
 
+@pytest.mark.parametrize("method", ["INVENTED", "WEBSOCKET", "get", "CONNECT"])
+async def test_a_method_that_nobody_knows_is_405(server: Server, method: str) -> None:
+    request = Asgi(context_of(server), method, "/api/v1/stat?path=/")
+    assert await request.run() == 405
+    assert (b"allow", b"GET, HEAD") in request.sent[0]["headers"]
+
+
+async def test_an_empty_token_is_401(auth_server: Server) -> None:
+    request = Asgi(context_of(auth_server), "GET", "/api/v1/mounts", authorization="Bearer ")
+    assert await request.run() == 401
+
+
 async def test_an_upload_whose_client_leaves_changes_nothing(server: Server) -> None:
     await put(server.client(), "/a", b"old")
     for headers in ({"content_length": "6"}, {"transfer_encoding": "chunked"}):

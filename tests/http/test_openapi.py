@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from tests.fix_http import Server, StartServer
 
-EXAMPLES_PER_OPERATION = 20
+EXAMPLES_PER_OPERATION = 12
 
 CHECKS = [
     checks.status_code_conformance,
