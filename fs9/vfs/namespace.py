@@ -130,10 +130,11 @@ class Namespace:
         if in_use.closed:
             return
         in_use.closed = True
-        try:
-            await asyncio.wait_for(in_use.wait_none(), self.limits.handle_close_timeout_s)
-        except TimeoutError:
-            log.warning("%s: %d operations are left behind", self.name, in_use.running)
+        if in_use.running:
+            try:
+                await asyncio.wait_for(in_use.wait_none(), self.limits.handle_close_timeout_s)
+            except TimeoutError:
+                log.warning("%s: %d operations are left behind", self.name, in_use.running)
         await self.handles.close_all(sync=True)
         await close_providers([mount.provider for mount in self.vfs.mounts])
 

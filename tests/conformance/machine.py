@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import hypothesis.strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from fs9.errors import Fs9Error
 from fs9.path import join
@@ -32,11 +32,25 @@ _PATHS = ["/"] + [
     for depth in (1, 2, 3)
     for names in itertools.product(_NAMES, repeat=depth)
 ]
-paths = st.sampled_from(_PATHS)
+#: Which path an operation is about: one that exists, a name in a directory that exists, any.
+#: A number picks it at run time, so that most operations have something to work on.
+Place: TypeAlias = tuple[str, int]
+places = st.tuples(
+    st.sampled_from(["existing", "existing", "child", "child", "any"]), st.integers(0, 999)
+)
 #: Files of a few bytes, and around the page borders of memfs.
 offsets = st.sampled_from([0, 1, 3, 10, 65_530, 65_536, 131_071])
-sizes = st.sampled_from([0, 1, 5, 20, 65_536, 70_000])
-flags = st.builds(
+sizes = st.sampled_from([1, 5, 20, 65_536, 70_000])
+usual_flags = st.sampled_from(
+    [
+        OpenFlags(read=True),
+        OpenFlags(read=True, write=True),
+        OpenFlags(read=True, write=True, create=True),
+        OpenFlags(read=True, write=True, create=True, truncate=True, replace=True),
+        OpenFlags(read=True, write=True, create=True, append=True),
+    ]
+)
+flags = usual_flags | st.builds(
     OpenFlags,
     **{
         name: st.booleans()
@@ -65,6 +79,24 @@ class Machine(RuleBasedStateMachine):
 
     async def make_driver(self) -> Driver:
         raise NotImplementedError
+
+    def path(self, place: Place) -> str:
+        kind, number = place
+        if kind == "any":
+            return _PATHS[number % len(_PATHS)]
+        nodes = sorted(self.model.nodes.items())
+        if kind == "child":
+            nodes = [(path, node) for path, node in nodes if node.is_dir and path.count("/") < 4]
+        path = nodes[number % len(nodes)][0]
+        return path if kind == "existing" else join(path, _NAMES[number % len(_NAMES)])
+
+    @initialize()
+    def make_tree(self) -> None:
+        """Something to work on: otherwise most operations find nothing."""
+        for path in ("/a", "/a/b"):
+            self.open_close(path, OpenFlags(create=True, directory=True), b"")
+        for path in ("/b", "/a/b/a"):
+            self.open_close(path, OpenFlags(write=True, create=True), b"content")
 
     def run(self, operation: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(operation)
@@ -98,8 +130,9 @@ class Machine(RuleBasedStateMachine):
 
     # -- by path --------------------------------------------------------------------------------
 
-    @rule(path=paths)
-    def stat(self, path: str) -> None:
+    @rule(place=places)
+    def stat(self, place: Place) -> None:
+        path = self.path(place)
         info, node = self.agree(self.driver.stat(path), lambda: self.model.find(path))
         if info is not None:
             assert info.path == path
@@ -109,8 +142,9 @@ class Machine(RuleBasedStateMachine):
             if info.is_file:
                 self.etags.append((info.etag, node.version))
 
-    @rule(path=paths, after=st.sampled_from(["", "a", "aa", "m"]), limit=st.integers(1, 4))
-    def readdir(self, path: str, after: str, limit: int) -> None:
+    @rule(place=places, after=st.sampled_from(["", "a", "aa", "m"]), limit=st.integers(1, 4))
+    def readdir(self, place: Place, after: str, limit: int) -> None:
+        path = self.path(place)
         infos, names = self.agree(
             self.driver.readdir(path, after, limit), lambda: self.model.names(path)
         )
@@ -118,27 +152,33 @@ class Machine(RuleBasedStateMachine):
             page = [name for name in names if name > after][:limit]
             assert [info.path for info in infos] == [join(path, name) for name in page]
 
-    @rule(path=paths, kind=conditions, number=st.integers(0, 9))
-    def remove(self, path: str, kind: str, number: int) -> None:
+    @rule(place=places, kind=conditions, number=st.integers(0, 9))
+    def remove(self, place: Place, kind: str, number: int) -> None:
+        path = self.path(place)
         real, model = self.condition(kind, number)
         self.agree(self.driver.remove(path, real), lambda: self.model.remove(path, model))
 
-    @rule(path=paths, name=paths, kind=conditions, number=st.integers(0, 9))
-    def rename(self, path: str, name: str, kind: str, number: int) -> None:
-        self.wstat(path, StatChanges(name=name), kind, number)
+    @rule(place=places, to=places, kind=conditions, number=st.integers(0, 9))
+    def rename(self, place: Place, to: Place, kind: str, number: int) -> None:
+        path = self.path(place)
+        self.wstat(path, StatChanges(name=self.path(to)), kind, number)
 
-    @rule(path=paths, text=st.sampled_from(["a", "/b", "../x"]))
-    def symlink(self, path: str, text: str) -> None:
+    @rule(place=places, text=st.sampled_from(["a", "/b", "../x"]))
+    def symlink(self, place: Place, text: str) -> None:
+        path = self.path(place)
         self.wstat(path, StatChanges(symlink_target=text), "none", 0)
 
     @rule(
-        path=paths,
+        place=places,
         size=st.none() | offsets,
         mode=st.none() | st.sampled_from([0o600, 0o755]),
         kind=conditions,
         number=st.integers(0, 9),
     )
-    def change(self, path: str, size: int | None, mode: int | None, kind: str, number: int) -> None:
+    def change(
+        self, place: Place, size: int | None, mode: int | None, kind: str, number: int
+    ) -> None:
+        path = self.path(place)
         self.wstat(path, StatChanges(size=size, mode=mode), kind, number)
 
     def wstat(self, path: str, changes: StatChanges, kind: str, number: int) -> None:
@@ -147,13 +187,15 @@ class Machine(RuleBasedStateMachine):
             self.driver.wstat(path, changes, real), lambda: self.model.wstat(path, changes, model)
         )
 
-    @rule(path=paths)
-    def make_directory(self, path: str) -> None:
+    @rule(place=places)
+    def make_directory(self, place: Place) -> None:
+        path = self.path(place)
         self.open_close(path, OpenFlags(create=True, directory=True), b"")
 
-    @rule(path=paths, data=st.binary(min_size=1, max_size=20), replace=st.booleans())
-    def put(self, path: str, data: bytes, replace: bool) -> None:
+    @rule(place=places, data=st.binary(min_size=1, max_size=20), replace=st.booleans())
+    def put(self, place: Place, data: bytes, replace: bool) -> None:
         """Write a whole file, as an upload does or in place."""
+        path = self.path(place)
         self.open_close(
             path, OpenFlags(write=True, create=True, truncate=True, replace=replace), data
         )
@@ -172,8 +214,9 @@ class Machine(RuleBasedStateMachine):
 
     # -- open files -----------------------------------------------------------------------------
 
-    @rule(path=paths, flags=flags, kind=conditions, number=st.integers(0, 9))
-    def open(self, path: str, flags: OpenFlags, kind: str, number: int) -> None:
+    @rule(place=places, flags=flags, kind=conditions, number=st.integers(0, 9))
+    def open(self, place: Place, flags: OpenFlags, kind: str, number: int) -> None:
+        path = self.path(place)
         real, model = self.condition(kind, number)
         opened, handle = self.agree(
             self.driver.open(path, flags, real), lambda: self.model.open(path, flags, model)
