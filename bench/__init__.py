@@ -1,0 +1,1 @@
+"""Benchmarks; `python -m bench` runs them. docs/performance.md says how to read them."""

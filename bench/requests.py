@@ -1,0 +1,127 @@
+"""Small requests: stat, open + read 4 KiB + close, write 4 KiB, with a token.
+
+The fast lane beside the same operations behind Falcon (`FS9_FAST_LANE=false`) and nginx
+`return 200`, each alone on one core, the load on the other. localfs, as `fs9 serve` starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING
+
+from bench import cpu
+from bench.fleet import Fleet, bearer, fleet, temporary, token
+from bench.load import HANDLE, Load, press, request
+from bench.nginx import nginx
+from bench.rounds import Sample, show, take_turns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PATH = "/a/b/c.txt"
+_PIECE = 4096
+Scripts = list[list[bytes]]
+
+
+def run(quick: bool) -> None:
+    seconds, rounds = (1.0, 1) if quick else (3.0, 5)
+    with contextlib.ExitStack() as stack:
+        home = stack.enter_context(temporary())
+        base = stack.enter_context(nginx(home, home))
+        fast = stack.enter_context(fleet(auth=True))
+        falcon = stack.enter_context(fleet(auth=True, FS9_FAST_LANE="false"))
+        plain = stack.enter_context(fleet())
+        for each, key in ((fast, token()), (falcon, token()), (plain, "")):
+            _fill(each, key)
+        for title, make in (
+            ("stat", _stat),
+            ("open + read 4 KiB + close, each counted", _open_read_close),
+            ("write 4 KiB", _write),
+        ):
+            variants: dict[str, Callable[[], Sample]] = {}
+            if base is not None:
+                scripts = [[request("GET", "/200", headers=bearer(token()))]]
+                variants["nginx return 200"] = measured(base.pid, base.port, scripts, seconds)
+            for name, each, key in (
+                ("Falcon, token", falcon, token()),
+                ("fast lane, token", fast, token()),
+                ("fast lane, no auth", plain, ""),
+            ):
+                variants[name] = measured(each.pid, each.port, make(each, key), seconds)
+            results = take_turns(variants, rounds)
+            show(
+                title,
+                results,
+                baseline="Falcon, token",
+                rate="requests/s",
+                cpu="CPU µs/request",
+            )
+
+
+def measured(
+    pid: int, port: int, scripts: Scripts, seconds: float, connections: int = 24
+) -> Callable[[], Sample]:
+    """One run against the server with this process id."""
+    load = Load(port, scripts, connections)
+
+    def measure() -> Sample:
+        foreign, before_s = cpu.Foreign(), cpu.used_s(pid)
+        pressed = press(load, seconds)
+        spent_s = cpu.used_s(pid) - before_s
+        if pressed.errors:
+            raise RuntimeError(f"{pressed.errors} of {pressed.requests} requests failed")
+        return Sample(
+            rate=pressed.requests / pressed.seconds,
+            cpu=spent_s / pressed.requests * 1e6,
+            foreign=foreign.share(spent_s + pressed.cpu_s),
+            p50_us=pressed.p50_us,
+            p99_us=pressed.p99_us,
+        )
+
+    return measure
+
+
+def _fill(each: Fleet, key: str) -> None:
+    for path in ("/a", "/a/b"):
+        make = {"path": path, "flags": {"create": True, "directory": True}}
+        _close(each, key, _open(each, key, make))
+    each.call("PUT", f"/api/v1/upload?path={_PATH}", b"x" * 65536, key)
+
+
+def _open(each: Fleet, key: str, body: object) -> str:
+    opened = json.loads(each.call("POST", "/api/v1/open", json.dumps(body), key))
+    handle_id: str = opened["handle_id"]
+    return handle_id
+
+
+def _close(each: Fleet, key: str, handle_id: str) -> None:
+    each.call("POST", "/api/v1/close", json.dumps({"handle_id": handle_id}), key)
+
+
+def _stat(each: Fleet, key: str) -> Scripts:
+    return [[request("GET", f"/api/v1/stat?path={_PATH}", headers=bearer(key))]]
+
+
+def _open_read_close(each: Fleet, key: str) -> Scripts:
+    headers = {"Content-Type": "application/json"} | bearer(key)
+    handle = HANDLE.decode()
+    bodies = {
+        "open": {"path": _PATH, "flags": {"read": True}},
+        "read": {"handle_id": handle, "offset": 0, "size": _PIECE},
+        "close": {"handle_id": handle},
+    }
+    return [
+        [
+            request("POST", f"/api/v1/{name}", json.dumps(body).encode(), headers)
+            for name, body in bodies.items()
+        ]
+    ]
+
+
+def _write(each: Fleet, key: str) -> Scripts:
+    flags = {"read": True, "write": True, "create": True}
+    handle = _open(each, key, {"path": "/written", "flags": flags})
+    headers = {"Content-Type": "application/octet-stream"} | bearer(key)
+    target = f"/api/v1/write?handle_id={handle}&offset=0"
+    return [[request("POST", target, b"x" * _PIECE, headers)]]
