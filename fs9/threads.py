@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class BlockingPool:
             return await asyncio.shield(waiter)
         except asyncio.CancelledError:
             if not future.cancel():
-                await asyncio.wait([waiter])
+                await _wait_whatever_comes(waiter)
                 if not waiter.cancelled():
                     waiter.exception()  # seen: the cancellation matters more
             raise
@@ -39,3 +40,10 @@ class BlockingPool:
     def shutdown(self) -> None:
         """Wait for the running calls, start no more."""
         self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+async def _wait_whatever_comes(waiter: asyncio.Future[T]) -> None:
+    """Wait to the end, also when cancelled again and again."""
+    while not waiter.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([waiter])

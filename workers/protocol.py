@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -73,7 +73,6 @@ LINGER_S = 2.0
 WRITE_AHEAD_BYTES = 1024 * 1024
 
 _LONE_LF = re.compile(rb"(?<!\r)\n")
-_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
 #: Operations whose body or answer goes in pieces.
 _PIECEWISE = frozenset({"read", "write", "upload", "download"})
 #: Refusals after which the connection is as good as before.
@@ -364,9 +363,6 @@ class Fs9Protocol(HttpToolsProtocol):
     # -- Lane 3: the ASGI application -------------------------------------------------------
 
     def _start_app(self, request: Request) -> None:
-        if request.line.method not in _METHODS:
-            self.refuse(MethodNotAllowed(request.line.method.decode("ascii")))
-            return
         if request.line.path == b"*":
             self.refuse(RouteNotFound("*"))
             return
@@ -375,6 +371,11 @@ class Fs9Protocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         try:
             self.parser.feed_data(_without_upgrade(request))
+        except httptools.HttpParserUpgrade:
+            pass  # CONNECT, which is refused like every method that a route has not
+        except httptools.HttpParserInvalidMethodError:
+            self.refuse(MethodNotAllowed(request.line.method.decode("ascii")))
+            return
         except httptools.HttpParserError:
             self.refuse(MalformedRequest("the request is not HTTP/1.1"))
             return
@@ -391,6 +392,7 @@ class Fs9Protocol(HttpToolsProtocol):
             await send(message)
 
         cycle.send = watched_send  # type: ignore[method-assign]
+        cycle.transport = cast("asyncio.Transport", CycleTransport(self, cycle))
         self._watch(self.loop.create_task(cycle.run_asgi(app)))
 
     def _feed_app(self) -> None:
@@ -561,6 +563,28 @@ class Fs9Protocol(HttpToolsProtocol):
         if self._task is not None:
             self._task.cancel()
             self._task = None
+
+
+class CycleTransport:
+    """The transport as uvicorn's cycle sees it; it does not decide how a connection ends.
+
+    After a complete answer `Fs9Protocol.finish` closes the connection, lingering; before that
+    the cycle closes it only because the answer broke off, and it must look so.
+    """
+
+    def __init__(self, connection: Fs9Protocol, cycle: RequestResponseCycle) -> None:
+        self._connection = connection
+        self._cycle = cycle
+
+    def write(self, data: bytes) -> None:
+        self._connection.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._connection.transport.is_closing()
+
+    def close(self) -> None:
+        if not self._cycle.response_complete:
+            self._connection.transport.abort()
 
 
 def _without_upgrade(request: Request) -> bytes:
