@@ -16,7 +16,7 @@ import falcon.asgi
 from falcon.constants import COMBINED_METHODS
 
 from fs9.errors import Fs9Error, MalformedRequest, MethodNotAllowed, RouteNotFound
-from fs9.http.asgi import AsgiBody, no_body_yet, request_headers, tenant_segment
+from fs9.http.asgi import AsgiBody, no_body_yet, path_as_sent, request_headers
 from fs9.http.dispatch import answer
 from fs9.http.exchange import Exchange
 from fs9.http.failures import reply_to_bug, reply_to_error
@@ -77,6 +77,7 @@ class Application:
         method = scope["method"]
         scope = {
             **scope,
+            "path": path_as_sent(scope),
             "method": method if method in _METHODS else _NO_METHOD,
             "query_string": b"",
             _METHOD: method,
@@ -110,8 +111,6 @@ class Resource:
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, **params: str
     ) -> None:
         tenant = params.pop("tenant", None)
-        if tenant is not None:
-            tenant = tenant_segment(req.scope, tenant)
         operation = self._operations.get(req.method, self._refusal)
         if req.path.startswith("//"):  # Falcon's router takes several slashes for one
             operation = _refusing(_route_not_found(req), operation.access)

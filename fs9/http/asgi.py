@@ -1,4 +1,4 @@
-"""Between ASGI messages and the exchange: the request body, and the path's tenant."""
+"""Between ASGI messages and the exchange: the request body, headers and path."""
 
 from __future__ import annotations
 
@@ -67,7 +67,12 @@ def request_headers(scope: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def tenant_segment(scope: Mapping[str, Any], decoded: str) -> str:
-    """The tenant of the path as it was sent: one that is percent-encoded is not the same."""
+def path_as_sent(scope: Mapping[str, Any]) -> str:
+    """The path, not percent-decoded.
+
+    Routes are matched against this, as the workers choose the owner of a namespace by it: a
+    path that only decoding makes one of ours must not be answered by whoever got it.
+    """
     raw: bytes | None = scope.get("raw_path")
-    return decoded if raw is None else raw.split(b"/", 2)[1].decode("latin-1")
+    path: str = scope["path"] if raw is None else raw.decode("latin-1")
+    return path

@@ -69,16 +69,28 @@ class Exchange(msgspec.Struct, gc=False):
     params: Mapping[str, str] = {}
 
 
+class Stream(Protocol):
+    """The pieces of a reply, none of them empty."""
+
+    def __aiter__(self) -> AsyncIterator[Buffer]: ...
+
+    async def __anext__(self) -> Buffer: ...
+
+    async def aclose(self) -> None:
+        """Release what the stream holds; may be called at any time, and more than once."""
+
+
 class Reply(msgspec.Struct, gc=False):
     """What goes back. A `stream` has `length` bytes, or is chunked when that is None.
 
     An exception raised by the stream aborts the connection: a broken answer never looks
-    complete. The driver closes the stream (`aclose`) in every case.
+    complete. The driver closes the stream (`aclose`) in every case, also when it sends
+    nothing of it. The answer to HEAD is the same head without body or stream.
     """
 
     status: int
     body: Buffer = b""
     content_type: str | None = JSON
     headers: tuple[tuple[str, str], ...] = ()
-    stream: AsyncIterator[Buffer] | None = None
+    stream: Stream | None = None
     length: int | None = None
