@@ -1,0 +1,101 @@
+"""Two fleets of four workers, one without and one with authentication, for all tests here."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import TYPE_CHECKING
+
+import httpx2
+import pytest
+
+from fs9.auth.tokens import sign
+from tests.e2e.reference import Reference
+from tests.fix_fleet import SECRET, Fleet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WORKERS = 4
+
+# Every tenant gets an embedded directory and a memfs; `default` is made of three providers.
+_YAML = """
+namespace_template:
+- {path: /, provider: localfs, config: {root: "{data_dir}/namespaces/{namespace}/files"}}
+- {path: /mem, provider: memfs}
+mounts:
+- {path: /, provider: memfs}
+- {path: /data, provider: localfs, config: {root: "{data_dir}/namespaces/default/data"}}
+- {path: /hello, provider: hellofs}
+"""
+
+_numbers = itertools.count()
+
+
+def new_name() -> str:
+    """A namespace that no other test uses."""
+    return f"t{os.getpid()}-{next(_numbers)}"
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Without authentication."""
+    running = Fleet(tmp_path_factory.mktemp("open"), workers=WORKERS, yaml=_YAML, environ={})
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """With authentication."""
+    directory = tmp_path_factory.mktemp("guarded")
+    running = Fleet(directory, workers=WORKERS, yaml=_YAML, environ={"FS9_JWT_SECRET": SECRET})
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def api(fleet: Fleet) -> Iterator[httpx2.Client]:
+    """A client in a new namespace of the fleet without authentication."""
+    with httpx2.Client(base_url=f"{fleet.url}/{new_name()}/api/v1/", timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def default_api(fleet: Fleet) -> Iterator[httpx2.Client]:
+    """A client in the namespace `default`: memfs, /data on localfs, /hello on hellofs."""
+    with httpx2.Client(base_url=f"{fleet.url}/api/v1/", timeout=30) as client:
+        yield client
+
+
+@pytest.fixture(params=["localfs", "memfs"])
+def base(request: pytest.FixtureRequest, api: httpx2.Client) -> str:
+    """An empty directory on each of the two providers."""
+    path = "/work" if request.param == "localfs" else "/mem/work"
+    body = {"path": path, "flags": {"create": True, "directory": True}}
+    handle_id = api.post("open", json=body).raise_for_status().json()["handle_id"]
+    api.post("close", json={"handle_id": handle_id}).raise_for_status()
+    return path
+
+
+@pytest.fixture(params=["%20", "+"])
+def reference(request: pytest.FixtureRequest, api: httpx2.Client) -> Reference:
+    """The reference's client, with either of its two ways to write a blank."""
+    return Reference(api, blank=request.param)
+
+
+def bearer(**claims: object) -> dict[str, str]:
+    """The header of a token that holds, but for what `claims` say."""
+    return {"Authorization": f"Bearer {make_token(**claims)}"}
+
+
+def make_token(**claims: object) -> str:
+    held: dict[str, object] = {
+        "sub": "ann",
+        "ns": "default",
+        "roles": ["read-write"],
+        "iat": 1_700_000_000,
+        "exp": 4_000_000_000,
+    }
+    held |= claims
+    return sign({name: value for name, value in held.items() if value is not ...}, SECRET)
