@@ -28,7 +28,7 @@ from fs9.errors import (
     PreconditionFailed,
     QuotaExceeded,
 )
-from fs9.path import PATH_BYTES_MAX
+from fs9.path import PATH_BYTES_MAX, is_within
 from fs9.provider import BaseProvider, OpenFile
 from fs9.providers.memtree import Directory, File, Inode, Link, Node, find, find_parent
 from fs9.providers.registry import ProviderContext, read_config
@@ -104,7 +104,7 @@ class MemFs(BaseProvider):
         self._clock = clock
         # Versions go on from the time, so that one of an earlier process never comes again.
         self._version = clock.now_ns()
-        self._root = Directory(_DIRECTORY_MODE, self._version, clock.now_ns(), None)
+        self._root = Directory(_DIRECTORY_MODE, self._version, clock.now_ns())
         self._bytes = 0
         self._files = 1
 
@@ -181,7 +181,7 @@ class MemFs(BaseProvider):
         node: File | Directory
         now_ns = self._clock.now_ns()
         if directory:
-            node = Directory(_DIRECTORY_MODE, self._next_version(), now_ns, parent)
+            node = Directory(_DIRECTORY_MODE, self._next_version(), now_ns)
         else:
             node = File(_FILE_MODE, self._next_version(), now_ns)
         self._enter(parent, name, node)
@@ -192,6 +192,8 @@ class MemFs(BaseProvider):
     ) -> tuple[MemOpen, FileInfo]:
         if not flags.write or flags.directory:
             raise InvalidArgument("replace needs write and a file")
+        if path == "/":
+            raise IsDirectory(path)
         old = self._existing(path, flags)
         if old is not None:
             _openable(old, path, flags)
@@ -291,14 +293,14 @@ class MemFs(BaseProvider):
         node = parent.children.get(name)
         if node is None:
             raise NotFound(path)
+        if isinstance(node, Directory) and path != target and is_within(target, path):
+            raise InvalidArgument(f"cannot move a directory into itself: {path}")
         target_parent, target_name = find_parent(self._root, target)
         _check(condition, node, path)
         old = target_parent.children.get(target_name)
         if old is node:
             return
-        if isinstance(node, Directory) and target_parent.is_within(node):
-            raise InvalidArgument(f"cannot move {path} into itself")
-        if isinstance(old, Directory) and parent.is_within(old):
+        if isinstance(old, Directory) and is_within(path, target):
             raise DirectoryNotEmpty(target)
         _check_replaced(node, old, target)
         if old is not None:

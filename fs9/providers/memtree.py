@@ -101,16 +101,13 @@ class Link(Inode):
 
 
 class Directory(Inode):
-    """`children` by name; `parent` is None for the root."""
-
-    __slots__ = ("_sorted", "children", "parent")
+    __slots__ = ("_sorted", "children")
 
     file_type = FileType.DIRECTORY
 
-    def __init__(self, mode: int, version: int, now_ns: int, parent: Directory | None) -> None:
+    def __init__(self, mode: int, version: int, now_ns: int) -> None:
         super().__init__(mode, version, now_ns)
         self.children: dict[str, Node] = {}
-        self.parent = parent
         self._sorted: list[str] | None = None
 
     def names(self) -> list[str]:
@@ -124,21 +121,10 @@ class Directory(Inode):
             self._sorted = None
         self.children[name] = node
         node.linked = True
-        if isinstance(node, Directory):
-            node.parent = self
 
     def drop(self, name: str) -> None:
         self._sorted = None
         self.children.pop(name).linked = False
-
-    def is_within(self, other: Directory) -> bool:
-        """Is this directory `other` or below it?"""
-        node: Directory | None = self
-        while node is not None:
-            if node is other:
-                return True
-            node = node.parent
-        return False
 
 
 Node: TypeAlias = File | Link | Directory

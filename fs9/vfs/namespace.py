@@ -123,12 +123,10 @@ class Namespace:
     async def aclose(self) -> None:
         """Refuse new operations, end those in progress, close handles synced, then providers.
 
-        Takes about `handle_close_timeout_s` for the operations and as long for the handles;
+        Call it once. Takes about `handle_close_timeout_s` for the operations and as long for the handles;
         what takes longer is left behind.
         """
         in_use = self.vfs.in_use
-        if in_use.closed:
-            return
         in_use.closed = True
         if in_use.running:
             try:
@@ -277,6 +275,7 @@ class Namespaces:
             await asyncio.wait(list(self._closing.values()), timeout=timeout_s)
 
     def _unload(self, name: str, namespace: Namespace) -> None:
+        namespace.vfs.in_use.closed = True  # now, not when the task begins
         task = self._closing[name] = background(namespace.aclose())
         task.add_done_callback(lambda _: self._closing.pop(name))
 

@@ -112,7 +112,7 @@ class Machine(RuleBasedStateMachine):
             result = self.run(operation)
         except Fs9Error as raised:
             error = raised.kind
-        assert error == model_error
+        assert error == model_error, (error, model_error)
         return (result, model_result) if error is None else (None, None)
 
     def condition(self, kind: str, number: int) -> tuple[Condition, Condition]:

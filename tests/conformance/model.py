@@ -158,13 +158,13 @@ class ModelFs:
         if self.device(path) != self.device(target):
             raise InvalidArgument("cannot rename across mount points")
         node = self.find(path)
+        if node.is_dir and path != target and is_within(target, path):
+            raise InvalidArgument(path)
         self._parent(target)
         _check(condition, node)
         old = self.nodes.get(target)
         if old is node:
             return
-        if node.is_dir and is_within(target, path):
-            raise InvalidArgument(path)
         if old is not None and is_within(path, target):
             raise DirectoryNotEmpty(target)
         if old is not None and node.is_dir != old.is_dir:
@@ -184,8 +184,9 @@ class ModelFs:
             raise InvalidArgument("truncate")
         if flags.replace and (flags.directory or not flags.write):
             raise InvalidArgument("replace")
-        if path != "/":
-            self._parent(path)
+        if flags.replace and path == "/":
+            raise IsDirectory(path)
+        self._parent(path)
         node = self.nodes.get(path)
         if flags.create and flags.directory:
             if node is not None:
