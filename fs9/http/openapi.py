@@ -19,6 +19,7 @@ from fs9.wire.routes import (
     JSON,
     PREFIX,
     ROUTES,
+    SLOT,
     TENANT_PREFIX,
     Access,
     Answer,
@@ -38,9 +39,10 @@ A file server for many tenants: private namespaces of mounted providers.
 Every path below `/api/v1` also exists below `/{tenant}/api/v1`. With a token its `ns` claim
 names the namespace and a tenant in the path must agree; without authentication the tenant is
 the namespace. Every refusal is JSON: `error` for people, `code` repeats the status, and `kind`
-is what programs decide by.
+is what programs decide by. Every answer of a fleet names the worker that gave it in
+`x-fs9-slot`. HEAD works wherever GET does.
 """
-_SLOT = Param("x-fs9-slot", "The worker that answered.")
+_SLOT = Param(SLOT, "The worker that answered.")
 _ERROR_HEADERS: dict[int, Param] = {
     401: Param("www-authenticate", "Always `Bearer`."),
     405: Param("allow", "The methods that the path has."),

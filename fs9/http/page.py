@@ -8,7 +8,7 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from fs9.wire.routes import PREFIX, TENANT_PREFIX
+from fs9.wire.routes import PREFIX, SLOT, TENANT_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,6 +136,8 @@ def _responses(responses: Json) -> Iterator[str]:
 
 def _headers(response: Json) -> Iterator[str]:
     for name, header in response.get("headers", {}).items():
+        if name == SLOT:  # on every answer; the introduction says so
+            continue
         text = _text(header["description"])
         yield f"<tr><td></td><td><code>{escape(name)}</code> {text}</td></tr>"
 

@@ -26,7 +26,9 @@ HTML = "text/html; charset=utf-8"
 PAGE_ENTRIES_MAX = 10_000
 EVENTS_DEFAULT = 100
 
+#: Names of our own headers.
 NEXT_CURSOR = "x-fs9-next-cursor"
+SLOT = "x-fs9-slot"
 
 
 class Access(enum.Enum):
