@@ -20,7 +20,7 @@ from fs9.auth.tokens import sign
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SECRET = "a secret of the benchmarks, longer than 32 bytes"
+SECRET = "a secret of the benchmarks, longer than 32 bytes"
 #: As long as a real token: the claims that others add.
 _PADDING = {"aud_hint": "x" * 60}
 
@@ -66,7 +66,7 @@ def fleet(
 ) -> Iterator[Fleet]:
     """Serve; `environ` are settings. `directory`: where the data is, a temporary one else."""
     if auth:
-        environ["FS9_JWT_SECRET"] = _SECRET
+        environ["FS9_JWT_SECRET"] = SECRET
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ}
     with contextlib.ExitStack() as stack:
         home = Path(stack.enter_context(temporary(directory)))
@@ -104,7 +104,7 @@ def _url(process: subprocess.Popen[str], log: Path) -> str:
 def token(namespace: str = "default", **claims: Any) -> str:
     now_s = int(time.time())
     claims = {"sub": "bench", "ns": namespace, "iat": now_s, "exp": now_s + 86400} | claims
-    return sign(claims | _PADDING, _SECRET)
+    return sign(claims | _PADDING, SECRET)
 
 
 def bearer(text: str) -> dict[str, str]:

@@ -164,9 +164,7 @@ class _Connection:
         return data.startswith((b"HTTP/1.1 2", b"HTTP/1.1 304"))
 
 
-def generate(
-    port: int, scripts: list[list[bytes]], connections: int, seconds: float
-) -> Pressed:
+def generate(port: int, scripts: list[list[bytes]], connections: int, seconds: float) -> Pressed:
     """Press from this process."""
     poll = select.epoll()
     open_: dict[int, _Connection] = {}

@@ -27,9 +27,7 @@ class Sample:
     p99_us: float = 0.0
 
 
-def take_turns(
-    variants: Mapping[str, Callable[[], Sample]], rounds: int
-) -> dict[str, Sample]:
+def take_turns(variants: Mapping[str, Callable[[], Sample]], rounds: int) -> dict[str, Sample]:
     runs: dict[str, list[Sample]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, measure in variants.items():
