@@ -12,17 +12,20 @@ import itertools
 import os
 import socket
 import threading
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import uvicorn
 
-from fs9.config.settings import Settings
+from fs9.config.settings import EMBEDDED_MOUNTS, Settings
 from fs9.http.app import create_app
 from fs9.http.context import Context
 from fs9.services import Services
 from fs9.types import MountSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 SECRET = "a secret of more than thirty-two bytes, for tests alone"
 TEMPLATE = (
@@ -37,12 +40,14 @@ _numbers = itertools.count(1)
 class LiveServer:
     """Serves from `start` to `stop`; the port is the kernel's choice."""
 
-    def __init__(self, data_dir: Path, *, auth: bool = False) -> None:
+    def __init__(
+        self, data_dir: Path, template: tuple[MountSpec, ...] = TEMPLATE, *, auth: bool = False
+    ) -> None:
         self.settings = Settings(
             data_dir=data_dir,
             jwt_secret=SECRET if auth else "",
-            mounts=TEMPLATE,
-            namespace_template=TEMPLATE,
+            mounts=template,
+            namespace_template=template,
         )
         self._socket = socket.create_server(("127.0.0.1", 0))
         # Accepted sockets inherit it. asyncio sets it itself only on sockets whose `proto` is
@@ -79,14 +84,22 @@ class LiveServer:
         try:
             app = create_app(Context.of(services))
             config = uvicorn.Config(app, lifespan="off", log_level="warning", timeout_keep_alive=75)
-            self._server = server = uvicorn.Server(config)
-            serving = asyncio.ensure_future(server.serve([self._socket]))
-            while not server.started and not serving.done():
-                await asyncio.sleep(0.01)
-            self._started.set()
-            await serving
+            self._server = _Server(config, self._started)
+            await self._server.serve([self._socket])
         finally:
             await services.aclose()
+
+
+class _Server(uvicorn.Server):
+    """Tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config, listening: threading.Event) -> None:
+        super().__init__(config)
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._listening.set()
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +120,21 @@ def live_auth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def live_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server of the embedded default: localfs at "/", authentication off."""
+    server = LiveServer(tmp_path_factory.mktemp("live-local"), EMBEDDED_MOUNTS)
+    server.start()
+    yield server
+    server.stop()
+
+
+def new_namespace() -> str:
+    """A namespace that no other test uses, in no process."""
+    return f"l{os.getpid()}-{next(_numbers)}"
+
+
 @pytest.fixture
 def live_url(live: LiveServer) -> str:
     """The URL of a fresh namespace."""
-    return f"{live.url}/l{os.getpid()}-{next(_numbers)}"
+    return f"{live.url}/{new_namespace()}"

@@ -30,7 +30,7 @@ from fs9.clock import Clock, SystemClock
 from fs9.errors import IsDirectory
 from fs9.path import clean
 from fs9.resilience.backoff import BackoffPolicy
-from fs9.types import Buffer, FileInfo, FsStats, OpenFlags, StatChanges
+from fs9.types import ALWAYS, Buffer, Condition, FileInfo, FsStats, OpenFlags, StatChanges
 from fs9.wire.routes import PAGE_ENTRIES_MAX
 
 if TYPE_CHECKING:
@@ -153,9 +153,9 @@ class AsyncClient:
 
     # -- Changes by path. -------------------------------------------------------------------
 
-    async def wstat(self, path: str, changes: StatChanges, *, if_match: str | None = None) -> None:
-        """Change what `changes` gives, while the version is `if_match` (PreconditionFailed)."""
-        await self.link.run(ops.wstat(path, changes, if_match))
+    async def wstat(self, path: str, changes: StatChanges, condition: Condition = ALWAYS) -> None:
+        """Change what `changes` gives, if `condition` holds (else PreconditionFailed)."""
+        await self.link.run(ops.wstat(path, changes, condition))
 
     async def chmod(self, path: str, mode: int) -> None:
         await self.wstat(path, StatChanges(mode=mode))
@@ -173,14 +173,14 @@ class AsyncClient:
 
     async def truncate(self, path: str, size: int, *, if_match: str | None = None) -> None:
         """Cut the file to `size` bytes, or extend it with zeros."""
-        await self.wstat(path, StatChanges(size=size), if_match=if_match)
+        await self.wstat(path, StatChanges(size=size), ops.condition_of(if_match, None))
 
     async def rename(self, path: str, target: str, *, if_match: str | None = None) -> None:
         """Give the file the full path `target`, replacing a file there as POSIX does.
 
         A bare name is a path too: "b" means "/b". Both paths must be of one mount.
         """
-        await self.wstat(path, StatChanges(name=target), if_match=if_match)
+        await self.wstat(path, StatChanges(name=target), ops.condition_of(if_match, None))
 
     async def symlink(self, path: str, target: str) -> None:
         """Make a symbolic link at `path` that says `target`."""
@@ -197,15 +197,15 @@ class AsyncClient:
         """Make a directory and its missing parents; one that exists is fine."""
         await self.link.run(ops.makedirs(path))
 
-    async def remove(self, path: str, *, if_match: str | None = None) -> None:
-        """Remove a file, a symbolic link or an empty directory."""
-        await self.link.run(ops.remove(path, if_match))
+    async def remove(self, path: str, condition: Condition = ALWAYS) -> None:
+        """Remove a file, a symbolic link or an empty directory, if `condition` holds."""
+        await self.link.run(ops.remove(path, condition))
 
     # -- Open files. ------------------------------------------------------------------------
 
-    async def open(self, path: str, flags: OpenFlags) -> Handle:
+    async def open(self, path: str, flags: OpenFlags, condition: Condition = ALWAYS) -> Handle:
         """Open a handle; close it. `open_file` gives a file object instead."""
-        return await self.link.run(ops.open_handle(path, flags))
+        return await self.link.run(ops.open_handle(path, flags, condition))
 
     async def read(self, handle: Handle | str, offset: int, size: int = ops.READ_BYTES) -> bytes:
         """At most `size` bytes from `offset`; b"" at the end."""
@@ -309,7 +309,7 @@ class AsyncClient:
         """
         source = AsyncSource(content, self.colour, progress, length=length, name=path)
         wanted = "*" if create_only else if_none_match
-        operation = ops.upload(path, source.length, if_match, wanted)
+        operation = ops.upload(path, source.length, ops.condition_of(if_match, wanted))
         return await self.link.run(operation, source)
 
     async def upload_from(

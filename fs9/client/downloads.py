@@ -11,7 +11,7 @@ import re
 import msgspec
 
 from fs9.client.failures import UnexpectedAnswer
-from fs9.client.ops import Answer, Operation, conditions, quoted, request_of
+from fs9.client.ops import Answer, Operation, condition_headers, condition_of, request_of
 from fs9.errors import InvalidArgument
 from fs9.wire.conditions import parse_http_date
 from fs9.wire.ranges import format_range
@@ -34,12 +34,12 @@ class Wanted(msgspec.Struct, frozen=True):
     if_range: str | None = None
 
     def headers(self) -> dict[str, str]:
-        headers = conditions(self.if_match, self.if_none_match)
+        headers = condition_headers(condition_of(self.if_match, self.if_none_match))
         value = self._range()
         if value:
             headers["range"] = value
             if self.if_range is not None:
-                headers["if-range"] = quoted(self.if_range)
+                headers["if-range"] = f'"{self.if_range}"'
         return headers
 
     def _range(self) -> str | None:

@@ -17,7 +17,7 @@ from fs9.client.failures import UnexpectedAnswer
 from fs9.client.policy import Repeat
 from fs9.errors import AlreadyExists, Fs9Error, InvalidHandle, NotFound
 from fs9.limits import MIB
-from fs9.types import MKDIR, Buffer, FileInfo, FsStats, OpenFlags, StatChanges
+from fs9.types import ALWAYS, MKDIR, Buffer, Condition, FileInfo, FsStats, OpenFlags, StatChanges
 from fs9.wire import codec, messages
 from fs9.wire.routes import BY_NAME, BYTES, JSON, NEXT_CURSOR, BodyKind
 
@@ -128,19 +128,26 @@ _decode_namespaces: Callable[[bytes], list[messages.NamespaceReply]] = _decoder(
 )
 
 
-def quoted(etag: str) -> str:
-    """An entity tag as headers carry it (RFC 9110, section 8.8.3); `*` stays bare."""
-    return etag if etag == "*" or etag.startswith(('"', "W/")) else f'"{etag}"'
+def condition_of(if_match: str | None, if_none_match: str | None) -> Condition:
+    """The precondition on one etag each, as the surface takes it ("*" for any)."""
+    return Condition(
+        None if if_match is None else (if_match,),
+        None if if_none_match is None else (if_none_match,),
+    )
 
 
-def conditions(if_match: str | None, if_none_match: str | None) -> dict[str, str]:
-    """The precondition headers (RFC 9110, section 13.1)."""
+def condition_headers(condition: Condition) -> dict[str, str]:
+    """The precondition as headers (RFC 9110, section 13.1)."""
     headers = {}
-    if if_match is not None:
-        headers["if-match"] = quoted(if_match)
-    if if_none_match is not None:
-        headers["if-none-match"] = quoted(if_none_match)
+    if condition.if_match is not None:
+        headers["if-match"] = _tags(condition.if_match)
+    if condition.if_none_match is not None:
+        headers["if-none-match"] = _tags(condition.if_none_match)
     return headers
+
+
+def _tags(etags: tuple[str, ...]) -> str:
+    return ", ".join(etag if etag == "*" else f'"{etag}"' for etag in etags)
 
 
 # -- Files by path. -------------------------------------------------------------------------
@@ -167,12 +174,12 @@ def find(path: str) -> Operation[FileInfo | None]:
 def wstat(
     path: str,
     changes: StatChanges,
-    if_match: str | None = None,
+    condition: Condition = ALWAYS,
     *,
     repeat: Repeat | None = None,
 ) -> Operation[None]:
     body = messages.WstatRequest(path, codec.changes_to_wire(changes))
-    yield request_of("wstat", repeat=repeat, json=body, headers=conditions(if_match, None))
+    yield request_of("wstat", repeat=repeat, json=body, headers=condition_headers(condition))
 
 
 def statfs(path: str) -> Operation[FsStats]:
@@ -180,8 +187,8 @@ def statfs(path: str) -> Operation[FsStats]:
     return decoded(codec.decode_statfs, answer.body)
 
 
-def remove(path: str, if_match: str | None = None) -> Operation[None]:
-    yield request_of("remove", query={"path": path}, headers=conditions(if_match, None))
+def remove(path: str, condition: Condition = ALWAYS) -> Operation[None]:
+    yield request_of("remove", query={"path": path}, headers=condition_headers(condition))
 
 
 def readdir(
@@ -200,11 +207,15 @@ def readdir(
 # -- Open files. ----------------------------------------------------------------------------
 
 
-def open_handle(path: str, flags: OpenFlags, *, repeat: Repeat | None = None) -> Operation[Handle]:
+def open_handle(
+    path: str, flags: OpenFlags, condition: Condition = ALWAYS, *, repeat: Repeat | None = None
+) -> Operation[Handle]:
     body = messages.OpenRequest(path, codec.flags_to_wire(flags))
     if repeat is None:
-        repeat = Repeat.ONCE if flags.create or flags.truncate else Repeat.REPEATABLE
-    answer = yield request_of("open", repeat=repeat, json=body)
+        changes = flags.create or flags.truncate
+        repeat = Repeat.ONCE if changes or condition is not ALWAYS else Repeat.REPEATABLE
+    headers = condition_headers(condition)
+    answer = yield request_of("open", repeat=repeat, json=body, headers=headers)
     handle_id, info = decoded(codec.decode_open, answer.body)
     return Handle(handle_id, info, flags)
 
@@ -329,14 +340,12 @@ def _id(handle: Handle | str) -> str:
 # -- Whole files. ---------------------------------------------------------------------------
 
 
-def upload(
-    path: str, length: int | None, if_match: str | None = None, if_none_match: str | None = None
-) -> Operation[Uploaded]:
+def upload(path: str, length: int | None, condition: Condition = ALWAYS) -> Operation[Uploaded]:
     """Replace a whole file in one step, with what the driver's source yields.
 
     `length` None sends the body chunked. Readers see the old file or the new one.
     """
-    headers = conditions(if_match, if_none_match)
+    headers = condition_headers(condition)
     repeat = Repeat.ONCE if headers else None
     if length is not None:
         headers["content-length"] = str(length)

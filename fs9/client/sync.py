@@ -31,7 +31,7 @@ from fs9.clock import Clock, SystemClock
 from fs9.errors import IsDirectory
 from fs9.path import clean
 from fs9.resilience.backoff import BackoffPolicy
-from fs9.types import Buffer, FileInfo, FsStats, OpenFlags, StatChanges
+from fs9.types import ALWAYS, Buffer, Condition, FileInfo, FsStats, OpenFlags, StatChanges
 from fs9.wire.routes import PAGE_ENTRIES_MAX
 
 if TYPE_CHECKING:
@@ -149,9 +149,9 @@ class Client:
 
     # -- Changes by path. -------------------------------------------------------------------
 
-    def wstat(self, path: str, changes: StatChanges, *, if_match: str | None = None) -> None:
-        """Change what `changes` gives, while the version is `if_match` (PreconditionFailed)."""
-        self.link.run(ops.wstat(path, changes, if_match))
+    def wstat(self, path: str, changes: StatChanges, condition: Condition = ALWAYS) -> None:
+        """Change what `changes` gives, if `condition` holds (else PreconditionFailed)."""
+        self.link.run(ops.wstat(path, changes, condition))
 
     def chmod(self, path: str, mode: int) -> None:
         self.wstat(path, StatChanges(mode=mode))
@@ -167,14 +167,14 @@ class Client:
 
     def truncate(self, path: str, size: int, *, if_match: str | None = None) -> None:
         """Cut the file to `size` bytes, or extend it with zeros."""
-        self.wstat(path, StatChanges(size=size), if_match=if_match)
+        self.wstat(path, StatChanges(size=size), ops.condition_of(if_match, None))
 
     def rename(self, path: str, target: str, *, if_match: str | None = None) -> None:
         """Give the file the full path `target`, replacing a file there as POSIX does.
 
         A bare name is a path too: "b" means "/b". Both paths must be of one mount.
         """
-        self.wstat(path, StatChanges(name=target), if_match=if_match)
+        self.wstat(path, StatChanges(name=target), ops.condition_of(if_match, None))
 
     def symlink(self, path: str, target: str) -> None:
         """Make a symbolic link at `path` that says `target`."""
@@ -191,15 +191,15 @@ class Client:
         """Make a directory and its missing parents; one that exists is fine."""
         self.link.run(ops.makedirs(path))
 
-    def remove(self, path: str, *, if_match: str | None = None) -> None:
-        """Remove a file, a symbolic link or an empty directory."""
-        self.link.run(ops.remove(path, if_match))
+    def remove(self, path: str, condition: Condition = ALWAYS) -> None:
+        """Remove a file, a symbolic link or an empty directory, if `condition` holds."""
+        self.link.run(ops.remove(path, condition))
 
     # -- Open files. ------------------------------------------------------------------------
 
-    def open(self, path: str, flags: OpenFlags) -> Handle:
+    def open(self, path: str, flags: OpenFlags, condition: Condition = ALWAYS) -> Handle:
         """Open a handle; close it. `open_file` gives a file object instead."""
-        return self.link.run(ops.open_handle(path, flags))
+        return self.link.run(ops.open_handle(path, flags, condition))
 
     def read(self, handle: Handle | str, offset: int, size: int = ops.READ_BYTES) -> bytes:
         """At most `size` bytes from `offset`; b"" at the end."""
@@ -301,7 +301,7 @@ class Client:
         """
         source = Source(content, self.colour, progress, length=length, name=path)
         wanted = "*" if create_only else if_none_match
-        operation = ops.upload(path, source.length, if_match, wanted)
+        operation = ops.upload(path, source.length, ops.condition_of(if_match, wanted))
         return self.link.run(operation, source)
 
     def upload_from(
