@@ -9,6 +9,7 @@ here: honour the flags it is opened with, raise the errors of `fs9.provider`, ke
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import msgspec
 
@@ -61,7 +62,7 @@ async def create(config: Mapping[str, Any], context: ProviderContext) -> HelloFs
 
 
 class _File:
-    __slots__ = ("content", "mode", "mtime_ns", "version")
+    __slots__ = ("__weakref__", "content", "mode", "mtime_ns", "version")
 
     def __init__(self, content: bytes, mode: int, version: int, now_ns: int) -> None:
         self.content = bytearray(content)
@@ -93,6 +94,8 @@ class HelloFs(BaseProvider):
         self._version = self._made_ns = clock.now_ns()
         hello = _File(f"{greeting}\n".encode(), 0o444, self._version, self._made_ns)
         self._files = {_GREETING_PATH: hello}
+        #: Every file in memory: listed, or removed or not yet listed but open.
+        self._alive = WeakSet([hello])
 
     def capabilities(self) -> Capability:
         return BASIC_RW | Capability.ETAG
@@ -101,7 +104,7 @@ class HelloFs(BaseProvider):
         return self._info(path, self._find(path))
 
     async def statfs(self, path: str) -> FsStats:
-        free_inodes = _FILES_MAX - len(self._files)
+        free_inodes = _FILES_MAX - len(self._alive)
         free_bytes = _TOTAL_BYTES - self._used_bytes()
         return FsStats(_TOTAL_BYTES, free_bytes, _FILES_MAX, free_inodes, 4096, 255)
 
@@ -202,10 +205,11 @@ class HelloFs(BaseProvider):
         parent = path.rpartition("/")[0]
         if parent:
             raise NotFound(parent)
-        if len(self._files) >= _FILES_MAX:
+        if len(self._alive) >= _FILES_MAX:
             raise QuotaExceeded(f"hellofs may hold {_FILES_MAX} files")
         file = _File(b"", 0o644, 0, 0)
         self._touch(file)
+        self._alive.add(file)
         if enter:
             self._files[path] = file
         return file
@@ -234,7 +238,7 @@ class HelloFs(BaseProvider):
         file.version, file.mtime_ns = self._version, self._clock.now_ns()
 
     def _used_bytes(self) -> int:
-        return sum(len(file.content) for file in self._files.values())
+        return sum(len(file.content) for file in self._alive)
 
     def _info(self, path: str, file: _File | None) -> FileInfo:
         if file is None:

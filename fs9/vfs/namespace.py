@@ -13,7 +13,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-from fs9.errors import AlreadyExists, Forbidden, Fs9Error, NotFound
+from fs9.errors import AlreadyExists, Forbidden, Fs9Error, NotFound, OwnerUnavailable
 from fs9.observe.audit import AuditLog
 from fs9.path import clean
 from fs9.vfs.handles import File, HandleTable, background, close_files
@@ -123,8 +123,8 @@ class Namespace:
     async def aclose(self) -> None:
         """Refuse new operations, end those in progress, close handles synced, then providers.
 
-        Call it once. Takes about `handle_close_timeout_s` for the operations and as long for the handles;
-        what takes longer is left behind.
+        Call it once. Takes about `handle_close_timeout_s` for the operations and as long for
+        the handles; what takes longer is left behind.
         """
         in_use = self.vfs.in_use
         in_use.closed = True
@@ -224,7 +224,7 @@ class Namespaces:
         namespace = Namespace(name, mounts, self._limits, self._clock)
         if self._closed:
             await namespace.aclose()
-            raise Forbidden("the server is stopping")
+            raise OwnerUnavailable("the server is stopping")
         self._loaded[name] = namespace
         return namespace
 

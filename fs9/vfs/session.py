@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from fs9.errors import InvalidArgument
 from fs9.path import clean
 from fs9.principal import Principal, require_change
@@ -60,12 +62,12 @@ class Session:
         """Change metadata; `changes.name` is a namespace path, a bare "b" means "/b"."""
         self._require_change()
         path = clean(path)
-        if changes.symlink_target is not None:
-            changes = StatChanges(symlink_target=changes.symlink_target)
-        elif changes.name is not None:
-            changes = StatChanges(name=clean(changes.name))
+        target = None
+        if changes.name is not None and changes.symlink_target is None:
+            target = clean(changes.name)
+            changes = msgspec.structs.replace(changes, name=target)
         await self._vfs.wstat(path, changes, condition)
-        self._record(_wstat_event(changes), path, changes.name)
+        self._record(_wstat_event(changes), path, target)
 
     async def statfs(self, path: str) -> FsStats:
         return await self._vfs.statfs(clean(path))

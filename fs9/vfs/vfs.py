@@ -129,6 +129,7 @@ class Vfs:
             made = None
             if changes.symlink_target is not None:
                 made = path
+                changes = StatChanges(symlink_target=changes.symlink_target)
                 if mounts.holds_mounts(path):
                     raise AlreadyExists(path)
             elif changes.name is not None:

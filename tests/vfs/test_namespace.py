@@ -335,7 +335,7 @@ async def test_aclose_ends_everything(namespaces, store, registry):
     await namespaces.aclose()
     assert [provider.closed for provider in registry.made] == [True, True]
     assert [session.namespace.vfs.in_use.files for session in sessions] == [0, 0]
-    with pytest.raises(Forbidden):
+    with pytest.raises(OwnerUnavailable):
         await namespaces.find("acme", create=False)
     assert all(provider.closed for provider in registry.made)
 
