@@ -12,8 +12,9 @@ import msgspec
 
 from fs9.errors import RangeNotSatisfiable
 
-# Units are case-insensitive; positions are digits only. 19 digits hold 2**63 - 1.
-_ONE = re.compile(r"bytes=[ \t]*([0-9]{0,19})-([0-9]{0,19})[ \t]*", re.IGNORECASE)
+# Units are case-insensitive; positions are digits only, more than anybody needs to say
+# "to the end" with a large number.
+_ONE = re.compile(r"bytes=[ \t]*([0-9]{0,40})-([0-9]{0,40})[ \t]*", re.IGNORECASE)
 
 
 class ByteRange(msgspec.Struct, frozen=True, gc=False):
