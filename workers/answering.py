@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from fs9.http.operations import Operation
     from fs9.types import Buffer
-    from workers.protocol import Fs9Protocol, Request
+    from workers.protocol import Fs9Protocol
+    from workers.request import Request
     from workers.sink import SocketBody
 
 #: A reply up to this size goes out with its head in one write.

@@ -15,7 +15,8 @@ from router.forward import Upstream
 from router.handoff import Handed
 
 if TYPE_CHECKING:
-    from workers.protocol import Fs9Protocol, Request
+    from workers.protocol import Fs9Protocol
+    from workers.request import Request
 
 #: A connection handed over this often within so many requests is forwarded from then on.
 MOVES_MAX = 8
@@ -64,7 +65,7 @@ class Departure:
         connection = self._connection
         sock = connection.transport.get_extra_info("socket")
         connection.flow.pause_reading()
-        handed = Handed(connection.unanswered(), self._moves + 1, self._requests)
+        handed = Handed(connection.intake.data, self._moves + 1, self._requests)
         connection.node.handoff.send(owner, sock.fileno(), handed)
         connection.let_go()
 
@@ -108,12 +109,12 @@ class Departure:
         if self._active is None:
             return
         try:
-            part = connection.take_body()
+            part = connection.intake.take_body()
         except MalformedRequest:
             # The owner sees the same bytes and refuses them.
-            part = connection.take_input()
+            part = connection.intake.take_all()
         self._active.send_body(part)
-        if len(connection.unanswered()) > _BODY_AHEAD_BYTES_MAX:
+        if len(connection.intake.data) > _BODY_AHEAD_BYTES_MAX:
             connection.flow.pause_reading()
 
     def resume(self) -> None:
@@ -139,7 +140,7 @@ class Departure:
         return not connection.flow.write_paused
 
     def forwarded(self, *, close: bool) -> None:
-        if not self._connection.body_done and self._active is not None:
+        if not self._connection.intake.framer.done and self._active is not None:
             # The owner still waits for the rest of the body, which is dropped here.
             self._active.abort()
         self._active = None

@@ -18,15 +18,13 @@ interleaving.
 from __future__ import annotations
 
 import enum
-import re
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fs9.errors import (
     Fs9Error,
-    HeadersTooLarge,
     MalformedRequest,
     MethodNotAllowed,
     MisdirectedRequest,
@@ -34,45 +32,40 @@ from fs9.errors import (
     OwnerUnavailable,
     RequestTimeout,
     RouteNotFound,
-    UriTooLong,
 )
 from fs9.http.failures import reply_to_error
-from router.framing import (
-    Block,
-    Framer,
-    LengthFramer,
-    RequestLine,
-    body_framer,
-    parse_request_line,
-)
-from router.key import routing_key, split_tenant
+from router.key import routing_key
 from workers.answering import run_in_pieces, run_small, write_reply
+from workers.cycle import take_over
 from workers.departure import Departure
+from workers.intake import Intake
 from workers.sink import SocketBody
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Coroutine
 
-    from uvicorn._types import ASGI3Application, ASGISendEvent
+    from uvicorn._types import ASGI3Application
     from uvicorn.config import Config
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
     from uvicorn.server import ServerState
 
     from fs9.http.operations import Operation
+    from router.framing import (
+        Block,
+    )
     from router.handoff import Handed
     from workers.node import Node
+    from workers.request import Request
 
 #: Unanswered input kept while a request is in progress; then the socket is not read.
 INPUT_BYTES_MAX = 256 * 1024
-#: Part of a refused body that is read and dropped to keep the connection, and how long a
-#: closing connection is read so that the answer is not lost to a reset (RFC 9112, 9.6).
-DRAIN_BYTES_MAX = 256 * 1024
+#: How long a closing connection is read, so that a reset does not destroy the answer on its
+#: way (RFC 9112, section 9.6).
 LINGER_S = 2.0
 #: Bytes of an answer that may wait in the transport before the next piece is read.
 WRITE_AHEAD_BYTES = 1024 * 1024
 
-_LONE_LF = re.compile(rb"(?<!\r)\n")
 #: Operations whose body or answer goes in pieces.
 _PIECEWISE = frozenset({"read", "write", "upload", "download"})
 #: Refusals after which the connection is as good as before.
@@ -91,19 +84,6 @@ class State(enum.Enum):
 
 
 _IN_PROGRESS = frozenset({State.ANSWER, State.APP, State.MOVE, State.FORWARD})
-
-
-class Request:
-    """The head of one request."""
-
-    __slots__ = ("block", "head", "line", "operation", "path", "tenant")
-
-    def __init__(self, line: RequestLine, block: Block, head: bytes) -> None:
-        self.line = line
-        self.block = block
-        self.head = head
-        self.tenant, self.path = split_tenant(line.path)
-        self.operation: Operation | None = None
 
 
 class Fs9Protocol(HttpToolsProtocol):
@@ -129,9 +109,9 @@ class Fs9Protocol(HttpToolsProtocol):
         self._private = private
         self._departure = Departure(self, handed)
         self._state = State.IDLE
-        self._input = handed.data if handed else b""
-        self._request: Request | None = None
-        self._framer: Framer = LengthFramer(0)
+        self.intake = Intake(handed.data if handed else b"")
+        #: The request in progress.
+        self.request: Request | None = None
         self._body: SocketBody | None = None
         self._task: asyncio.Task[None] | None = None
         #: Is the first byte of the answer out?
@@ -150,7 +130,7 @@ class Fs9Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self.touch()
-        self._input = self._input + data if self._input else data
+        self.intake.add(data)
         state = self._state
         if state is State.IDLE or state is State.COLLECT:
             self._advance()
@@ -161,8 +141,8 @@ class Fs9Protocol(HttpToolsProtocol):
         elif state is State.DRAIN:
             self._drain()
         elif state is State.CLOSED:
-            self._input = b""
-        elif len(self._input) > INPUT_BYTES_MAX:
+            self.intake.data = b""
+        elif len(self.intake.data) > INPUT_BYTES_MAX:
             self.flow.pause_reading()
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -171,7 +151,7 @@ class Fs9Protocol(HttpToolsProtocol):
         if self._body is not None:
             self._body.eof_received()
             return True
-        return self._state in _IN_PROGRESS and self._framer.done
+        return self._state in _IN_PROGRESS and self.intake.framer.done
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -183,12 +163,14 @@ class Fs9Protocol(HttpToolsProtocol):
         self._departure.abort()
         self._uncount()
         self._state = State.CLOSED
-        self._input = b""
+        self.intake.data = b""
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self.touch()
         self._departure.resume()
+        if self._state is State.IDLE:
+            self.flow.resume_reading()
         if self._state in {State.IDLE, State.MOVE}:
             # Not from here: a transport that is aborted inside resume_writing closes twice.
             self.loop.call_soon(self._advance)
@@ -205,55 +187,38 @@ class Fs9Protocol(HttpToolsProtocol):
 
     def _advance(self) -> None:
         """Start as many requests as can be started now."""
-        while self._input and not self.transport.is_closing():
+        while self.intake.data and not self.transport.is_closing():
             if self._state is State.COLLECT:
                 if not self._answer_collected():
                     return
             elif self._state is State.MOVE:
-                assert self._request is not None
+                assert self.request is not None
                 if self._departure.waits_for_writes:
-                    self._route(self._request)
+                    self._route(self.request)
                 return
             elif self._state is State.IDLE:
                 if self.flow.write_paused:
                     self.flow.pause_reading()  # a client that sends and never reads
                     return
                 try:
-                    request = self._next_head()
+                    request = self._next_request()
                 except Fs9Error as error:
                     self.refuse(error)
                     return
                 if request is None:
                     return
-                self._request = request
+                self.request = request
                 self._route(request)
             else:
                 return
 
-    def _next_head(self) -> Request | None:
-        data = self._input
-        if data.startswith(b"\r\n"):  # an empty line before the request line (RFC 9112, 2.2)
-            data = self._input = data[2:]
-        line_end = data.find(b"\r\n")
-        head_end = data.find(b"\r\n\r\n", line_end) if line_end >= 0 else -1
-        self._check_head_size(len(data), line_end, head_end)
-        if head_end < 0:
-            if _LONE_LF.search(data):
-                raise MalformedRequest("a line does not end with CRLF")
-            if self._head_since_s is None and data:
-                self._head_since_s = self.loop.time()
-            return None
-        self._head_since_s = None
-        line = parse_request_line(data[:line_end])
-        block = self.node.block(data[line_end + 2 : head_end + 2], line.minor)
-        return Request(line, block, data[: head_end + 4])
-
-    def _check_head_size(self, size: int, line_end: int, head_end: int) -> None:
-        limits = self.node.limits
-        if (line_end if line_end >= 0 else size) > limits.request_line_bytes_max:
-            raise UriTooLong(f"at most {limits.request_line_bytes_max} bytes")
-        if (head_end if head_end >= 0 else size) - line_end > limits.headers_bytes_max:
-            raise HeadersTooLarge(f"at most {limits.headers_bytes_max} bytes")
+    def _next_request(self) -> Request | None:
+        request = self.intake.next_request(self.node.limits, self.node.block)
+        if request is not None:
+            self._head_since_s = None
+        elif self._head_since_s is None and self.intake.data:
+            self._head_since_s = self.loop.time()
+        return request
 
     # -- Whose request is it, and which lane? -----------------------------------------------
 
@@ -281,8 +246,7 @@ class Fs9Protocol(HttpToolsProtocol):
     def _begin(self, request: Request) -> None:
         """The head is taken; what follows in the input is the body."""
         self._state = State.IDLE
-        self._input = self._input[len(request.head) :]
-        self._framer = body_framer(request.block)
+        self.intake.begin(request)
         self.started = False
 
     def _choose_lane(self, request: Request) -> None:
@@ -311,13 +275,13 @@ class Fs9Protocol(HttpToolsProtocol):
 
     def _answer_collected(self) -> bool:
         """Answer a small request if its body is complete."""
-        request = self._request
+        request = self.request
         assert request is not None
         assert request.operation is not None
         length = request.block.length or 0
-        if len(self._input) < length:
+        if len(self.intake.data) < length:
             return False
-        body = self.take_body() if length else b""
+        body = self.intake.take_body() if length else b""
         self._state = State.ANSWER
         rest = run_small(self, request, request.operation, body)
         if rest is None:
@@ -330,7 +294,7 @@ class Fs9Protocol(HttpToolsProtocol):
         self._state = State.ANSWER
         self._body = SocketBody(
             self,
-            self._framer,
+            self.intake.framer,
             request.block.length,
             self.node.buffers,
             expect_continue=request.block.expect_continue,
@@ -370,7 +334,7 @@ class Fs9Protocol(HttpToolsProtocol):
         self._count()
         self.parser = httptools.HttpRequestParser(self)
         try:
-            self.parser.feed_data(_without_upgrade(request))
+            self.parser.feed_data(request.head_without_upgrade())
         except httptools.HttpParserUpgrade:
             pass  # CONNECT, which is refused like every method that a route has not
         except httptools.HttpParserInvalidMethodError:
@@ -382,22 +346,12 @@ class Fs9Protocol(HttpToolsProtocol):
         self._feed_app()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        send = cycle.send
-
-        async def watched_send(message: ASGISendEvent) -> None:
-            if not self.started:
-                cycle.keep_alive = cycle.keep_alive and not self.decide_to_close(self._request)
-                self.started = True
-            self.touch()
-            await send(message)
-
-        cycle.send = watched_send  # type: ignore[method-assign]
-        cycle.transport = cast("asyncio.Transport", CycleTransport(self, cycle))
+        take_over(self, cycle)
         self._watch(self.loop.create_task(cycle.run_asgi(app)))
 
     def _feed_app(self) -> None:
         try:
-            part = self.take_body()
+            part = self.intake.take_body()
             if part:
                 self.parser.feed_data(part)
         except (Fs9Error, httptools.HttpParserError):
@@ -418,27 +372,6 @@ class Fs9Protocol(HttpToolsProtocol):
         """There was progress: the request timeout starts again."""
         self._progress_s = self.loop.time()
 
-    def unanswered(self) -> bytes:
-        """What was received and not taken yet."""
-        return self._input
-
-    def take_input(self) -> bytes:
-        data, self._input = self._input, b""
-        return data
-
-    def give_back_input(self, data: bytes) -> None:
-        self._input = data + self._input
-
-    def take_body(self) -> bytes:
-        """What has arrived of the body, with its framing. Raises MalformedRequest."""
-        end, _ = self._framer.feed(self._input, 0, len(self._input))
-        part, self._input = self._input[:end], self._input[end:]
-        return part
-
-    @property
-    def body_done(self) -> bool:
-        return self._framer.done
-
     def begin_forward(self, request: Request) -> None:
         self._begin(request)
         self._state = State.FORWARD
@@ -446,7 +379,7 @@ class Fs9Protocol(HttpToolsProtocol):
 
     def let_go(self) -> None:
         """The connection lives on in another worker: close only our descriptor of it."""
-        self._input = b""
+        self.intake.data = b""
         self._state = State.CLOSED
         self.transport.abort()
 
@@ -455,14 +388,16 @@ class Fs9Protocol(HttpToolsProtocol):
 
     def decide_to_close(self, request: Request | None) -> bool:
         """Will the connection be closed after the answer that is about to be written?"""
-        self.end_after_this(request is None or request.block.close or not self._drainable())
+        self.end_after_this(
+            request is None or request.block.close or not self.intake.drainable(self.request)
+        )
         return self._ending
 
     # -- The end of a request ---------------------------------------------------------------
 
     def refuse(self, error: Fs9Error) -> None:
         """Answer a request that goes no further."""
-        request = self._request
+        request = self.request
         if self._state is State.MOVE and request is not None:
             self._begin(request)
         self.end_after_this(not isinstance(error, _PASSING))
@@ -474,44 +409,34 @@ class Fs9Protocol(HttpToolsProtocol):
         """The answer is written; what next on this connection?"""
         self._uncount()
         self.server_state.total_requests += 1
-        self._request = None
+        self.request = None
         if self.transport.is_closing():
             self._state = State.CLOSED
             return
         self.flow.resume_reading()
         if self._ending:
             self._linger()
-        elif self._framer.done:
+        elif self.intake.framer.done:
             self._state = State.IDLE
-            if self._input:
+            if self.intake.data:
                 self.loop.call_soon(self._advance)
         else:
             self._state = State.DRAIN
             self._drain()
 
-    def _drainable(self) -> bool:
-        """Is what is left of the body small enough to be read and dropped?"""
-        framer, request = self._framer, self._request
-        if framer.done:
-            return True
-        waits = request is not None and request.block.expect_continue and not self._input
-        return (
-            not waits and isinstance(framer, LengthFramer) and framer.remaining <= DRAIN_BYTES_MAX
-        )
-
     def _drain(self) -> None:
-        self.take_body()
-        if self._framer.done:
+        self.intake.take_body()
+        if self.intake.framer.done:
             self._state = State.IDLE
             self._advance()
 
     def _linger(self) -> None:
         """Close, but read on for a moment, lest a reset destroys the answer on its way."""
         self._state = State.CLOSED
-        if self._framer.done and not self._input:
+        if self.intake.framer.done and not self.intake.data:
             self.transport.close()
         else:
-            self._input = b""
+            self.intake.data = b""
             if self.transport.can_write_eof():
                 self.transport.write_eof()
 
@@ -563,35 +488,3 @@ class Fs9Protocol(HttpToolsProtocol):
         if self._task is not None:
             self._task.cancel()
             self._task = None
-
-
-class CycleTransport:
-    """The transport as uvicorn's cycle sees it; it does not decide how a connection ends.
-
-    After a complete answer `Fs9Protocol.finish` closes the connection, lingering; before that
-    the cycle closes it only because the answer broke off, and it must look so.
-    """
-
-    def __init__(self, connection: Fs9Protocol, cycle: RequestResponseCycle) -> None:
-        self._connection = connection
-        self._cycle = cycle
-
-    def write(self, data: bytes) -> None:
-        self._connection.transport.write(data)
-
-    def is_closing(self) -> bool:
-        return self._connection.transport.is_closing()
-
-    def close(self) -> None:
-        if not self._cycle.response_complete:
-            self._connection.transport.abort()
-
-
-def _without_upgrade(request: Request) -> bytes:
-    """The head for uvicorn's parser, without the offer to change protocols (it is declined)."""
-    fields = request.block.fields
-    if b"upgrade" not in fields:
-        return request.head
-    first = request.head[: request.head.index(b"\r\n") + 2]
-    kept = (b"%b: %b\r\n" % item for item in fields.items() if item[0] != b"upgrade")
-    return first + b"".join(kept) + b"\r\n"

@@ -87,10 +87,10 @@ class SocketBody(asyncio.BufferedProtocol):
         assert fill is not None
         assert spare is not None
         while not fill.filled:
-            if self._error is not None:
-                raise self._error
             if self._framer.done:
                 return fill.view[:0]
+            if self._error is not None:
+                raise self._error
             self._resume()
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -103,7 +103,7 @@ class SocketBody(asyncio.BufferedProtocol):
 
     def _start(self) -> None:
         self._fill, self._spare = _Half(self._pool.take()), _Half(self._pool.take())
-        early = self._connection.take_input()
+        early = self._connection.intake.take_all()
         if early:
             self._consume_early(early)
         if self._framer.done or self._error is not None:
@@ -131,7 +131,7 @@ class SocketBody(asyncio.BufferedProtocol):
         for start, stop in spans:
             fill.view[fill.filled : fill.filled + stop - start] = early[start:stop]
             fill.filled += stop - start
-        self._connection.give_back_input(early[end:])
+        self._connection.intake.give_back(early[end:])
 
     def _resume(self) -> None:
         if self._paused and not self._framer.done:
@@ -193,7 +193,7 @@ class SocketBody(asyncio.BufferedProtocol):
             rest = bytes(fill.view[end : start + nbytes])
             self._receiving = False
             self._transport.set_protocol(self._connection)
-            self._connection.give_back_input(rest)
+            self._connection.intake.give_back(rest)
             self._wake()
         else:
             if fill.filled >= len(fill.buffer) - 4096:

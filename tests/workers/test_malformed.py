@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.workers.wire_client import WireClient, request
+from tests.workers.wire_client import WireClient, chunked_request, request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,9 +116,19 @@ async def test_a_half_closed_connection_still_gets_its_answer(
     start_fleet: Callable[..., Fleet],
 ) -> None:
     fleet = start_fleet(workers=2)
-    for path in ("/health", "/api/v1/readdir?path=/", "/x/api/v1/mounts", "/y/api/v1/mounts"):
+    wires = [
+        request("GET", path)
+        for path in ("/health", "/api/v1/readdir?path=/", "/x/api/v1/mounts", "/y/api/v1/mounts")
+    ]
+    for tenant in "wxyz":
+        target = f"/{tenant}/api/v1/upload?path=/f"
+        wires += [
+            request("PUT", target, body=b"x" * 300_000),
+            chunked_request("PUT", target, [b"x" * 1000] * 100),
+        ]
+    for wire in wires:
         client = await WireClient.connect(fleet.port)
-        client.writer.write(request("GET", path))
+        client.writer.write(wire)
         client.writer.write_eof()
         assert (await client.response()).status == 200
         assert await client.at_end()

@@ -1,0 +1,55 @@
+"""uvicorn's request-response cycle on a connection of ours.
+
+The cycle speaks ASGI with the application. It must not decide how the connection ends, and
+what it writes counts as progress of the request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from uvicorn._types import ASGISendEvent
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+    from workers.protocol import Fs9Protocol
+
+
+def take_over(connection: Fs9Protocol, cycle: RequestResponseCycle) -> None:
+    """Put ourselves between the cycle and the connection."""
+    send = cycle.send
+
+    async def watched_send(message: ASGISendEvent) -> None:
+        if not connection.started:
+            closes = connection.decide_to_close(connection.request)
+            cycle.keep_alive = cycle.keep_alive and not closes
+            connection.started = True
+        connection.touch()
+        await send(message)
+
+    cycle.send = watched_send  # type: ignore[method-assign]
+    cycle.transport = cast("asyncio.Transport", CycleTransport(connection, cycle))
+
+
+class CycleTransport:
+    """The transport as the cycle sees it.
+
+    After a complete answer `Fs9Protocol.finish` closes the connection, lingering; before that
+    the cycle closes it only because the answer broke off, and it must look so.
+    """
+
+    def __init__(self, connection: Fs9Protocol, cycle: RequestResponseCycle) -> None:
+        self._connection = connection
+        self._cycle = cycle
+
+    def write(self, data: bytes) -> None:
+        self._connection.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._connection.transport.is_closing()
+
+    def close(self) -> None:
+        if not self._cycle.response_complete:
+            self._connection.transport.abort()
