@@ -128,7 +128,9 @@ class BaseProvider:
         raise NotSupported("stat")
 
     async def wstat(self, path: str, changes: StatChanges, condition: Condition = ALWAYS) -> None:
-        raise NotSupported("wstat")
+        if changes != StatChanges():
+            raise NotSupported("wstat")
+        await self.stat(path)  # no change at all only asks whether the path is there
 
     async def statfs(self, path: str) -> FsStats:
         raise NotSupported("statfs")
