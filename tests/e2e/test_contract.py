@@ -541,9 +541,7 @@ def test_case_47_unsatisfiable_ranges(reference: Reference, base: str, asked: st
 @pytest.mark.parametrize(
     "asked", ["bytes=5-2", "lines=0-1", "bytes=0-1,4-5", "bytes=", "bytes=a-b", "0-5", "bytes=--1"]
 )
-def test_case_47_malformed_ranges_are_ignored(
-    reference: Reference, base: str, asked: str
-) -> None:
+def test_case_47_malformed_ranges_are_ignored(reference: Reference, base: str, asked: str) -> None:
     reference.upload(f"{base}/f", b"0123456789")
     answer = reference.download(f"{base}/f", asked)
     assert (answer.status_code, answer.content) == (200, b"0123456789")
@@ -630,7 +628,9 @@ def test_case_54_events(reference: Reference) -> None:
         ("upload", "/d/a"),
         ("mkdir", "/d"),
     ]
-    assert all(set(event) == set("timestamp event_type path user count".split()) for event in events)
+    assert all(
+        set(event) == set("timestamp event_type path user count".split()) for event in events
+    )
     assert {event["user"] for event in events} == {"anonymous"}
     assert reference.events(limit=2, offset=1) == events[1:3]
     assert reference.events(path="/d/b") == events[1:5]
