@@ -67,12 +67,13 @@ class Machine(RuleBasedStateMachine):
 
     mounts: ClassVar[tuple[str, ...]] = ("/",)
     counts_bytes: ClassVar[bool] = False
+    attributes_make_versions: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.driver = self.run(self.make_driver())
-        self.model = ModelFs(self.mounts)
+        self.model = ModelFs(self.mounts, attributes_make_versions=self.attributes_make_versions)
         self.handles: list[tuple[Any, Handle]] = []
         #: (etag of the driver, etag of the model) of versions seen.
         self.etags = [("never", "never")]

@@ -45,10 +45,6 @@ class Node:
     def size(self) -> int:
         return len(self.target.encode()) if self.target is not None else len(self.content)
 
-    def seen(self) -> tuple[object, ...]:
-        """What stat must agree on."""
-        return self.file_type, self.size, self.mode, self.target
-
     def write(self, content: bytes) -> None:
         self.content = content
         self.version = str(next(_versions))
@@ -74,8 +70,12 @@ def _directory() -> Node:
 
 
 class ModelFs:
-    def __init__(self, mounts: tuple[str, ...] = ("/",)) -> None:
+    def __init__(
+        self, mounts: tuple[str, ...] = ("/",), *, attributes_make_versions: bool = False
+    ) -> None:
+        """`attributes_make_versions`: chmod and rename change the etag too, which is allowed."""
         self.mounts = mounts
+        self.attributes_make_versions = attributes_make_versions
         self.nodes = {path: _directory() for path in mounts}
 
     # -- looking --------------------------------------------------------------------------------
@@ -151,6 +151,7 @@ class ModelFs:
             node.write(node.content[: changes.size].ljust(changes.size, b"\0"))
         if changes.mode is not None:
             node.mode = changes.mode
+            self._attributes_changed(node)
 
     def _rename(self, path: str, target: str, condition: Condition) -> None:
         if path in self.mounts or target in self.mounts:
@@ -176,6 +177,10 @@ class ModelFs:
         }
         for other, moved_node in moved.items():
             self.nodes[target + other[len(path) :]] = moved_node
+
+    def _attributes_changed(self, node: Node) -> None:
+        if self.attributes_make_versions:
+            node.write(node.content)
 
     # -- open files -----------------------------------------------------------------------------
 

@@ -35,6 +35,8 @@ class TwoMountsMachine(Machine):
 
 
 class LocalFsMachine(Machine):
+    attributes_make_versions = True
+
     async def make_driver(self) -> ProviderDriver:
         self.directory = tempfile.TemporaryDirectory()
         self.pool = BlockingPool(1)
