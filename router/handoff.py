@@ -8,16 +8,20 @@ nothing.
 A frame is `length, moves, requests` and then `length` bytes. The descriptor comes with the
 first byte of its frame, and the kernel never merges data across two messages that carry
 descriptors, so the n-th descriptor received belongs to the n-th frame.
+
+The owner answers each frame with one byte before it looks at the connection. Until then the
+sender keeps a duplicate: if the owner dies first, nobody has begun to answer the request, and
+the sender takes the connection back.
 """
 
 from __future__ import annotations
 
 import array
-import logging
 import os
 import socket
 import struct
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from fs9.errors import OwnerUnavailable
@@ -27,13 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-log = logging.getLogger("fs9.handoff")
-
 _HEADER = struct.Struct("!IHH")
 #: Connections waiting for one owner to take them; beyond, the owner counts as unavailable.
 _PENDING_MAX = 1024
 _RECEIVE_BYTES = 256 * 1024
 _FDS = array.array("i")
+_RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+_TAKEN = b"\x01"
 
 
 class Handed(NamedTuple):
@@ -47,10 +51,19 @@ class Handed(NamedTuple):
 
 
 class HandoffSender:
-    """The sending side: one Unix stream to each other slot, made when first needed."""
+    """The sending side: one Unix stream to each other slot, made when first needed.
 
-    def __init__(self, socket_path: Callable[[int], Path], loop: asyncio.AbstractEventLoop) -> None:
+    `take_back` gets the connections that an owner did not live to take.
+    """
+
+    def __init__(
+        self,
+        socket_path: Callable[[int], Path],
+        take_back: Callable[[socket.socket, Handed], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self._socket_path = socket_path
+        self._take_back = take_back
         self._loop = loop
         self._channels: dict[int, _Channel] = {}
 
@@ -60,9 +73,9 @@ class HandoffSender:
         Raises OwnerUnavailable when the slot is not listening; nothing was handed over then.
         """
         channel = self._channels.get(slot)
-        if channel is not None and channel.send(fd, handed):
-            return
-        channel = self._channels[slot] = _Channel(self._connect(slot), self._loop)
+        if channel is None or not channel.open:
+            channel = _Channel(self._connect(slot), self._take_back, self._loop)
+            self._channels[slot] = channel
         if not channel.send(fd, handed):
             raise OwnerUnavailable(f"slot {slot} is not taking connections")
 
@@ -82,70 +95,99 @@ class HandoffSender:
         self._channels.clear()
 
 
-class _Channel:
-    """One Unix stream; frames that do not fit now wait in order."""
+class _Sent:
+    """A connection on its way: our duplicate of it, and what is not written of its frame."""
 
-    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("fd", "handed", "rest")
+
+    def __init__(self, fd: int, handed: Handed) -> None:
+        self.fd = os.dup(fd)
+        self.handed = handed
+        header = _HEADER.pack(len(handed.data), handed.moves, handed.requests)
+        self.rest = memoryview(header + handed.data)
+
+
+class _Channel:
+    """One Unix stream to an owner. `_unwritten` is the end of `_untaken`, in the same order."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        take_back: Callable[[socket.socket, Handed], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self._sock = sock
+        self._take_back = take_back
         self._loop = loop
-        self._pending: deque[tuple[int, memoryview]] = deque()
+        self._untaken: deque[_Sent] = deque()
+        self._unwritten: deque[_Sent] = deque()
+        self.open = True
+        loop.add_reader(sock.fileno(), self._on_readable)
 
     def send(self, fd: int, handed: Handed) -> bool:
-        """False when the stream is broken or overfull: nothing of this frame was sent."""
-        if self._sock.fileno() < 0 or len(self._pending) >= _PENDING_MAX:
+        """False when too many wait already; the connection is the caller's then."""
+        if len(self._untaken) >= _PENDING_MAX:
             return False
-        header = _HEADER.pack(len(handed.data), handed.moves, handed.requests)
-        frame = memoryview(header + handed.data)
-        if self._pending:
-            self._pending.append((os.dup(fd), frame))
-            return True
-        try:
-            sent = self._sendmsg(fd, frame)
-        except OSError:
-            self.close()
-            return False
-        if sent < len(frame):
-            # After the first byte the descriptor is away; before it, ours must live on.
-            self._pending.append((-1 if sent else os.dup(fd), frame[sent:]))
-            self._loop.add_writer(self._sock.fileno(), self._on_writable)
+        sent = _Sent(fd, handed)
+        self._untaken.append(sent)
+        self._unwritten.append(sent)
+        if len(self._unwritten) == 1:
+            self._write()
+            if self._unwritten and self.open:
+                self._loop.add_writer(self._sock.fileno(), self._on_writable)
         return True
 
-    def _sendmsg(self, fd: int, data: memoryview) -> int:
-        try:
-            if fd < 0:
-                return self._sock.send(data)
-            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))
-            return self._sock.sendmsg([data], [rights])
-        except BlockingIOError:
-            return 0
-
     def _on_writable(self) -> None:
-        try:
-            while self._pending:
-                fd, data = self._pending[0]
-                sent = self._sendmsg(fd, data)
-                if not sent:
-                    return
-                if fd >= 0:
-                    os.close(fd)
-                if sent < len(data):
-                    self._pending[0] = (-1, data[sent:])
-                    return
-                self._pending.popleft()
-        except OSError as error:
-            log.warning("lost %d connections on their way: %s", len(self._pending), error)
-            self.close()
-        else:
+        self._write()
+        if not self._unwritten and self.open:
             self._loop.remove_writer(self._sock.fileno())
+
+    def _write(self) -> None:
+        try:
+            while self._unwritten:
+                sent = self._unwritten[0]
+                begun = len(sent.rest) < _HEADER.size + len(sent.handed.data)
+                rights = [] if begun else [(*_RIGHTS, array.array("i", [sent.fd]))]
+                sent.rest = sent.rest[self._sock.sendmsg([sent.rest], rights) :]
+                if sent.rest:
+                    return
+                self._unwritten.popleft()
+        except BlockingIOError:
+            return
+        except OSError:
+            self._break()
+
+    def _on_readable(self) -> None:
+        try:
+            taken = len(self._sock.recv(_PENDING_MAX))
+        except BlockingIOError:
+            return
+        except OSError:
+            taken = 0
+        if not taken:
+            self._break()
+        for _ in range(min(taken, len(self._untaken))):
+            os.close(self._untaken.popleft().fd)
+
+    def _break(self) -> None:
+        """The owner is gone: what it has not taken is ours again."""
+        untaken = list(self._untaken)
+        self._untaken.clear()
+        self.close()
+        for sent in untaken:
+            # Not from within `send`: its caller has not let go of the connection yet.
+            self._loop.call_soon(self._take_back, _adopted(sent.fd), sent.handed)
 
     def close(self) -> None:
-        if self._sock.fileno() >= 0:
+        if self.open:
+            self.open = False
+            self._loop.remove_reader(self._sock.fileno())
             self._loop.remove_writer(self._sock.fileno())
             self._sock.close()
-        for fd, _ in self._pending:
-            if fd >= 0:
-                os.close(fd)
-        self._pending.clear()
+        for sent in self._untaken:
+            os.close(sent.fd)
+        self._untaken.clear()
+        self._unwritten.clear()
 
 
 class HandoffReceiver:
@@ -230,7 +272,13 @@ class _Peer:
                 return
             data = bytes(self._data[_HEADER.size : end])
             del self._data[:end]
+            self._say_taken()
             self._adopt(_adopted(self._fds.popleft()), Handed(data, moves, requests))
+
+    def _say_taken(self) -> None:
+        """A sender that does not hear it is gone, and its duplicate with it."""
+        with suppress(OSError):
+            self.sock.send(_TAKEN)
 
     def close(self) -> None:
         self.sock.close()

@@ -61,7 +61,10 @@ class Node:
         self.buffers = BufferPool(self.limits.write_piece_bytes)
         #: Requests in progress in this worker, but for those answered without a task.
         self.active = 0
-        self.handoff = HandoffSender(run_directory.handoff_socket, asyncio.get_running_loop())
+        self.handoff = HandoffSender(
+            run_directory.handoff_socket, self._adopt, asyncio.get_running_loop()
+        )
+        self._connection: Callable[..., Fs9Protocol] | None = None
         self._blocks: dict[bytes, Block] = {}
         self._heads: dict[tuple[int, str | None], bytes] = {}
         self._heads_made_of: object = None
@@ -83,23 +86,28 @@ class Node:
         `connection(private=…, handed=…)` makes the protocol of one more connection.
         """
         loop = asyncio.get_running_loop()
-
-        def adopt(sock: socket.socket, handed: Handed) -> None:
-            made = loop.connect_accepted_socket(lambda: connection(handed=handed), sock)
-            task = loop.create_task(made)
-            self._adopting.add(task)
-            task.add_done_callback(self._adopted)
-
+        self._connection = connection
         path = self.run_directory.private_socket(self.slot)
         path.unlink(missing_ok=True)
         self._private_server = await loop.create_unix_server(
             lambda: connection(private=True), str(path)
         )
-        self._receiver = HandoffReceiver(self.run_directory.handoff_socket(self.slot), adopt, loop)
+        self._receiver = HandoffReceiver(
+            self.run_directory.handoff_socket(self.slot), self._adopt, loop
+        )
         self._housekeeping = [
             loop.create_task(self._watch_deadlines(state)),
             loop.create_task(self._sweep_handles()),
         ]
+
+    def _adopt(self, sock: socket.socket, handed: Handed) -> None:
+        """Serve a connection that another worker accepted, or that came back from one."""
+        make = self._connection
+        assert make is not None
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(loop.connect_accepted_socket(lambda: make(handed=handed), sock))
+        self._adopting.add(task)
+        task.add_done_callback(self._adopted)
 
     def _adopted(self, task: asyncio.Task[object]) -> None:
         self._adopting.discard(task)

@@ -170,7 +170,7 @@ class Fs9Protocol(HttpToolsProtocol):
         self.touch()
         self._departure.resume()
         if self._state is State.IDLE:
-            self.flow.resume_reading()
+            self._read_on()
         if self._state in {State.IDLE, State.MOVE}:
             # Not from here: a transport that is aborted inside resume_writing closes twice.
             self.loop.call_soon(self._advance)
@@ -413,7 +413,7 @@ class Fs9Protocol(HttpToolsProtocol):
         if self.transport.is_closing():
             self._state = State.CLOSED
             return
-        self.flow.resume_reading()
+        self._read_on()
         if self._ending:
             self._linger()
         elif self.intake.framer.done:
@@ -423,6 +423,11 @@ class Fs9Protocol(HttpToolsProtocol):
         else:
             self._state = State.DRAIN
             self._drain()
+
+    def _read_on(self) -> None:
+        """Read the socket again, unless the client is far ahead of our answers."""
+        if len(self.intake.data) <= INPUT_BYTES_MAX:
+            self.flow.resume_reading()
 
     def _drain(self) -> None:
         self.intake.take_body()

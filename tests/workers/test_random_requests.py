@@ -129,19 +129,18 @@ def with_tokens(namespace: str) -> tuple[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "environ", "loop_lanes"),
+    "environ",
     [
-        ("hand-off and forwarding", {}, "on"),
-        ("hand-off alone", {"FS9_FORWARDING": "false"}, "on"),
-        ("the web framework alone", {"FS9_FAST_LANE": "false"}, "off"),
-        ("tokens", {"FS9_JWT_SECRET": SECRET}, "on"),
+        pytest.param({}, id="hand-off and forwarding"),
+        pytest.param({"FS9_FORWARDING": "false"}, id="hand-off alone"),
+        pytest.param({"FS9_FAST_LANE": "false"}, id="the web framework alone"),
+        pytest.param({"FS9_EVENT_LOOP": "asyncio"}, id="asyncio's event loop"),
+        pytest.param({"FS9_JWT_SECRET": SECRET}, id="tokens"),
     ],
 )
 async def test_every_request_gets_its_own_answer_from_the_owner_of_its_namespace(
     start_fleet: Callable[..., Fleet],
-    name: str,
     environ: dict[str, str],
-    loop_lanes: str,
 ) -> None:
     fleet = start_fleet(workers=3, environ=environ)
     prefix = without_tokens
