@@ -172,6 +172,8 @@ class HelloFs(BaseProvider):
             return None
         assert file.file is not None
         old = self._files.get(file.path)
+        if old is None and not file.flags.create:
+            raise NotFound(file.path)
         self._check(file.condition, old, file.path)
         if old is not None and file.flags.create and file.flags.exclusive:
             raise AlreadyExists(file.path)

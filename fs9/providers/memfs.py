@@ -252,10 +252,12 @@ class MemFs(BaseProvider):
         if not parent.linked:
             raise NotFound(path)
         old = parent.children.get(name)
-        if isinstance(old, Directory):
-            raise IsDirectory(path)
+        if old is None and not staged.flags.create:
+            raise NotFound(path)
         if old is not None and staged.flags.create and staged.flags.exclusive:
             raise AlreadyExists(path)
+        if old is not None:
+            _openable(old, path, staged.flags)
         _check(staged.condition, old, path)
         if old is not None:
             _copy_owner(old, node)

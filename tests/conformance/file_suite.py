@@ -330,6 +330,16 @@ class FileSuite:
         await driver.close(handle)
         assert await content_of(driver, "/f") == b"new"
 
+    async def test_replace_without_create_needs_the_file(self, driver: Driver) -> None:
+        """Removed meanwhile means not found, and nothing is made."""
+        needs(driver, "replace")
+        await make_file(driver, "/f", b"old")
+        handle, _ = await driver.open("/f", OpenFlags(write=True, truncate=True, replace=True))
+        await driver.remove("/f")
+        with pytest.raises(NotFound):
+            await driver.close(handle)
+        assert not await exists(driver, "/f")
+
     async def test_replace_refuses_directories(self, driver: Driver) -> None:
         needs(driver, "replace")
         with pytest.raises(IsDirectory):

@@ -253,12 +253,12 @@ class ModelFs:
             raise NotFound(handle.name)
         path = f"{directories[0].rstrip('/')}/{handle.name}"
         old = self.nodes.get(path)
-        if old is not None and old.is_dir:
-            raise IsDirectory(path)
-        if old is not None and handle.flags.create and handle.flags.exclusive:
-            raise AlreadyExists(path)
+        if old is None and not handle.flags.create:
+            raise NotFound(path)
+        if old is not None:
+            self._check_existing(old, path, handle.flags)
         _check(handle.condition, old)
-        if old is not None and old.file_type is FileType.REGULAR:
+        if old is not None:
             handle.node.mode = old.mode
         self.nodes[path] = handle.node
 

@@ -122,6 +122,25 @@ class TreeSuite(FileSuite):
             await driver.close(handle)
         assert await driver.readdir("/f") == []
 
+    async def test_replace_when_a_link_took_the_name(self, driver: Driver) -> None:
+        """It is refused as at open, and the link stays."""
+        needs(driver, "replace")
+        handle, _ = await driver.open("/f", REPLACE)
+        await make_link(driver, "/f", "elsewhere")
+        with pytest.raises(InvalidArgument, match="symlink"):
+            await driver.close(handle)
+        assert (await driver.stat("/f")).symlink_target == "elsewhere"
+
+    async def test_replace_follows_its_directory(self, driver: Driver) -> None:
+        """A directory that is renamed meanwhile takes the new version with it."""
+        needs(driver, "replace")
+        await make_directory(driver, "/d")
+        handle, _ = await driver.open("/d/f", REPLACE)
+        await driver.write(handle, 0, b"new")
+        await rename(driver, "/d", "/e")
+        await driver.close(handle)
+        assert await content_of(driver, "/e/f") == b"new"
+
     async def test_replace_keeps_the_mode(self, driver: Driver) -> None:
         needs(driver, "replace")
         await make_file(driver, "/f", b"old")
