@@ -6,6 +6,7 @@ and elsewhere through HTTP and the clients. All of them raise the classes of `fs
 What a way cannot carry is told by `features`; the suite leaves those cases out:
 
     exclusive   the `exclusive` flag            replace   the `replace` flag, and `discard`
+    update      `replace` without `create`, which an upload cannot say
     condition   conditions on wstat and remove, and on open where there is `replace`
     paging      `after` and `limit` of readdir
     ns          times in nanoseconds, not only in seconds
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from fs9.provider import Provider
     from fs9.vfs.session import Session
 
-ALL_FEATURES = frozenset({"exclusive", "replace", "condition", "paging", "ns"})
+ALL_FEATURES = frozenset({"exclusive", "replace", "update", "condition", "paging", "ns"})
 
 
 class Driver(Protocol):

@@ -332,7 +332,7 @@ class FileSuite:
 
     async def test_replace_without_create_needs_the_file(self, driver: Driver) -> None:
         """Removed meanwhile means not found, and nothing is made."""
-        needs(driver, "replace")
+        needs(driver, "update")
         await make_file(driver, "/f", b"old")
         handle, _ = await driver.open("/f", OpenFlags(write=True, truncate=True, replace=True))
         await driver.remove("/f")
