@@ -362,3 +362,16 @@ async def test_equal_events_within_a_second_are_one(api: httpx2.AsyncClient) -> 
 )
 async def test_wrong_event_filters_are_400(api: httpx2.AsyncClient, params: dict[str, str]) -> None:
     assert problem(await api.get("events", params=params))[:2] == (400, "InvalidArgument")
+
+
+async def test_a_listing_made_in_parts_is_one_array_with_every_entry_once(
+    api: httpx2.AsyncClient,
+) -> None:
+    await mkdir(api, "/d")
+    names = [f"f{number:04}" for number in range(2500)]
+    for name in names:
+        await create(api, f"/d/{name}")
+    whole = await api.get("readdir", params={"path": "/d"})
+    page = await api.get("readdir", params={"path": "/d", "limit": 2400})
+    assert [entry["path"] for entry in whole.json()] == [f"/d/{name}" for name in names]
+    assert page.json() == whole.json()[:2400]
