@@ -6,10 +6,11 @@ of our own code is used.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
-import httpx2
+if TYPE_CHECKING:
+    import httpx2
 
 FILE_KEYS = {
     "path",
@@ -25,7 +26,7 @@ FILE_KEYS = {
 }
 
 
-class ReferenceError(Exception):
+class RefusedError(Exception):
     def __init__(self, kind: str, status: int, text: str) -> None:
         super().__init__(f"{kind} {status}: {text}")
         self.kind = kind
@@ -67,7 +68,7 @@ class Reference:
             return answer
         body = answer.json()  # Rust needs both keys of the envelope
         assert body["code"] == answer.status_code
-        raise ReferenceError(
+        raise RefusedError(
             classify(answer.status_code, body["error"]), answer.status_code, body["error"]
         )
 
@@ -79,7 +80,7 @@ class Reference:
     def exists(self, path: str) -> bool:
         try:
             self.stat(path)
-        except ReferenceError as error:
+        except RefusedError as error:
             if error.kind == "NotFound":
                 return False
             raise

@@ -7,8 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
@@ -16,6 +15,9 @@ import pytest
 from tests.e2e.conftest import bearer, make_token, new_name
 from tests.e2e.test_contract import refused
 from tests.fix_fleet import SECRET, Fleet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ADMIN = {"roles": ["admin"]}
 
