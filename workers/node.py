@@ -20,6 +20,7 @@ from workers.sink import BufferPool
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+    from pathlib import Path
 
     from uvicorn.server import ServerState
 
@@ -69,7 +70,7 @@ class Node:
         self._heads: dict[tuple[int, str | None], bytes] = {}
         self._heads_made_of: object = None
         self._receiver: HandoffReceiver | None = None
-        self._private_server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._housekeeping: list[asyncio.Task[None]] = []
         self._adopting: set[asyncio.Task[object]] = set()
 
@@ -87,11 +88,11 @@ class Node:
         """
         loop = asyncio.get_running_loop()
         self._connection = connection
-        path = self.run_directory.private_socket(self.slot)
-        path.unlink(missing_ok=True)
-        self._private_server = await loop.create_unix_server(
-            lambda: connection(private=True), str(path)
-        )
+        directory = self.run_directory
+        self._servers = [
+            await _listen(directory.private_socket(self.slot), lambda: connection(private=True)),
+            await _listen(directory.front_socket(self.slot), connection),
+        ]
         self._receiver = HandoffReceiver(
             self.run_directory.handoff_socket(self.slot), self._adopt, loop
         )
@@ -131,12 +132,12 @@ class Node:
                 self.log.exception("the sweep of idle handles failed; it is tried again")
 
     def stop_taking(self) -> None:
-        """Take no connections from other workers any more."""
+        """Take no connections from other workers and proxies any more."""
         if self._receiver is not None:
             self._receiver.close()
             self._receiver = None
-        if self._private_server is not None:
-            self._private_server.close()
+        for server in self._servers:
+            server.close()
 
     async def aclose(self) -> None:
         self.stop_taking()
@@ -173,6 +174,11 @@ class Node:
                 lines.append(f"content-type: {content_type}\r\n".encode("latin-1"))
             head = self._heads[status, content_type] = _STATUS_LINES[status] + b"".join(lines)
         return head
+
+
+async def _listen(path: Path, connection: Callable[[], Fs9Protocol]) -> asyncio.Server:
+    path.unlink(missing_ok=True)
+    return await asyncio.get_running_loop().create_unix_server(connection, str(path))
 
 
 def _fixed_routes() -> dict[tuple[bytes, bytes], Operation]:

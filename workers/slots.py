@@ -30,8 +30,12 @@ class RunDirectory:
         """Where the slot takes connections over."""
         return self.path / f"slot-{slot}.handoff"
 
+    def front_socket(self, slot: int) -> Path:
+        """Where the slot takes connections of a proxy in front, as from its TCP port."""
+        return self.path / f"slot-{slot}.front"
+
     def private_socket(self, slot: int) -> Path:
-        """Where the slot takes forwarded requests."""
+        """Where the slot takes forwarded requests, of other workers only: they never move."""
         return self.path / f"slot-{slot}.http"
 
     def lock_slot(self, slot: int) -> int:

@@ -42,6 +42,21 @@ async def test_a_forwarded_request_is_never_passed_on(start_fleet: Callable[...,
     await client.close()
 
 
+async def test_a_connection_through_the_socket_for_proxies_moves_like_any_other(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    fleet = start_fleet(workers=2)
+    tenants = await tenants_by_slot(fleet)
+    for first in ("0", "1"):
+        path = fleet.run_directory / f"slot-{first}.front"
+        client = WireClient(*await asyncio.open_unix_connection(str(path)))
+        for slot in ("0", "1", "1", "0"):
+            await client.send(request("GET", f"/{tenants[slot]}/api/v1/stat?path=/"))
+            answer = await client.response()
+            assert (answer.status, answer.headers["x-fs9-slot"]) == (200, slot)
+        await client.close()
+
+
 async def test_the_sockets_between_workers_are_closed_to_other_users(
     start_fleet: Callable[..., Fleet],
 ) -> None:
