@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
@@ -177,7 +179,8 @@ class Node:
 
 
 async def _listen(path: Path, connection: Callable[[], Fs9Protocol]) -> asyncio.Server:
-    path.unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        os.unlink(path)
     return await asyncio.get_running_loop().create_unix_server(connection, str(path))
 
 
