@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from fs9.errors import AlreadyExists, Forbidden, Fs9Error, NotFound, OwnerUnavailable
 from fs9.observe.audit import AuditLog
 from fs9.path import clean
-from fs9.vfs.handles import File, HandleTable, background, close_files
+from fs9.vfs.handles import HandleTable, background
 from fs9.vfs.mounts import Mount, MountTable
 from fs9.vfs.session import Session
 from fs9.vfs.vfs import Vfs
@@ -260,12 +260,9 @@ class Namespaces:
 
     async def sweep(self) -> None:
         """Close idle handles, unload idle namespaces. Waits for the closes, within limits."""
-        files: list[File] = []
-        for namespace in list(self._loaded.values()):
-            if len(namespace.handles):
-                files += namespace.handles.take(namespace.handles.idle())
-                await asyncio.sleep(0)  # a full table takes milliseconds; let others run
-        await close_files(files, timeout_s=self._limits.handle_close_timeout_s)
+        tables = [namespace.handles for namespace in self._loaded.values()]
+        # Together, so that a slow provider of one namespace delays no other's.
+        await asyncio.gather(*(table.sweep() for table in tables if len(table)))
         for name, namespace in list(self._loaded.items()):
             if namespace.idle():
                 del self._loaded[name]

@@ -56,8 +56,8 @@ def some(examples: int) -> settings:
 
 
 TestMemFs = MemFsMachine.TestCase
-TestMemFs.settings = some(60)
+TestMemFs.settings = some(100)
 TestTwoMounts = TwoMountsMachine.TestCase
-TestTwoMounts.settings = some(50)
+TestTwoMounts.settings = some(80)
 TestLocalFs = LocalFsMachine.TestCase
-TestLocalFs.settings = some(20)
+TestLocalFs.settings = some(40)
