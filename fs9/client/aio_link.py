@@ -22,7 +22,7 @@ from fs9.client.policy import (
     retry_after_s,
 )
 from fs9.errors import Fs9Error, InvalidArgument
-from fs9.resilience.backoff import Backoff
+from fs9.resilience.backoff import Backoff, BackoffPolicy
 from fs9.wire.problem import error_from_reply
 from fs9.wire.routes import PREFIX
 
@@ -132,25 +132,21 @@ class AsyncLink:
         """One request, tried as often as the policy allows."""
         started_s = self._clock.monotonic_s()
         patient = Backoff(self._settings.retries, started_s)
-        brief = Backoff(FIRST_CONTACT, started_s)
+        brief = Backoff(min(FIRST_CONTACT, self._settings.retries, key=_attempts), started_s)
         uncertain = False
         while True:
             try:
                 return await self._attempt(request, source)
             except _Failed as failed:
-                if (
-                    uncertain
-                    and request.settled_by
-                    and isinstance(failed.error, request.settled_by)
-                ):
+                settled = request.settled_by
+                if uncertain and settled and isinstance(failed.error, settled):
                     return Answer(204, {}), None
                 uncertain = uncertain or failed.outcome is Outcome.UNKNOWN
                 delay_s = None
                 if self._may_try_again(request, source, failed.outcome):
-                    now_s = self._clock.monotonic_s()
-                    delay_s = patient.next_delay_s(now_s, failed.wait_s)
-                    if not self._answered and delay_s is not None:
-                        delay_s = brief.next_delay_s(now_s, failed.wait_s)
+                    first_contact = failed.outcome is Outcome.NOT_SENT and not self._answered
+                    backoff = brief if first_contact else patient
+                    delay_s = backoff.next_delay_s(self._clock.monotonic_s(), failed.wait_s)
                 if delay_s is None:
                     raise failed.error from failed.__cause__
             await self._colour.sleep(delay_s)
@@ -245,6 +241,10 @@ class AsyncLink:
         wait_s = retry_after_s(response.headers.get("retry-after"))
         error = error_from_reply(response.status_code, body)
         return _Failed(error, outcome_of(error, body, wait_s), wait_s or 0.0)
+
+
+def _attempts(policy: BackoffPolicy) -> int:
+    return policy.attempts_max
 
 
 def _encodable(query: object) -> dict[str, str]:

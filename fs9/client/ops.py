@@ -15,7 +15,7 @@ import msgspec
 
 from fs9.client.failures import UnexpectedAnswer
 from fs9.client.policy import Repeat
-from fs9.errors import AlreadyExists, Fs9Error, InvalidHandle, NotFound
+from fs9.errors import AlreadyExists, Fs9Error, InvalidHandle, NotDirectory, NotFound
 from fs9.limits import MIB
 from fs9.types import ALWAYS, MKDIR, Buffer, Condition, FileInfo, FsStats, OpenFlags, StatChanges
 from fs9.wire import codec, messages
@@ -164,10 +164,10 @@ def stat(path: str) -> Operation[FileInfo]:
 
 
 def find(path: str) -> Operation[FileInfo | None]:
-    """The file's stat, or None when there is none."""
+    """The file's stat, or None when there is none, also because a parent is no directory."""
     try:
         return (yield from stat(path))
-    except NotFound:
+    except (NotFound, NotDirectory):
         return None
 
 
@@ -212,8 +212,7 @@ def open_handle(
 ) -> Operation[Handle]:
     body = messages.OpenRequest(path, codec.flags_to_wire(flags))
     if repeat is None:
-        changes = flags.create or flags.truncate
-        repeat = Repeat.ONCE if changes or condition is not ALWAYS else Repeat.REPEATABLE
+        repeat = Repeat.ONCE if flags.create or flags.truncate else Repeat.REPEATABLE
     headers = condition_headers(condition)
     answer = yield request_of("open", repeat=repeat, json=body, headers=headers)
     handle_id, info = decoded(codec.decode_open, answer.body)
