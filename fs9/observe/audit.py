@@ -34,16 +34,20 @@ class AuditEvent(msgspec.Struct, frozen=True, gc=False):
 class AuditLog:
     """The last `events_max` events; older ones are forgotten."""
 
-    __slots__ = ("_events",)
+    __slots__ = ("_events", "_events_max")
 
     def __init__(self, events_max: int) -> None:
-        self._events: deque[AuditEvent] = deque(maxlen=events_max)
+        self._events_max = events_max
+        #: Made at the first event: an empty deque would be a third of an idle namespace.
+        self._events: deque[AuditEvent] | None = None
 
     def record(
         self, event_type: str, path: str, user: str, now_s: float, target: str | None = None
     ) -> None:
         """Add an event, or count it with the last one when that is equal and recent."""
         events = self._events
+        if events is None:
+            events = self._events = deque(maxlen=self._events_max)
         count, first_s = 1, now_s
         if events:
             last = events[-1]
@@ -75,10 +79,10 @@ class AuditLog:
             raise InvalidArgument(f"unknown event type: {event_type}")
         wanted = (
             event
-            for event in reversed(self._events)
+            for event in reversed(self._events or ())
             if event.path.startswith(path) and event_type in {None, event.event_type}
         )
         return list(islice(wanted, offset, offset + limit))
 
     def __len__(self) -> int:
-        return len(self._events)
+        return len(self._events or ())

@@ -77,8 +77,8 @@ class File(msgspec.Struct, gc=False, eq=False):
     """An open file. `info` is as it was at open, with the namespace path.
 
     As a context manager it counts an operation in progress: `close` waits for those, and a
-    closed file refuses new ones. `gc=False`: a million of these must not slow the garbage
-    collector down (12 ms instead of 127 ms a pass), and a file is in no reference cycle.
+    closed file refuses new ones. `gc=False`: a file is in no reference cycle that lasts, and a
+    million of these must not slow the garbage collector down (see `bench/handles.py`).
     """
 
     mount: Mount
