@@ -49,7 +49,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     from fs9.config import add_flags
 
     parser = subparsers.add_parser(
-        "doctor", help="check what could keep fs9 from working", description=__doc__
+        "doctor",
+        help="check what could keep fs9 from working, and say what to do",
+        description=__doc__,
     )
     parser.add_argument("--json", action="store_true", help="one JSON array of findings")
     add_flags(parser)

@@ -64,20 +64,17 @@ class Ending:
     def __init__(self, command: str) -> None:
         self._command = command
         self._codes: set[int] = set()
+        #: A tree was done in part: what matters then is whether trying again may help.
+        self.partial = False
 
     @property
     def code(self) -> int:
         """The code that all failures share, else ERROR; OK without any."""
         if not self._codes:
             return OK
-        return self._codes.pop() if len(self._codes) == 1 else ERROR
-
-    @property
-    def tree_code(self) -> int:
-        """The same for a whole tree: UNAVAILABLE when trying again may help, else ERROR."""
-        if UNAVAILABLE in self._codes:
-            return UNAVAILABLE
-        return ERROR if self._codes else OK
+        if self.partial:
+            return UNAVAILABLE if UNAVAILABLE in self._codes else ERROR
+        return next(iter(self._codes)) if len(self._codes) == 1 else ERROR
 
     def fail(self, path: str | None, error: Exception, hint: str | None = None) -> None:
         """Print one line for a failure at `path`, a hint below it, and remember its code."""

@@ -47,20 +47,18 @@ def run(args: argparse.Namespace, ending: Ending) -> int:
     into = os.path.isdir(target)
     if target != STREAM and not into and (len(sources) > 1 or wants_directory(target)):
         raise UsageError(f"{target} is not a directory")
-    whole = False
     with connect(args) as client:
         for source in sources:
             path = remote(source)
             try:
                 info = client.stat(path)
                 if info.is_dir:
-                    whole = True
                     _get_tree(client, source, target, args, ending)
                 else:
                     _get_file(client, info, _file_target(path, target, into=into), args)
             except (Fs9Error, OSError, UsageError) as error:
                 ending.fail(target if isinstance(error, OSError) else source, error)
-    return ending.tree_code if whole and args.recursive else ending.code
+    return ending.code
 
 
 def _file_target(path: str, target: str, *, into: bool) -> str:

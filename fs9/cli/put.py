@@ -48,11 +48,9 @@ def run(args: argparse.Namespace, ending: Ending) -> int:
     if not sources:
         raise UsageError("what is to be sent, and where to? `fs9 put LOCAL... TARGET`")
     with connect(args) as client:
-        whole = False
         for source in sources:
             try:
                 if source != STREAM and os.path.isdir(source):
-                    whole = True
                     _put_tree(client, source, target, args, ending)
                 else:
                     _put_file(client, source, _file_target(client, source, sources, target), args)
@@ -60,7 +58,7 @@ def run(args: argparse.Namespace, ending: Ending) -> int:
                 ending.fail(target, error, "make the directory first: `fs9 mkdir -p`")
             except (Fs9Error, OSError, UsageError) as error:
                 ending.fail(source if isinstance(error, OSError) else target, error)
-    return ending.tree_code if whole and args.recursive else ending.code
+    return ending.code
 
 
 def local_name(source: str) -> str:

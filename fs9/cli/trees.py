@@ -121,6 +121,7 @@ def conclude(report: TreeReport, target: RemoteTarget | LocalTarget, ending: End
     if not report.failures:
         target.finish()
         return
+    ending.partial = True
     done = f"{report.files} files ({human(report.bytes_done)}) done, {report.skipped} unchanged"
     failed = f"{len(report.failures)} failed"
     rest = ", the rest was not tried" if report.aborted else ""
