@@ -7,10 +7,11 @@ what was interrupted.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from fs9.cli.connection import add_options, connect
 from fs9.cli.ending import Ending, UsageError, command
@@ -18,6 +19,7 @@ from fs9.cli.paths import STREAM, remote, wants_directory
 from fs9.cli.progress import Progress
 from fs9.cli.trees import RemoteTarget, add_tree_options, conclude, tree_options
 from fs9.errors import Fs9Error, IsDirectory, NotFound
+from fs9.limits import MIB
 from fs9.path import clean, join
 from fs9.types import StatChanges
 
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
     import argparse
 
     from fs9.client.sync import Client
+
+
+#: The first part of a pipe; one that ends within it is sent in one request.
+_SMALL_BYTES = 8 * MIB
+_PIECE_BYTES = MIB
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -81,13 +88,26 @@ def _file_target(client: Client, source: str, sources: list[str], target: str) -
 def _put_file(client: Client, source: str, path: str, args: argparse.Namespace) -> None:
     with Progress(f"put {path}", quiet=args.quiet) as progress:
         if source == STREAM:
-            client.upload(
-                path, sys.stdin.buffer, create_only=args.no_clobber, progress=progress.update
-            )
+            _put_stream(client, sys.stdin.buffer, path, args, progress)
             return
         client.upload_from(path, source, create_only=args.no_clobber, progress=progress.update)
     found = os.stat(source)
     client.wstat(path, StatChanges(mode=found.st_mode & 0o777, mtime_ns=found.st_mtime_ns))
+
+
+def _put_stream(
+    client: Client, stream: BinaryIO, path: str, args: argparse.Namespace, progress: Progress
+) -> None:
+    """Send a pipe, whose length nobody knows: in one request while it is small enough."""
+    if args.no_clobber or stream.seekable():
+        client.upload(path, stream, create_only=args.no_clobber, progress=progress.update)
+        return
+    first = stream.read(_SMALL_BYTES)
+    if len(first) < _SMALL_BYTES:
+        client.upload(path, first, progress=progress.update)
+        return
+    pieces = itertools.chain((first,), iter(lambda: stream.read(_PIECE_BYTES), b""))
+    client.upload_staged(path, pieces, progress=progress.update)
 
 
 def _put_tree(

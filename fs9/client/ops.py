@@ -8,6 +8,7 @@ sockets. Paths are namespace paths ("/a/b"). Downloads are in `downloads`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeAlias, TypeVar
 
@@ -324,12 +325,18 @@ def append(path: str, data: Buffer, *, create: bool) -> Operation[int]:
     return written
 
 
-def abandon(handle: Handle) -> Operation[None]:
-    """Close without hiding the error on its way; the server closes an idle handle itself."""
-    try:
+def abandon(handle: Handle, unwanted: str | None = None) -> Operation[None]:
+    """Close, and remove `unwanted`, without hiding the error that is on its way.
+
+    The server closes an idle handle by itself, should this fail, too.
+    """
+    with contextlib.suppress(Fs9Error):
         yield from close(handle)
-    except Fs9Error:
-        return
+    if unwanted is not None:
+        try:
+            yield from remove(unwanted)
+        except Fs9Error:
+            return
 
 
 def _id(handle: Handle | str) -> str:

@@ -26,9 +26,10 @@ from fs9.client.sync_transfer import (
     Source,
     download_into,
     download_to,
+    upload_staged,
 )
 from fs9.clock import Clock, SystemClock
-from fs9.errors import IsDirectory
+from fs9.errors import IsDirectory, PayloadTooLarge
 from fs9.path import clean
 from fs9.resilience.backoff import BackoffPolicy
 from fs9.types import ALWAYS, Buffer, Condition, FileInfo, FsStats, OpenFlags, StatChanges
@@ -297,12 +298,29 @@ class Client:
         Readers see the old file or the new one. `create_only` fails with PreconditionFailed
         when the file exists. `length` tells the size of an iterator where it is known. After a
         lost connection it is sent again only when `content` can be read again and there is
-        no precondition.
+        no precondition; on that condition, too, a file that is too large for one request is
+        sent by `upload_staged`.
         """
         source = Source(content, self.colour, progress, length=length, name=path)
         wanted = "*" if create_only else if_none_match
-        operation = ops.upload(path, source.length, ops.condition_of(if_match, wanted))
-        return self.link.run(operation, source)
+        condition = ops.condition_of(if_match, wanted)
+        try:
+            return self.link.run(ops.upload(path, source.length, condition), source)
+        except PayloadTooLarge:
+            if not source.replayable or if_match is not None or wanted is not None:
+                raise
+        return upload_staged(self.link, clean(path), source)
+
+    def upload_staged(
+        self, path: str, content: Content, *, progress: Progress | None = None
+    ) -> Uploaded:
+        """Replace a file of any size, in many requests and yet in one step.
+
+        It is written beside the old one, as `.fs9-part-…`, and renamed over it at the end; the
+        provider must be able to do that. A handle that is lost on the way ends it.
+        """
+        source = Source(content, self.colour, progress, name=path)
+        return upload_staged(self.link, clean(path), source)
 
     def upload_from(
         self,

@@ -9,6 +9,7 @@ raised: short data never looks complete.
 from __future__ import annotations
 
 import io
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self, TypeAlias, cast
@@ -16,13 +17,16 @@ from typing import TYPE_CHECKING, BinaryIO, Self, TypeAlias, cast
 import httpx2
 import msgspec
 
-from fs9.client import downloads
+from fs9.client import downloads, ops
 from fs9.client.downloads import Head, Wanted
 from fs9.client.failures import ConnectionLost, TruncatedBody
-from fs9.client.localfiles import PartFile
-from fs9.errors import Conflict, Fs9Error, RangeNotSatisfiable
+from fs9.client.localfiles import PART_PREFIX, PartFile
+from fs9.client.ops import Uploaded
+from fs9.client.policy import Repeat
+from fs9.errors import Conflict, Fs9Error, IsDirectory, RangeNotSatisfiable
 from fs9.limits import MIB
-from fs9.types import Buffer
+from fs9.path import join, split
+from fs9.types import Buffer, OpenFlags, StatChanges
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -38,6 +42,8 @@ Progress: TypeAlias = Callable[[int, int | None], None]
 Content: TypeAlias = Buffer | BinaryIO | Iterable[bytes]
 
 PIECE_BYTES = MIB
+#: Bytes of one write of a staged upload.
+STAGE_BYTES = 8 * MIB
 
 
 class Download:
@@ -226,6 +232,29 @@ class Source:
                 yield piece
 
 
+def upload_staged(link: Link, path: str, source: Source) -> Uploaded:
+    """Replace a file of any size: written piece by piece beside it, then renamed over it."""
+    there = link.run(ops.find(path))
+    if there is not None and there.is_dir:
+        raise IsDirectory(path)
+    stage = join(split(path)[0], f"{PART_PREFIX}{secrets.token_hex(16)}")
+    flags = OpenFlags(write=True, create=True, exclusive=True)
+    handle = link.run(ops.open_handle(stage, flags))
+    done = 0
+    try:
+        for batch in _batches(source.pieces(), STAGE_BYTES):
+            done += link.run(ops.write(handle, done, batch))
+        link.run(ops.close(handle, sync=True))
+        mode = None if there is None or not there.is_file else there.mode & 0o777
+        if mode is not None:
+            link.run(ops.wstat(stage, StatChanges(mode=mode), repeat=Repeat.REPEATABLE))
+        link.run(ops.wstat(stage, StatChanges(name=path)))
+    except BaseException:
+        link.run(ops.abandon(handle, stage))
+        raise
+    return Uploaded(path, done, (link.run(ops.stat(path))).etag)
+
+
 class LocalTarget(msgspec.Struct, frozen=True):
     """Where a file is received. `mode` None: as the file it replaces, else the umask's.
 
@@ -296,12 +325,12 @@ def _receive(
             colour.run(part.discard, keep=keep)
 
 
-def _batches(download: Download) -> Iterator[bytes]:
-    """The pieces, joined until one is worth a call to the operating system."""
+def _batches(pieces: Iterable[bytes], size: int = PIECE_BYTES) -> Iterator[bytes]:
+    """The pieces, joined until one is worth a call to the operating system, or a request."""
     batch = bytearray()
-    for piece in download:
+    for piece in pieces:
         batch += piece
-        if len(batch) >= PIECE_BYTES:
+        if len(batch) >= size:
             yield bytes(batch)
             batch.clear()
     if batch:

@@ -56,6 +56,15 @@ def test_standard_input_and_output(live_url: str, client: Client) -> None:
     assert process.communicate(timeout=30) == (b"from a pipe", b"")
 
 
+def test_a_long_pipe(live_url: str, client: Client) -> None:
+    """More than fits one piece: staged, and nothing but the file is left."""
+    data = os.urandom(9_000_000)
+    process = start(live_url, "put", "-", "/f")
+    assert process.communicate(data, timeout=60) == (b"", b"")
+    assert client.read_file("/f") == data
+    assert client.listdir("/") == ["f", "hello", "local"]
+
+
 def test_failures_of_files(fs9: Fs9, client: Client, tmp_path: Path) -> None:
     (tmp_path / "f").write_text("x")
     client.write_file("/old", b"old")

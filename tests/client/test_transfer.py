@@ -5,15 +5,21 @@ from __future__ import annotations
 import io
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fs9.client import AsyncClient, Client, ConnectionLost, TruncatedBody
 from fs9.client.localfiles import PART_BYTES_MIN, PART_PREFIX
-from fs9.errors import Conflict, PreconditionFailed, RangeNotSatisfiable
+from fs9.errors import (
+    Conflict,
+    IsDirectory,
+    PayloadTooLarge,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+)
 from fs9.resilience.backoff import NEVER
-from tests.client.fake_server import CUT, QUICK, FakeServer, Reply, answer, problem, serving
+from tests.client.fake_server import CUT, QUICK, FakeServer, Reply, answer, info, problem, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -169,6 +175,63 @@ def test_conditions(client: Client) -> None:
     with pytest.raises(PreconditionFailed):
         client.read_file("/f", if_match=etag)
     assert client.read_file("/f") == b"two"
+
+
+# -- Files that are too large for one request. ----------------------------------------------
+
+
+def test_a_file_that_is_too_large_for_one_request_is_staged(client: Client) -> None:
+    """Written in pieces beside the old file, then renamed over it; nothing else is left."""
+    data = os.urandom(20_000_000)
+    client.write_file("/f", b"old")
+    client.chmod("/f", 0o640)
+    etag = client.stat("/f").etag
+    uploaded = client.upload_staged("/f", data)
+    info = client.stat("/f")
+    assert (uploaded.bytes_written, uploaded.etag) == (len(data), info.etag)
+    assert info.etag != etag
+    assert info.mode == 0o640
+    assert client.read_file("/f") == data
+    assert client.listdir("/") == ["f", "hello", "local"]
+
+
+def test_a_staged_upload_that_fails_leaves_the_old_file(client: Client) -> None:
+    client.write_file("/f", b"old")
+
+    def broken() -> Iterator[bytes]:
+        yield bytes(9_000_000)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        client.upload_staged("/f", broken())
+    assert client.read_file("/f") == b"old"
+    assert client.listdir("/") == ["f", "hello", "local"]
+    with pytest.raises(IsDirectory):
+        client.upload_staged("/local", b"x")
+
+
+def test_upload_turns_to_staging_when_refused_for_size() -> None:
+    """The server's limit is not ours to know: it says 413, and we go the other way."""
+    refused = problem(413, "PayloadTooLarge")
+    opened = answer(body=b'{"handle_id":"7","metadata":%s}' % info("/p"))
+    written = answer(body=b'{"bytes_written":3}')
+    missing = problem(404, "NotFound")
+    found = answer(body=info("/f", 3, etag="new"))
+    done = answer(204)
+    replies = (refused, missing, opened, written, done, done, found)
+    with serving(*replies) as (server, client):
+        assert client.upload("/f", b"abc").etag == "new"
+        paths = [seen.target.partition("?")[0].rpartition("/")[2] for seen in server.seen]
+    assert paths == ["upload", "stat", "open", "write", "close", "wstat", "stat"]
+
+
+@pytest.mark.parametrize("condition", [{"create_only": True}, {"if_match": "e"}])
+def test_a_conditional_upload_is_not_staged(condition: dict[str, Any]) -> None:
+    """The rename at its end could not keep the condition."""
+    with serving(problem(413, "PayloadTooLarge")) as (server, client):
+        with pytest.raises(PayloadTooLarge):
+            client.upload("/f", b"abc", **condition)
+        assert len(server.seen) == 1
 
 
 # -- To files of this host. -----------------------------------------------------------------
