@@ -21,6 +21,7 @@ from fs9.config import ConfigError, nearest
 from fs9.errors import Fs9Error
 from fs9.meta.sqlite import SqliteStore
 from fs9.names import DEFAULT_NAMESPACE
+from fs9.observe.metrics import HANDLES, NAMESPACES, TOKEN_HITS, TOKEN_MISSES, Metrics
 from fs9.providers import builtin
 from fs9.threads import BlockingPool
 from fs9.vfs.namespace import Namespaces
@@ -52,6 +53,7 @@ class Services:
         store: Store,
         namespaces: Namespaces,
         verifier: Verifier | None,
+        metrics: Metrics,
     ) -> None:
         self.settings = settings
         self.slot = slot
@@ -60,6 +62,7 @@ class Services:
         self.store = store
         self.namespaces = namespaces
         self.verifier = verifier
+        self.metrics = metrics
         #: Eight hexadecimal digits, another one in each process.
         self.instance_id = secrets.token_hex(4)
         self._stack = AsyncExitStack()
@@ -95,9 +98,11 @@ class Services:
                 pool=pool,
             )
             stack.push_async_callback(namespaces.aclose)
-            services = cls(
-                settings, slot, clock, pool, store, namespaces, _verifier(settings, clock)
-            )
+            verifier = _verifier(settings, clock)
+            metrics = Metrics(metrics_directory(settings.data_dir), slot)
+            stack.callback(metrics.close)
+            _watch(metrics, namespaces, verifier)
+            services = cls(settings, slot, clock, pool, store, namespaces, verifier, metrics)
             services._stack = stack.pop_all()
         return services
 
@@ -113,6 +118,19 @@ class Services:
             log.error("closing took longer than %s s; abandoned", self.limits.shutdown_timeout_s)
             return
         self._closing.result()
+
+
+def metrics_directory(data_dir: Path) -> Path:
+    """Where the workers of a fleet write their counts."""
+    return data_dir / "run" / "metrics"
+
+
+def _watch(metrics: Metrics, namespaces: Namespaces, verifier: Verifier | None) -> None:
+    metrics.watch(HANDLES, lambda: namespaces.open_handles)
+    metrics.watch(NAMESPACES, lambda: len(namespaces))
+    if verifier is not None:
+        metrics.watch(TOKEN_HITS, lambda: verifier.stats().hits)
+        metrics.watch(TOKEN_MISSES, lambda: verifier.stats().verified + verifier.stats().refused)
 
 
 async def preflight(settings: Settings) -> None:

@@ -156,6 +156,13 @@ class Settings:
         env="FS9_LOG_FILTER",
         example="info,fs9.http=debug",
     )
+    metrics_enabled: bool = _declare(
+        "server.metrics.enabled",
+        Switch(),
+        "Whether `/metrics` answers, with the counts of the whole fleet for Prometheus. With"
+        " authentication on it needs a token of an administrator or operator.",
+        default=True,
+    )
     event_loop: str = _declare(
         "server.event_loop",
         Text(("uvloop", "asyncio")),
@@ -224,7 +231,7 @@ RESERVED_KEYS: dict[str, str] = {
     "server.refresh_grace_period_hours": f"{_LATER}: tokens cannot be refreshed",
     "server.plugins": f"{_LATER}: providers are built in",
     "server.default_pagefs": f"{_LATER}: use namespace_template",
-    "server.metrics": f"{_LATER}: no metrics are served",
+    "server.metrics.path": f"{_LATER}: metrics are served at /metrics",
     "server.db9_api_url": _FOREIGN,
     "fuse": f"{_LATER}: there is no FUSE mount",
     "shell": f"{_LATER}: there is no shell",

@@ -36,6 +36,7 @@ class Operation(msgspec.Struct, frozen=True):
 
 _RUN: dict[str, Run] = {
     "health": health.health,
+    "metrics": health.metrics,
     "openapi": document.openapi,
     "docs": document.docs,
     "stat": files.stat,

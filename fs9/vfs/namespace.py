@@ -178,6 +178,11 @@ class Namespaces:
     def __len__(self) -> int:
         return len(self._loaded)
 
+    @property
+    def open_handles(self) -> int:
+        """Open handles of all namespaces in memory."""
+        return sum(len(namespace.handles) for namespace in self._loaded.values())
+
     def loaded(self, name: str) -> Namespace | None:
         """The namespace when it is in memory."""
         return self._loaded.get(name)

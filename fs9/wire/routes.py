@@ -158,6 +158,16 @@ ROUTES: tuple[Route, ...] = (
         prefixed=False,
     ),
     Route(
+        "metrics",
+        "GET",
+        "/metrics",
+        "Counts of the whole fleet, for Prometheus.",
+        (Answer(200, "The text format.", media="text/plain; version=0.0.4; charset=utf-8"),),
+        (errors.Forbidden, errors.RouteNotFound),
+        access=Access.TOKEN,
+        prefixed=False,
+    ),
+    Route(
         "openapi",
         "GET",
         "/openapi.json",

@@ -1,0 +1,120 @@
+"""fs9.observe.metrics: any worker tells the counts of all; none goes back when a worker dies."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fs9.observe.metrics import (
+    ALL,
+    BUCKETS_S,
+    HANDLES,
+    HANDOFFS,
+    NAMESPACES_MAX,
+    OTHER,
+    TOKEN_HITS,
+    Metrics,
+    forget_all,
+    forget_gauges,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def value(text: bytes, series: str) -> float:
+    """The value of the one line of `text` that begins with `series`."""
+    found = [line for line in text.decode().splitlines() if line.startswith(series + " ")]
+    assert len(found) == 1, f"{series}: {found}"
+    return float(found[0].rpartition(" ")[2])
+
+
+STAT = 'method="GET",path="/api/v1/stat"'
+
+
+def test_one_worker_answers_for_all(tmp_path: Path) -> None:
+    first, second = Metrics(tmp_path, 0), Metrics(tmp_path, 1)
+    for worker, count in ((first, 3), (second, 4)):
+        for _ in range(count):
+            worker.count_request("GET", "/api/v1/stat", 200, "acme", 0.002)
+            worker.count(HANDOFFS)
+        worker.watch(HANDLES, lambda count=count: count * 10)
+        worker.flush()
+    text = first.render()
+    requests = f'fs9_http_requests_total{{{STAT[:12]},namespace="acme",{STAT[13:]},status="200"}}'
+    assert value(text, requests) == 7
+    assert value(text, "fs9_handoffs_total") == 7
+    assert value(text, "fs9_active_handles") == 70
+    first.close()
+    second.close()
+
+
+def test_a_histogram_has_every_bucket_its_sum_and_its_count(tmp_path: Path) -> None:
+    worker = Metrics(tmp_path, 0)
+    for seconds in (0.00005, 0.002, 0.0025, 100.0):
+        worker.count_request("GET", "/p", 200, "n", seconds)
+    worker.flush()
+    text = worker.render()
+    name = "fs9_http_request_duration_seconds"
+    buckets = re.findall(rf'^{name}_bucket{{le="([^"]+)",.*}} (\S+)$', text.decode(), re.M)
+    found = {float(bound): float(count) for bound, count in buckets}
+    assert sorted(found) == sorted(BUCKETS_S)
+    assert (found[0.0001], found[0.001], found[0.0025], found[30.0]) == (1, 1, 3, 3)
+    assert found[float("inf")] == 4
+    labels = 'method="GET",path="/p",status="200"'
+    assert value(text, f"{name}_count{{{labels}}}") == 4
+    assert value(text, f"{name}_sum{{{labels}}}") == pytest.approx(100.00455)
+    worker.close()
+
+
+def test_the_next_process_of_a_slot_goes_on_where_the_last_one_stopped(tmp_path: Path) -> None:
+    hits = 5
+    for _ in range(2):
+        worker = Metrics(tmp_path, 0)
+        worker.watch(TOKEN_HITS, lambda: hits)
+        worker.count_request("GET", "/p", 200, "n", 0.1)
+        worker.flush()
+        worker.flush()
+        worker.close()
+    reader = Metrics(tmp_path, 1)
+    text = reader.render()
+    assert value(text, "fs9_token_cache_hits_total") == 10
+    labels = 'method="GET",path="/p",status="200"'
+    assert value(text, f"fs9_http_request_duration_seconds_count{{{labels}}}") == 2
+    reader.close()
+
+
+def test_what_a_dead_worker_had_open_is_gone_and_what_it_counted_is_not(tmp_path: Path) -> None:
+    dead, alive = Metrics(tmp_path, 0), Metrics(tmp_path, 1)
+    for worker in (dead, alive):
+        worker.watch(HANDLES, lambda: 7)
+        worker.count(HANDOFFS)
+        worker.flush()
+    forget_gauges(tmp_path, 0)
+    text = alive.render()
+    assert value(text, "fs9_active_handles") == 7
+    assert value(text, "fs9_handoffs_total") == 2
+    dead.close()
+    alive.close()
+    forget_all(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_namespaces_with_a_label_are_bounded(tmp_path: Path) -> None:
+    worker = Metrics(tmp_path, 0)
+    for number in range(NAMESPACES_MAX + 50):
+        worker.count_request("GET", "/p", 200, f"n{number}", 0.1)
+    worker.flush()
+    text = worker.render().decode()
+    assert len(re.findall(r"^fs9_http_requests_total{", text, re.M)) == NAMESPACES_MAX + 1
+    assert re.search(rf'namespace="{OTHER}".* 50\.0$', text, re.M)
+    worker.close()
+
+
+def test_names_and_units_are_those_of_prometheus() -> None:
+    for metric in ALL:
+        assert re.fullmatch(r"fs9_[a-z_]+", metric.name)
+        assert metric.name.endswith("_total") == (metric.kind == "counter")
+        assert metric.text.endswith(".")
