@@ -73,6 +73,10 @@ async def _call(work: Callable[[T], Awaitable[Iterable[T]]], item: T) -> Iterabl
     return await work(item)
 
 
+#: How long an interrupted crew waits for each of its threads.
+_PATIENCE_S = 0.3
+
+
 class Stopped(Exception):
     """Another part of the same work has failed, or the user has interrupted it."""
 
@@ -125,13 +129,13 @@ class _Crew:
                 thread.start()
             for thread in threads:
                 thread.join()
-        except BaseException:  # Ctrl-C: end the pieces in progress, then let it through
+        except BaseException:
+            # Ctrl-C: let the pieces in progress end, and leave what waits for the server.
             self._stop(None)
             for thread in threads:
-                thread.join()
+                thread.join(_PATIENCE_S)
             raise
-        finally:
-            self._stopping.clear()
+        self._stopping.clear()
         if self._error is not None:
             raise self._error
 
