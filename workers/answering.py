@@ -18,7 +18,7 @@ from fs9.http.exchange import BytesBody, Exchange, Reply
 from fs9.wire.query import parse_query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Callable, Coroutine, Generator, Mapping
 
     from fs9.http.operations import Operation
     from fs9.types import Buffer
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 #: A reply up to this size goes out with its head in one write.
 _ONE_WRITE_BYTES_MAX = 64 * 1024
 _BODILESS = frozenset({204, 304})
+_NO_QUERY: Mapping[str, str] = {}
 
 
 def run_small(
@@ -73,19 +74,16 @@ def perform(
     body: BytesBody | SocketBody,
 ) -> Coroutine[Any, Any, Reply]:
     """The operation's coroutine, through the same door as Falcon's."""
-    headers = request.block.text_fields
-    try:
-        query = parse_query(request.line.query)
-    except Fs9Error as error:
-        # Not now: who may not ask at all must not learn what is wrong with the question.
-        query, operation = {}, msgspec.structs.replace(operation, run=_raising(error))
-    exchange = Exchange(
-        context=connection.node.context,
-        method=request.line.method.decode("ascii"),
-        query=query,
-        headers=headers,
-        body=body,
-    )
+    line, headers = request.line, request.block.text_fields
+    query: Mapping[str, str] = _NO_QUERY
+    if line.query:
+        try:
+            query = parse_query(line.query)
+        except Fs9Error as error:
+            # Not now: who may not ask at all must not learn what is wrong with the question.
+            operation = msgspec.structs.replace(operation, run=_raising(error))
+    method = "HEAD" if line.method == b"HEAD" else operation.method
+    exchange = Exchange(connection.node.context, method, query, headers, body)
     return answer(operation, exchange, headers.get("authorization"), request.tenant)
 
 
