@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
+
 from fs9.cli.trees import MARKER
 from tests.cli.test_main import start
+from tests.client.fake_server import FakeServer, Reply, answer, info, problem
 from tests.client.test_tree import make_tree, snapshot
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from fs9.client import Client
     from tests.cli.conftest import Fs9
@@ -161,3 +163,23 @@ def test_a_server_that_is_gone(fs9: Fs9, tmp_path: Path) -> None:
     code, _, err = fs9("--url", "http://127.0.0.1:1", "put", "-r", tmp_path / "in", "/x")
     assert code == 7
     assert err.count("cannot reach") == 1
+
+
+def test_interrupt_while_the_server_is_silent(tmp_path: Path) -> None:
+    """Ctrl-C does not wait for an answer that never comes."""
+    (tmp_path / "in").mkdir()
+    for number in range(20):
+        (tmp_path / "in" / str(number)).write_text("x")
+    missing = problem(404, "NotFound")
+    opened = answer(body=b'{"handle_id":"7","metadata":%s}' % info("/x", file_type="directory"))
+    marker = len(f"put {tmp_path / 'in'}\n")
+    marked = answer(body=b'{"path":"/x/m","bytes_written":%d}' % marker)
+    replies = [missing, opened, answer(204), marked, Reply()]
+    with FakeServer(replies) as server:
+        process = start(server.url, "put", "-r", str(tmp_path / "in"), "/x")
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(3)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=15)
+        assert len(server.seen) == 5
+    assert (process.returncode, err.splitlines()[-1]) == (130, b"fs9: interrupted")
