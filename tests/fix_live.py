@@ -22,12 +22,12 @@ from fs9.http.app import create_app
 from fs9.http.context import Context
 from fs9.services import Services
 from fs9.types import MountSpec
+from tests.fix_http import SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SECRET = "a secret of more than thirty-two bytes, for tests alone"
 TEMPLATE = (
     MountSpec("/", "memfs"),
     MountSpec("/hello", "hellofs"),

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,8 +15,6 @@ from fs9 import __version__
 from fs9.cli.main import COMMANDS, main, make_parser
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fs9.client import Client
     from tests.cli.conftest import Fs9
 
@@ -133,3 +132,10 @@ def test_config_is_among_the_commands(fs9: Fs9, monkeypatch: pytest.MonkeyPatch)
 def test_main_takes_its_own_arguments_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["fs9", "version"])
     assert main() == 0
+
+
+def test_the_manual_page_has_every_command_as_it_is_listed() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    for name, (_, text) in COMMANDS.items():
+        assert f"fs9 {name} " in page
+        assert f"{text.partition(',')[0]}"[:20] in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -193,8 +194,6 @@ def test_get_does_not_write_through_a_link(client: Client, tmp_path: Path) -> No
 
 
 def entry(path: str, kind: str = "regular", **more: object) -> str:
-    import json
-
     values = {"path": path, "size": 4, "file_type": kind, "mode": 0o755, "uid": 0, "gid": 0}
     return json.dumps(values | {"atime": 1, "mtime": 1, "ctime": 1, "etag": "e"} | more)
 
