@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "fs9 needs Python 3.11 or newer, and '$(PYTHON)' is not one:" \
 	    "run make with PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	@$(PYTHON) -m venv $(VENV) || { \
 	  echo "cannot make a virtual environment: install the venv module of '$(PYTHON)'" \
 	    "(on Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
 	@echo "installing into $(VENV) (once, and when the dependencies change) ..." >&2
