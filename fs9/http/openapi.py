@@ -43,12 +43,21 @@ is what programs decide by. Every answer of a fleet names the worker that gave i
 `x-fs9-slot`. HEAD works wherever GET does.
 """
 _SLOT = Param(SLOT, "The worker that answered.")
-_ERROR_HEADERS: dict[int, Param] = {
-    401: Param("www-authenticate", "Always `Bearer`."),
-    405: Param("allow", "The methods that the path has."),
-    416: Param("content-range", "`bytes */N`, where N is the size of the file."),
-    429: Param("retry-after", "Seconds to wait."),
-    503: Param("retry-after", "Seconds to wait."),
+_VERSION = (
+    Param("etag", "Of a download: the version that is current."),
+    Param("last-modified", "Of a download: when that changed."),
+)
+_ERROR_HEADERS: dict[int, tuple[Param, ...]] = {
+    401: (Param("www-authenticate", "Always `Bearer`."),),
+    405: (Param("allow", "The methods that the path has."),),
+    412: _VERSION,
+    416: (
+        *_VERSION,
+        Param("accept-ranges", "Always `bytes`."),
+        Param("content-range", "`bytes */N`, where N is the size of the file."),
+    ),
+    429: (Param("retry-after", "Seconds to wait."),),
+    503: (Param("retry-after", "Seconds to wait."),),
 }
 
 
@@ -236,10 +245,9 @@ def _failures() -> Json:
 
 
 def _failure(status: int, kinds: list[str]) -> Json:
-    headers = [_ERROR_HEADERS[status]] if status in _ERROR_HEADERS else []
     return {
         "description": f"{HTTPStatus(status).phrase}: {', '.join(kinds)}.",
-        "headers": _headers(*headers, _SLOT),
+        "headers": _headers(*_ERROR_HEADERS.get(status, ()), _SLOT),
         "content": {
             JSON: {
                 "schema": _schema(messages.Problem),

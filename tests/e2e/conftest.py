@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from fs9.auth.tokens import sign
+from tests.e2e.documented import Documented
 from tests.e2e.reference import Reference
 from tests.fix_fleet import SECRET, Fleet
 
@@ -54,17 +55,30 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     running.stop()
 
 
+@pytest.fixture(scope="session")
+def documented(fleet: Fleet) -> Documented:
+    """What the server says of itself at /openapi.json."""
+    return Documented(httpx2.get(f"{fleet.url}/openapi.json").json())
+
+
+def _client(url: str, documented: Documented) -> httpx2.Client:
+    return httpx2.Client(base_url=url, timeout=30, event_hooks={"response": [documented.check]})
+
+
 @pytest.fixture
-def api(fleet: Fleet) -> Iterator[httpx2.Client]:
-    """A client in a new namespace of the fleet without authentication."""
-    with httpx2.Client(base_url=f"{fleet.url}/{new_name()}/api/v1/", timeout=30) as client:
+def api(fleet: Fleet, documented: Documented) -> Iterator[httpx2.Client]:
+    """A client in a new namespace of the fleet without authentication.
+
+    Each answer that it gets must be one of those that the OpenAPI document promises.
+    """
+    with _client(f"{fleet.url}/{new_name()}/api/v1/", documented) as client:
         yield client
 
 
 @pytest.fixture
-def default_api(fleet: Fleet) -> Iterator[httpx2.Client]:
+def default_api(fleet: Fleet, documented: Documented) -> Iterator[httpx2.Client]:
     """A client in the namespace `default`: memfs, /data on localfs, /hello on hellofs."""
-    with httpx2.Client(base_url=f"{fleet.url}/api/v1/", timeout=30) as client:
+    with _client(f"{fleet.url}/api/v1/", documented) as client:
         yield client
 
 
