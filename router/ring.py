@@ -1,13 +1,21 @@
 """The ring: which slot owns a namespace. Immutable; the only user of uhashring.
 
-Measured with a million namespaces: xxh3 and 1,000 points a slot load the fullest of 8 slots
-1.05 times the mean (md5 and 160 points, the library's default: 1.13), and look up in 0.8 µs.
-Owners are memoised, which makes the common look-up a dict hit.
+A namespace falls into one of 65,536 buckets by the CRC-32 of its name, and the ring places the
+buckets. So a program that has no such ring, as a proxy in front, places every namespace alike
+from a table of the buckets (`Ring.table`, rendered by `router.render`): crc32 is a few lines in
+any language.
+
+Measured (fullest slot against the mean, a million names; in brackets the ring asked for each
+name itself): 8 slots 1.05 (1.03), 32 slots 1.07 (1.06), 64 slots 1.10 (1.09). With 16,384
+buckets 64 slots were at 1.18, with 1,024 buckets 8 slots at 1.19. xxh3 and 1,000 points a slot
+are more even than the library's md5 and 160 points (8 slots: 1.13). Owners are memoised by
+name, which makes the common look-up a dict hit.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import xxhash
 from uhashring import HashRing
@@ -16,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 POINTS_PER_SLOT = 1000
+#: Changing it moves nearly every namespace, and the files of the proxies must be made anew.
+BUCKETS = 65_536
 _MEMO_MAX = 100_000
 
 
@@ -37,8 +47,20 @@ class Ring:
         if owner is None:
             if len(self._memo) >= _MEMO_MAX:
                 self._memo.clear()
-            owner = self._memo[namespace] = int(self._ring.get_node(namespace))
+            owner = self._memo[namespace] = self._owner_of_bucket(bucket_of(namespace))
         return owner
+
+    def table(self) -> tuple[int, ...]:
+        """The owner of each bucket."""
+        return tuple(self._owner_of_bucket(bucket) for bucket in range(BUCKETS))
+
+    def _owner_of_bucket(self, bucket: int) -> int:
+        return int(self._ring.get_node(str(bucket)))
+
+
+def bucket_of(namespace: str) -> int:
+    """The bucket of a namespace, of any text: a token may name what no namespace is called."""
+    return crc32(namespace.encode("utf-8", "surrogatepass")) % BUCKETS
 
 
 def _hash(key: str) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from zlib import crc32
 
 import pytest
 
-from router.ring import Ring
+from router.ring import BUCKETS, Ring
 
 NAMES = [f"tenant-{number}" for number in range(20_000)]
 
@@ -32,3 +33,18 @@ def test_a_slot_that_leaves_moves_only_its_own_namespaces() -> None:
 def test_a_ring_without_slots_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         Ring([])
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5])
+def test_the_table_of_the_buckets_places_as_the_ring_does(slots: int) -> None:
+    """What a proxy in front has: no more than the table and a CRC-32."""
+    ring = Ring(range(slots))
+    table = Ring(range(slots)).table()
+    assert len(table) == BUCKETS
+    assert all(table[crc32(name.encode()) % BUCKETS] == ring.owner(name) for name in NAMES)
+
+
+def test_any_text_that_a_token_can_name_has_an_owner() -> None:
+    """Also a lone surrogate, which JSON can spell and UTF-8 cannot."""
+    ring = Ring(range(3))
+    assert all(ring.owner(text) in ring.slots for text in ("", "\ud800", "ä", "\0", "x" * 10_000))
