@@ -1,7 +1,8 @@
 """Small requests: stat, open + read 4 KiB + close, write 4 KiB, with a token.
 
 The fast lane beside the same operations behind Falcon (`FS9_FAST_LANE=false`) and nginx
-`return 200`, each alone on one core, the load on the other. localfs, as `fs9 serve` starts.
+`return 200`, each alone on one core, the load on the other. On localfs, as `fs9 serve` starts,
+and on memfs, where the provider costs next to nothing and the lanes themselves are compared.
 """
 
 from __future__ import annotations
@@ -21,42 +22,40 @@ if TYPE_CHECKING:
 
 _PATH = "/a/b/c.txt"
 _PIECE = 4096
+_PROVIDERS = {
+    "localfs": "{}\n",
+    "memfs": "mounts:\n- {path: /, provider: memfs}\n",
+}
 Scripts = list[list[bytes]]
 
 
 def run(quick: bool) -> None:
-    seconds, rounds = (1.0, 1) if quick else (3.0, 5)
+    seconds, rounds = (1.0, 1) if quick else (2.0, 5)
     with contextlib.ExitStack() as stack:
         home = stack.enter_context(temporary())
         base = stack.enter_context(nginx(home, home))
-        fast = stack.enter_context(fleet(auth=True))
-        falcon = stack.enter_context(fleet(auth=True, FS9_FAST_LANE="false"))
-        plain = stack.enter_context(fleet())
-        for each, key in ((fast, token()), (falcon, token()), (plain, "")):
-            _fill(each, key)
-        for title, make in (
-            ("stat", _stat),
-            ("open + read 4 KiB + close, each counted", _open_read_close),
-            ("write 4 KiB", _write),
-        ):
-            variants: dict[str, Callable[[], Sample]] = {}
-            if base is not None:
-                scripts = [[request("GET", "/200", headers=bearer(token()))]]
-                variants["nginx return 200"] = measured(base.pid, base.port, scripts, seconds)
-            for name, each, key in (
-                ("Falcon, token", falcon, token()),
-                ("fast lane, token", fast, token()),
-                ("fast lane, no auth", plain, ""),
-            ):
-                variants[name] = measured(each.pid, each.port, make(each, key), seconds)
-            results = take_turns(variants, rounds)
-            show(
-                title,
-                results,
-                baseline="Falcon, token",
-                rate="requests/s",
-                cpu="CPU µs/request",
-            )
+        for provider, yaml in _PROVIDERS.items():
+            with contextlib.ExitStack() as fleets:
+                fast = fleets.enter_context(fleet(auth=True, yaml=yaml))
+                falcon = fleets.enter_context(fleet(auth=True, yaml=yaml, FS9_FAST_LANE="false"))
+                for each in (fast, falcon):
+                    _fill(each)
+                for title, make in _REQUESTS.items():
+                    variants: dict[str, Callable[[], Sample]] = {}
+                    if base is not None:
+                        scripts = [[request("GET", "/200", headers=bearer(token()))]]
+                        variants["nginx return 200"] = measured(
+                            base.pid, base.port, scripts, seconds
+                        )
+                    for name, each in (("Falcon", falcon), ("fast lane", fast)):
+                        variants[name] = measured(each.pid, each.port, make(each), seconds)
+                    show(
+                        f"{title}, {provider}",
+                        take_turns(variants, rounds),
+                        baseline="Falcon",
+                        rate="requests/s",
+                        cpu="CPU µs/request",
+                    )
 
 
 def measured(
@@ -82,7 +81,8 @@ def measured(
     return measure
 
 
-def _fill(each: Fleet, key: str) -> None:
+def _fill(each: Fleet) -> None:
+    key = token()
     for path in ("/a", "/a/b"):
         make = {"path": path, "flags": {"create": True, "directory": True}}
         _close(each, key, _open(each, key, make))
@@ -99,11 +99,13 @@ def _close(each: Fleet, key: str, handle_id: str) -> None:
     each.call("POST", "/api/v1/close", json.dumps({"handle_id": handle_id}), key)
 
 
-def _stat(each: Fleet, key: str) -> Scripts:
+def _stat(each: Fleet) -> Scripts:
+    key = token()
     return [[request("GET", f"/api/v1/stat?path={_PATH}", headers=bearer(key))]]
 
 
-def _open_read_close(each: Fleet, key: str) -> Scripts:
+def _open_read_close(each: Fleet) -> Scripts:
+    key = token()
     headers = {"Content-Type": "application/json"} | bearer(key)
     handle = HANDLE.decode()
     bodies = {
@@ -119,9 +121,17 @@ def _open_read_close(each: Fleet, key: str) -> Scripts:
     ]
 
 
-def _write(each: Fleet, key: str) -> Scripts:
+def _write(each: Fleet) -> Scripts:
+    key = token()
     flags = {"read": True, "write": True, "create": True}
     handle = _open(each, key, {"path": "/written", "flags": flags})
     headers = {"Content-Type": "application/octet-stream"} | bearer(key)
     target = f"/api/v1/write?handle_id={handle}&offset=0"
     return [[request("POST", target, b"x" * _PIECE, headers)]]
+
+
+_REQUESTS: dict[str, Callable[[Fleet], Scripts]] = {
+    "stat": _stat,
+    "open + read 4 KiB + close, each counted": _open_read_close,
+    "write 4 KiB": _write,
+}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import cpu
@@ -21,6 +20,7 @@ from bench.rounds import Sample, show, take_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 MIB, GIB = 2**20, 2**30
 _YAML = f"server: {{max_write_size_bytes: {4 * GIB}}}\n"
