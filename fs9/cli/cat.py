@@ -28,7 +28,8 @@ def run(args: argparse.Namespace, ending: Ending) -> int:
     with connect(args) as client:
         for argument in args.paths:
             try:
-                with client.download_stream(remote(argument)) as download:
+                path = client.stat(remote(argument), follow=True).path
+                with client.download_stream(path) as download:
                     for piece in download:
                         out.write(piece)
             except Fs9Error as error:

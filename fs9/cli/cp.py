@@ -39,7 +39,7 @@ def run(args: argparse.Namespace, ending: Ending) -> int:
     with connect(args) as client:
         for source in sources:
             try:
-                if client.stat(remote(source)).is_dir:
+                if client.stat(remote(source), follow=not args.recursive).is_dir:
                     _copy_tree(client, source, target, args, ending)
                 else:
                     _copy_file(client, source, sources, args)
@@ -50,7 +50,8 @@ def run(args: argparse.Namespace, ending: Ending) -> int:
 
 def _copy_file(client: Client, source: str, sources: list[str], args: argparse.Namespace) -> None:
     targets = dict(remote_target(client, sources, args.paths[-1]))
-    path, copy = remote(source), targets[source]
+    copy = targets[source]
+    path = client.stat(remote(source), follow=not args.recursive).path
     if path == copy:
         raise InvalidArgument(f"{path} and {copy} are the same file")
     with Progress(f"cp {path}", quiet=args.quiet) as progress:

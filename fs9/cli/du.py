@@ -49,7 +49,8 @@ def run(args: argparse.Namespace, ending: Ending) -> int:
 
 def _sums(client: Client, root: str, ending: Ending) -> list[tuple[str, int, int]]:
     """(directory, bytes, files) of `root` and every directory below it, deepest first."""
-    info = client.stat(root)
+    info = client.stat(root, follow=True)
+    root = info.path
     if not info.is_dir:
         return [(root, info.size, 1)]
     order = [root]

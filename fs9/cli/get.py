@@ -17,7 +17,7 @@ from fs9.cli.ending import Ending, UsageError, command
 from fs9.cli.paths import STREAM, base_name, remote, wants_directory
 from fs9.cli.progress import Progress
 from fs9.cli.trees import LocalTarget, add_tree_options, conclude, tree_options
-from fs9.errors import Fs9Error, InvalidArgument
+from fs9.errors import Fs9Error
 
 if TYPE_CHECKING:
     import argparse
@@ -43,7 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 @command("get")
 def run(args: argparse.Namespace, ending: Ending) -> int:
-    *sources, target = args.paths if len(args.paths) > 1 else [*args.paths, "."]
+    sources, target = args.paths[:-1] or args.paths, _target_of(args)
     into = os.path.isdir(target)
     if target != STREAM and not into and (len(sources) > 1 or wants_directory(target)):
         raise UsageError(f"{target} is not a directory")
@@ -51,9 +51,9 @@ def run(args: argparse.Namespace, ending: Ending) -> int:
         for source in sources:
             path = remote(source)
             try:
-                info = client.stat(path)
+                info = client.stat(path, follow=True)
                 if info.is_dir:
-                    _get_tree(client, source, target, args, ending)
+                    _get_tree(client, source, info.path, args, ending)
                 else:
                     _get_file(client, info, _file_target(path, target, into=into), args)
             except (Fs9Error, OSError, UsageError) as error:
@@ -61,13 +61,15 @@ def run(args: argparse.Namespace, ending: Ending) -> int:
     return ending.code
 
 
+def _target_of(args: argparse.Namespace) -> str:
+    return str(args.paths[-1]) if len(args.paths) > 1 else "."
+
+
 def _file_target(path: str, target: str, *, into: bool) -> str:
     return os.path.join(target, base_name(path)) if into and target != STREAM else target
 
 
 def _get_file(client: Client, info: FileInfo, target: str, args: argparse.Namespace) -> None:
-    if info.is_symlink:
-        raise InvalidArgument(f"{info.path} is a symbolic link to {info.symlink_target}")
     with Progress(f"get {info.path}", quiet=args.quiet) as progress:
         if target == STREAM:
             client.download_to(info.path, sys.stdout.buffer, progress=progress.update)
@@ -83,9 +85,9 @@ def _get_file(client: Client, info: FileInfo, target: str, args: argparse.Namesp
 
 
 def _get_tree(
-    client: Client, source: str, target: str, args: argparse.Namespace, ending: Ending
+    client: Client, source: str, path: str, args: argparse.Namespace, ending: Ending
 ) -> None:
-    path = remote(source)
+    target = _target_of(args)
     if not args.recursive:
         raise UsageError(f"{source} is a directory: use -r to receive it with all that is in it")
     if target == STREAM:

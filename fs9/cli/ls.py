@@ -58,11 +58,13 @@ def run(args: argparse.Namespace, ending: Ending) -> int:
 
 
 def _entries(client: Client, path: str, args: argparse.Namespace) -> list[FileInfo]:
-    """What to list for one argument; a file stands for itself."""
+    """What to list for one argument; a file stands for itself, and with -l a link, too."""
     info = client.stat(path)
+    if info.is_symlink and not args.long and not args.directory:
+        info = client.stat(path, follow=True)
     if args.directory or not info.is_dir:
         return [info]
-    entries = client.readdir(path)
+    entries = client.readdir(info.path)
     return [entry for entry in entries if args.all or not name_of(entry).startswith(".")]
 
 

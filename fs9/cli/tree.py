@@ -57,7 +57,7 @@ class _Walk:
 @command("tree")
 def run(args: argparse.Namespace, ending: Ending) -> int:
     with connect(args) as client:
-        root = client.stat(remote(args.path))
+        root = client.stat(remote(args.path), follow=True)
         walk = _Walk(client, ending, args.levels, dots=args.all)
         if args.json:
             print_json(_document(walk, root))

@@ -97,9 +97,13 @@ class AsyncClient:
         """Is a server answering? Needs no token."""
         return await self.link.run(ops.health())
 
-    async def stat(self, path: str) -> FileInfo:
-        """The file, directory or symbolic link itself; times in whole seconds."""
-        return await self.link.run(ops.stat(path))
+    async def stat(self, path: str, *, follow: bool = False) -> FileInfo:
+        """The file, directory or symbolic link itself; times in whole seconds.
+
+        With `follow`, what links at and on the way to `path` lead to; `path` in the result is
+        then where that is, for calls that follow no links, which is all others.
+        """
+        return await self.link.run(ops.stat_followed(path) if follow else ops.stat(path))
 
     async def exists(self, path: str) -> bool:
         return await self.link.run(ops.find(path)) is not None

@@ -16,8 +16,16 @@ import msgspec
 
 from fs9.client.failures import UnexpectedAnswer
 from fs9.client.policy import Repeat
-from fs9.errors import AlreadyExists, Fs9Error, InvalidHandle, NotDirectory, NotFound
+from fs9.errors import (
+    AlreadyExists,
+    Fs9Error,
+    InvalidArgument,
+    InvalidHandle,
+    NotDirectory,
+    NotFound,
+)
 from fs9.limits import MIB
+from fs9.path import clean, join, split
 from fs9.types import ALWAYS, MKDIR, Buffer, Condition, FileInfo, FsStats, OpenFlags, StatChanges
 from fs9.wire import codec, messages
 from fs9.wire.routes import BY_NAME, BYTES, JSON, NEXT_CURSOR, BodyKind
@@ -26,6 +34,8 @@ T = TypeVar("T")
 
 #: Bytes of one `read`, unless told otherwise: what the server answers in one piece.
 READ_BYTES = MIB
+#: Symbolic links on the way to one file, as Linux has it (ELOOP).
+LINKS_MAX = 40
 #: Entries asked for at once when a listing is walked in pages.
 PAGE_ENTRIES = 1000
 
@@ -162,6 +172,47 @@ def health() -> Operation[messages.HealthReply]:
 def stat(path: str) -> Operation[FileInfo]:
     answer = yield request_of("stat", query={"path": path})
     return decoded(codec.decode_info, answer.body)
+
+
+def stat_followed(path: str) -> Operation[FileInfo]:
+    """The file that `path` leads to through symbolic links, which the server does not follow.
+
+    One request as long as there is no link. The path in the result has none. An absolute
+    target starts at the root of the namespace. Raises NotFound, InvalidArgument for a loop.
+    """
+    try:
+        info = yield from stat(path)
+        if not info.is_symlink:
+            return info
+    except (NotFound, NotDirectory):
+        if path.count("/") < 2:  # no parent that could be a link
+            raise
+    return (yield from _follow(clean(path)))
+
+
+def _follow(path: str) -> Operation[FileInfo]:
+    """The same name by name, as path_resolution(7) has it."""
+    info = yield from stat("/")
+    pending = path.split("/")[:0:-1]
+    links = 0
+    while pending:
+        name = pending.pop()
+        if name in {"", "."}:
+            continue
+        if name == "..":
+            info = yield from stat(split(info.path)[0])
+            continue
+        found = yield from stat(join(info.path, name))
+        if found.symlink_target is None:
+            info = found
+            continue
+        links += 1
+        if links > LINKS_MAX:
+            raise InvalidArgument(f"too many symbolic links: {path}")
+        if found.symlink_target.startswith("/"):
+            info = yield from stat("/")
+        pending.extend(reversed(found.symlink_target.split("/")))
+    return info
 
 
 def find(path: str) -> Operation[FileInfo | None]:

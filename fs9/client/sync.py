@@ -98,9 +98,13 @@ class Client:
         """Is a server answering? Needs no token."""
         return self.link.run(ops.health())
 
-    def stat(self, path: str) -> FileInfo:
-        """The file, directory or symbolic link itself; times in whole seconds."""
-        return self.link.run(ops.stat(path))
+    def stat(self, path: str, *, follow: bool = False) -> FileInfo:
+        """The file, directory or symbolic link itself; times in whole seconds.
+
+        With `follow`, what links at and on the way to `path` lead to; `path` in the result is
+        then where that is, for calls that follow no links, which is all others.
+        """
+        return self.link.run(ops.stat_followed(path) if follow else ops.stat(path))
 
     def exists(self, path: str) -> bool:
         return self.link.run(ops.find(path)) is not None

@@ -80,6 +80,15 @@ def test_cp(fs9: Fs9, client: Client) -> None:
     assert "-r" in err
 
 
+def test_cp_follows_a_link_that_is_named(fs9: Fs9, client: Client) -> None:
+    """Without -r the file behind it is copied, with -r the link."""
+    client.symlink("/l", "d/f")
+    assert fs9("cp", "/l", "/copy")[0] == 0
+    assert client.read_file("/copy") == b"content"
+    assert fs9("cp", "-r", "/l", "/link")[0] == 0
+    assert client.stat("/link").symlink_target == "d/f"
+
+
 def test_cp_trees(fs9: Fs9, client: Client) -> None:
     """Into a directory that exists, as that directory where there is none, or with -T."""
     assert fs9("cp", "-r", "/d", "/e") == (0, "", "")

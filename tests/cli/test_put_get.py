@@ -81,10 +81,23 @@ def test_failures_of_files(fs9: Fs9, client: Client, tmp_path: Path) -> None:
     assert fs9("get", "/missing", tmp_path)[0] == 3
     assert fs9("get", "/", tmp_path)[0] == 2
     assert fs9("get", "/old", tmp_path / "no" / "such")[0] == 3
-    client.symlink("/l", "old")
-    code, _, err = fs9("get", "/l", tmp_path / "l")
+    client.symlink("/loop", "loop")
+    code, _, err = fs9("get", "/loop", tmp_path / "l")
     assert code == 1
-    assert "symbolic link to old" in err
+    assert "too many symbolic links" in err
+
+
+def test_get_follows_links_that_are_named(fs9: Fs9, client: Client, tmp_path: Path) -> None:
+    """The argument may be a link, to a file or a tree; links within a tree stay links."""
+    client.makedirs("/d/sub")
+    client.write_file("/d/f", b"x")
+    client.symlink("/d/l", "f")
+    client.symlink("/to-file", "d/l")
+    client.symlink("/to-tree", "/d")
+    assert fs9("get", "/to-file", "/to-tree/f", tmp_path) == (0, "", "")
+    assert (tmp_path / "to-file").read_bytes() == (tmp_path / "f").read_bytes() == b"x"
+    assert fs9("get", "-r", "/to-tree", tmp_path / "out") == (0, "", "")
+    assert (tmp_path / "out" / "l").is_symlink()
 
 
 def test_trees_there_and_back(fs9: Fs9, tmp_path: Path) -> None:

@@ -107,6 +107,17 @@ def test_cat(fs9: Fs9) -> None:
     assert "fs9 ls" in err
 
 
+def test_links_that_are_named_are_followed(fs9: Fs9, client: Client) -> None:
+    """cat, ls, tree and du go where a link leads; `ls -l`, `ls -d` and stat show it."""
+    client.symlink("/l", "d")
+    assert fs9("cat", "/d/link", "/l/b") == (0, "1234512345", "")
+    assert fs9("ls", "/l") == (0, "b\nlink\nsub\n", "")
+    assert fs9("ls", "-l", "/l")[1].endswith("l -> d\n")
+    assert fs9("du", "-s", "/l") == (0, "3005\t/d\n", "")
+    assert "└── big" in fs9("tree", "/l")[1]
+    assert "/l -> d" in fs9("stat", "/l")[1]
+
+
 def test_stat(fs9: Fs9) -> None:
     out = fs9("stat", "/d/b", "/d/link")[1]
     assert "mode: 0640 (-rw-r-----)" in out

@@ -106,6 +106,26 @@ def test_questions(client: Client) -> None:
     assert client.listdir("/d") == ["f", "l"]
 
 
+def test_following_links(client: Client) -> None:
+    """At the end and on the way, relative, absolute, upwards; loops and gaps are errors."""
+    client.makedirs("/a/b")
+    client.write_file("/a/b/f", b"")
+    client.symlink("/a/up", "../a/./b/")
+    client.symlink("/root", "/")
+    client.symlink("/chain", "root/a/up/f")
+    client.symlink("/loop", "loop")
+    client.symlink("/dangling", "a/missing")
+    for path in ("/a/b/f", "/a/up/f", "/root/a/up/f", "/chain"):
+        assert client.stat(path, follow=True).path == "/a/b/f"
+    assert client.stat("/root", follow=True).path == "/"
+    assert client.stat("/chain").is_symlink
+    with pytest.raises(InvalidArgument, match="too many"):
+        client.stat("/loop", follow=True)
+    for path in ("/dangling", "/missing", "/a/missing/x"):
+        with pytest.raises(NotFound):
+            client.stat(path, follow=True)
+
+
 def test_directories(client: Client) -> None:
     with pytest.raises(NotFound):
         client.mkdir("/a/b/c")
