@@ -107,6 +107,11 @@ _FILE_HEADERS = (
     Param("content-security-policy", "Keeps a stored page from acting as this server."),
     Param("x-content-type-options", "Always `nosniff`."),
 )
+_PAGE_HEADERS = (
+    Param("content-security-policy", "Lets the page load nothing."),
+    Param("referrer-policy", "Always `no-referrer`."),
+    Param("x-content-type-options", "Always `nosniff`."),
+)
 _ON_PATH = (errors.InvalidArgument, errors.NotFound, errors.NotDirectory)
 _CHANGES = (
     *_ON_PATH,
@@ -181,7 +186,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/docs",
         "This document, for people.",
-        (Answer(200, "A page that needs no network.", media=HTML),),
+        (Answer(200, "A page that needs no network.", media=HTML, headers=_PAGE_HEADERS),),
         access=Access.OPEN,
         prefixed=False,
     ),
