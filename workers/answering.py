@@ -177,6 +177,7 @@ def _write_head(
 def _head(
     connection: Fs9Protocol, request: Request | None, reply: Reply, length: int | None
 ) -> bytes:
+    connection.status = reply.status
     start = connection.node.head_start(reply.status, reply.content_type, connection.server_state)
     if length is None:
         end = b"transfer-encoding: chunked\r\n"

@@ -22,7 +22,8 @@ def take_over(connection: Fs9Protocol, cycle: RequestResponseCycle) -> None:
     send = cycle.send
 
     async def watched_send(message: ASGISendEvent) -> None:
-        if not connection.started:
+        if message["type"] == "http.response.start":
+            connection.status = message["status"]
             closes = connection.decide_to_close(connection.request)
             cycle.keep_alive = cycle.keep_alive and not closes
             connection.started = True

@@ -11,6 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from fs9.errors import MalformedRequest, OwnerUnavailable
+from fs9.observe.metrics import FORWARDS, HANDOFFS
 from router.forward import Upstream
 from router.handoff import Handed
 
@@ -67,6 +68,7 @@ class Departure:
         connection.flow.pause_reading()
         handed = Handed(connection.intake.data, self._moves + 1, self._requests)
         connection.node.handoff.send(owner, sock.fileno(), handed)
+        connection.node.metrics.count(HANDOFFS)
         connection.let_go()
 
     async def _reach(self, request: Request, owner: int, *, forward: bool) -> None:
@@ -98,6 +100,7 @@ class Departure:
 
     def _forward(self, request: Request, upstream: Upstream) -> None:
         self.count_request()
+        self._connection.node.metrics.count(FORWARDS)
         self._active = upstream
         upstream.begin(request.head, head_request=request.line.method == b"HEAD")
         self._connection.begin_forward(request)

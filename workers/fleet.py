@@ -20,7 +20,8 @@ from gunicorn.arbiter import Arbiter
 
 from fs9.config import ConfigError, check_exposure
 from fs9.observe.log import configure as configure_logging
-from fs9.services import make_data_dir, preflight
+from fs9.observe.metrics import forget_all, forget_gauges
+from fs9.services import make_data_dir, metrics_directory, preflight
 from workers.slots import RunDirectory, lowest_free
 from workers.worker import FleetWorker
 
@@ -49,6 +50,7 @@ def main(settings: Settings) -> int:
     run_directory = RunDirectory(run_directory_path(settings.data_dir))
     run_directory.create()
     lock = _lock_fleet(run_directory, settings)
+    forget_all(metrics_directory(settings.data_dir))
     asyncio.run(preflight(settings))
     listener = _listen(settings)
     application = FleetApplication(settings, run_directory, listener)
@@ -122,6 +124,7 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
             "control_socket_disable": True,
             "loglevel": "warning",
             "pre_fork": _give_slot,
+            "child_exit": self._bury,
         }
         for name, value in values.items():
             self.cfg.set(name, value)
@@ -131,6 +134,9 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
 
     def run(self) -> None:
         FleetArbiter(self).run()
+
+    def _bury(self, arbiter: Arbiter, worker: FleetWorker) -> None:
+        forget_gauges(metrics_directory(self.settings.data_dir), worker.slot)
 
     def worker_is_ready(self) -> None:
         """Called in each worker, once it serves."""

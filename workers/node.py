@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, cast
 from fs9.http.app import create_app
 from fs9.http.context import Context
 from fs9.http.operations import OPERATIONS
+from fs9.observe.metrics import CONNECTIONS, IN_PROGRESS, OTHER
 from fs9.services import Services
 from fs9.wire.routes import PREFIX
 from router.framing import Block, parse_block
 from router.handoff import Handed, HandoffReceiver, HandoffSender
+from router.key import DEFAULT_NAMESPACE
 from router.ring import Ring
 from workers.sink import BufferPool
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from fs9.config import Settings
     from fs9.http.operations import Operation
     from workers.protocol import Fs9Protocol
+    from workers.request import Request
     from workers.slots import RunDirectory
 
 #: Header blocks kept parsed: a keep-alive client repeats the very same bytes.
@@ -37,9 +40,21 @@ _BLOCK_BYTES_MAX = 4096
 #: How long a request waits for its owner to be replaced, and how often it looks.
 _OWNER_WAIT_S = 10.0
 _OWNER_RETRY_S = 0.05
+#: How old the counts of other workers are at most in an answer of `/metrics`.
+_METRICS_FLUSH_S = 1.0
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
+_METHOD_NAMES = {
+    name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
+}
+_PATH_LABELS = {
+    path.encode(): path
+    for operation in OPERATIONS
+    if "{" not in (path := PREFIX + operation.path if operation.prefixed else operation.path)
+}
+_NAMESPACES_PATH = f"{PREFIX}/namespaces/".encode()
+_NAMESPACE_LABEL = f"{PREFIX}/namespaces/:ns"
 
 
 class Node:
@@ -56,6 +71,7 @@ class Node:
         self.auth = services.verifier is not None
         self.fast_lane = services.settings.fast_lane
         self.forwarding = services.settings.forwarding
+        self.metrics = services.metrics
         self.context = Context.of(services)
         self.app = create_app(self.context)
         self.run_directory = run_directory
@@ -98,7 +114,10 @@ class Node:
         self._receiver = HandoffReceiver(
             self.run_directory.handoff_socket(self.slot), self._adopt, loop
         )
+        self.metrics.watch(CONNECTIONS, lambda: len(state.connections))
+        self.metrics.watch(IN_PROGRESS, lambda: self.active)
         self._housekeeping = [
+            loop.create_task(self._flush_metrics()),
             loop.create_task(self._watch_deadlines(state)),
             loop.create_task(self._sweep_handles()),
         ]
@@ -124,6 +143,11 @@ class Node:
             await asyncio.sleep(min(1.0, shortest_s / 4))
             for connection in list(state.connections):
                 cast("Fs9Protocol", connection).check_deadline(loop.time())
+
+    async def _flush_metrics(self) -> None:
+        while True:
+            await asyncio.sleep(_METRICS_FLUSH_S)
+            self.metrics.flush()
 
     async def _sweep_handles(self) -> None:
         while True:
@@ -160,6 +184,24 @@ class Node:
                     del self._blocks[next(iter(self._blocks))]
                 self._blocks[data] = block
         return block
+
+    def count_answer(self, request: Request | None, status: int, seconds: float) -> None:
+        """Count a request that was answered here; None: it was no HTTP."""
+        if request is None:
+            self.metrics.count_request("-", OTHER, status, OTHER, seconds)
+            return
+        key = request.key
+        # A namespace that is not in memory here is perhaps none at all, but a probe.
+        if key is None or self.services.namespaces.loaded(key) is None:
+            key = DEFAULT_NAMESPACE if key is None else OTHER
+        method = _METHOD_NAMES.get(request.line.method, OTHER)
+        self.metrics.count_request(method, self._path_label(request.path), status, key, seconds)
+
+    def _path_label(self, path: bytes) -> str:
+        label = _PATH_LABELS.get(path)
+        if label is None:
+            label = _NAMESPACE_LABEL if path.startswith(_NAMESPACES_PATH) else OTHER
+        return label
 
     def head_start(self, status: int, content_type: str | None, state: ServerState) -> bytes:
         """The first lines of an answer: status, Date and X-FS9-Slot as uvicorn keeps them.

@@ -17,7 +17,6 @@ interleaving.
 
 from __future__ import annotations
 
-import enum
 from typing import TYPE_CHECKING, Any
 
 import httptools
@@ -40,6 +39,7 @@ from workers.cycle import take_over
 from workers.departure import Departure
 from workers.intake import Intake
 from workers.sink import SocketBody
+from workers.state import IN_PROGRESS, State
 
 if TYPE_CHECKING:
     import asyncio
@@ -72,20 +72,8 @@ _PIECEWISE = frozenset({"read", "write", "upload", "download"})
 _PASSING = (Overloaded, OwnerUnavailable, MisdirectedRequest, RouteNotFound)
 
 
-class State(enum.Enum):
-    IDLE = enum.auto()  # between requests, or collecting a head
-    COLLECT = enum.auto()  # a small body is not complete yet
-    ANSWER = enum.auto()  # an operation runs here
-    APP = enum.auto()  # the ASGI application runs
-    MOVE = enum.auto()  # on the way to the owner
-    FORWARD = enum.auto()  # the owner answers through us
-    DRAIN = enum.auto()  # answered; the rest of the body is read and dropped
-    CLOSED = enum.auto()  # answered, or gone; whatever still comes is dropped
-
-
 # What every request compares with: the name of an enum's member costs four times as much.
 _IDLE, _COLLECT, _ANSWER = State.IDLE, State.COLLECT, State.ANSWER
-_IN_PROGRESS = frozenset({State.ANSWER, State.APP, State.MOVE, State.FORWARD})
 
 
 class Fs9Protocol(HttpToolsProtocol):
@@ -116,8 +104,10 @@ class Fs9Protocol(HttpToolsProtocol):
         self.request: Request | None = None
         self._body: SocketBody | None = None
         self._task: asyncio.Task[None] | None = None
-        #: Is the first byte of the answer out?
+        #: Is the first byte of the answer out, and with which status (0: not ours)?
         self.started = False
+        self.status = 0
+        self._since_s = 0.0
         self._counted = False  # this request counts as one in progress
         self._ending = False  # no request after this one
         self._progress_s = self.loop.time()
@@ -153,7 +143,7 @@ class Fs9Protocol(HttpToolsProtocol):
         if self._body is not None:
             self._body.eof_received()
             return True
-        return self._state in _IN_PROGRESS and self.intake.framer.done
+        return self._state in IN_PROGRESS and self.intake.framer.done
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -228,7 +218,9 @@ class Fs9Protocol(HttpToolsProtocol):
     def _route(self, request: Request) -> None:
         """Answer here, or bring the connection or the request to the owner."""
         node, block = self.node, request.block
-        key = routing_key(request.path, request.tenant, block.claimed_namespace, auth=node.auth)
+        claimed = block.claimed_namespace
+        key = routing_key(request.path, request.tenant, claimed, auth=node.auth)
+        request.key = key
         if key is not None:
             owner = node.ring.owner(key)
             if owner != node.slot and not self._private:
@@ -251,6 +243,8 @@ class Fs9Protocol(HttpToolsProtocol):
         self._state = _IDLE
         self.intake.begin(request)
         self.started = False
+        self.status = 0
+        self._since_s = self._progress_s
 
     def _choose_lane(self, request: Request) -> None:
         node, block, method = self.node, request.block, request.line.method
@@ -414,7 +408,8 @@ class Fs9Protocol(HttpToolsProtocol):
     def finish(self) -> None:
         """The answer is written; what next on this connection?"""
         self._uncount()
-        self.server_state.total_requests += 1
+        if self.status:
+            self.node.count_answer(self.request, self.status, self.loop.time() - self._since_s)
         self.request = None
         if self.transport.is_closing():
             self._state = State.CLOSED

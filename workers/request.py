@@ -25,13 +25,15 @@ _LONE_LF = re.compile(rb"(?<!\r)\n")
 class Request:
     """A request whose head is complete. `path` is without the tenant's prefix."""
 
-    __slots__ = ("block", "head", "line", "operation", "path", "tenant")
+    __slots__ = ("block", "head", "key", "line", "operation", "path", "tenant")
 
     def __init__(self, line: RequestLine, block: Block, head: bytes) -> None:
         self.line = line
         self.block = block
         self.head = head
         self.tenant, self.path = split_tenant(line.path)
+        #: The namespace it is about (`router.key`), once that is known.
+        self.key: str | None = None
         #: The operation that answers it in the protocol class, if one does.
         self.operation: Operation | None = None
 

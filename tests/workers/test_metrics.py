@@ -1,0 +1,118 @@
+"""/metrics of any worker tells what the whole fleet has done, with bounded labels."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import TYPE_CHECKING
+
+from fs9.auth.tokens import sign
+from tests.fix_fleet import SECRET
+from tests.workers.wire_client import WireClient, request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.fix_fleet import Fleet
+
+Samples = dict[str, float]
+
+
+async def scrape(fleet: Fleet, slot: int) -> Samples:
+    """The samples as one slot tells them."""
+    path = fleet.run_directory / f"slot-{slot}.front"
+    client = WireClient(*await asyncio.open_unix_connection(str(path)))
+    await client.send(request("GET", "/metrics"))
+    answer = await client.response()
+    await client.close()
+    assert answer.status == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = [line for line in answer.body.decode().splitlines() if not line.startswith("#")]
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
+
+
+def total(samples: Samples, name: str, **labels: str) -> float:
+    """The sum over all series of `name` that have these labels."""
+    wanted = [f'{label}="{value}"' for label, value in labels.items()]
+    return sum(
+        value
+        for series, value in samples.items()
+        if re.match(rf"{name}(\{{|$)", series) and all(item in series for item in wanted)
+    )
+
+
+async def scrape_until(
+    fleet: Fleet, slot: int, reached: Callable[[Samples], bool], within_s: float = 10
+) -> Samples:
+    """Other workers flush once a second."""
+    deadline = time.monotonic() + within_s
+    while True:
+        samples = await scrape(fleet, slot)
+        if reached(samples) or time.monotonic() > deadline:
+            return samples
+        await asyncio.sleep(0.1)
+
+
+async def test_every_worker_tells_the_counts_of_all_and_none_is_lost_with_a_worker(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    fleet = start_fleet(workers=3)
+    client = await WireClient.connect(fleet.port)
+    for _ in range(20):
+        for number in range(10):
+            await client.send(request("GET", f"/t{number}/api/v1/stat?path=/"))
+            assert (await client.response()).status == 200
+    for target, status in [("/t1/api/v1/stat?path=/x", 404), ("/no/such/route", 404)]:
+        await client.send(request("GET", target))
+        assert (await client.response()).status == status
+    body = b'{"path":"/f","flags":{"create":true,"write":true}}'
+    json_type = {"Content-Type": "application/json"}
+    await client.send(request("POST", "/t1/api/v1/open", headers=json_type, body=body))
+    assert (await client.response()).status == 200
+    name = "fs9_http_requests_total"
+
+    def complete(samples: Samples) -> bool:
+        return total(samples, name, path="/api/v1/stat", status="200") == 200
+
+    for slot in range(3):
+        samples = await scrape_until(fleet, slot, complete)
+        assert total(samples, name, path="/api/v1/stat", status="200") == 200
+        assert total(samples, name, namespace="t3", method="GET") == 20
+        assert total(samples, name, path="/api/v1/stat", status="404", namespace="t1") == 1
+        assert total(samples, name, path="other", status="404") == 1
+        stat = {"path": "/api/v1/stat", "status": "200"}
+        assert total(samples, "fs9_http_request_duration_seconds_count", **stat) == 200
+        assert total(samples, "fs9_active_handles") == 1
+        assert total(samples, "fs9_connections") >= 1
+    assert total(samples, "fs9_handoffs_total") > 0
+    assert total(samples, "fs9_forwards_total") > 0
+    assert not any("/no/such" in series or "/t1/" in series for series in samples)
+    await client.close()
+    fleet.kill_worker(0)
+    samples = await scrape_until(fleet, 1, lambda samples: not complete(samples), within_s=2)
+    assert complete(samples), "a dead worker's counts stay, and are not counted twice"
+
+
+async def test_with_authentication_the_metrics_are_for_administrators(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    fleet = start_fleet(workers=1, environ={"FS9_JWT_SECRET": SECRET})
+    client = await WireClient.connect(fleet.port)
+    now = int(time.time())
+    for roles, status in ([], 403), (["read-only"], 403), (["operator"], 200), (["admin"], 200):
+        claims = {"sub": "u", "ns": "default", "roles": roles, "iat": now, "exp": now + 60}
+        headers = {"Authorization": f"Bearer {sign(claims, SECRET)}"}
+        await client.send(request("GET", "/metrics", headers=headers))
+        assert (await client.response()).status == status, roles
+    await client.send(request("GET", "/metrics"))
+    assert (await client.response()).status == 401
+    await client.close()
+
+
+async def test_metrics_can_be_switched_off(start_fleet: Callable[..., Fleet]) -> None:
+    fleet = start_fleet(workers=1, yaml="server: {metrics: {enabled: false}}\n")
+    client = await WireClient.connect(fleet.port)
+    await client.send(request("GET", "/metrics"))
+    assert (await client.response()).status == 404
+    await client.close()
