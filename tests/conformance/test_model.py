@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from fs9.clock import ManualClock
 from fs9.limits import Limits
@@ -30,8 +30,9 @@ class TwoMountsMachine(Machine):
     mounts = ("/", "/m")
 
     async def make_driver(self) -> SessionDriver:
-        clock = ManualClock()
-        return session_driver({"/": MemFs(Limits(), clock), "/m": MemFs(Limits(), clock)}, clock)
+        # Etags are unique within one memfs; begun at different times, also among the two.
+        clock, later = ManualClock(), ManualClock(1_800_000_000)
+        return session_driver({"/": MemFs(Limits(), clock), "/m": MemFs(Limits(), later)}, clock)
 
 
 class LocalFsMachine(Machine):
@@ -52,7 +53,14 @@ class LocalFsMachine(Machine):
 
 
 def some(examples: int) -> settings:
-    return settings(max_examples=examples, stateful_step_count=60, deadline=None, database=None)
+    """Without shrinking, which takes minutes here: a failing program has 60 steps at most."""
+    return settings(
+        max_examples=examples,
+        stateful_step_count=60,
+        deadline=None,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+    )
 
 
 TestMemFs = MemFsMachine.TestCase
