@@ -66,20 +66,21 @@ async def create(config: Mapping[str, Any], context: ProviderContext) -> MemFs:
 
 
 class MemOpen(OpenFile):
-    """An open file or directory."""
+    """An open file or directory; `path` is where it was when it was opened."""
 
-    __slots__ = ("closed", "flags", "node")
+    __slots__ = ("closed", "flags", "node", "path")
 
-    def __init__(self, node: File | Directory, flags: OpenFlags) -> None:
+    def __init__(self, node: File | Directory, flags: OpenFlags, path: str) -> None:
         self.node = node
         self.flags = flags
+        self.path = path
         self.closed = False
 
 
 class Staged(MemOpen):
     """A new version that no directory has yet; `close` puts it in its `place`."""
 
-    __slots__ = ("condition", "path", "place")
+    __slots__ = ("condition", "place")
 
     def __init__(
         self,
@@ -89,9 +90,8 @@ class Staged(MemOpen):
         path: str,
         place: tuple[Directory, str],
     ) -> None:
-        super().__init__(node, flags)
+        super().__init__(node, flags, path)
         self.condition = condition
-        self.path = path
         self.place = place
 
 
@@ -146,7 +146,7 @@ class MemFs(BaseProvider):
             return self._open_staged(path, flags, condition)
         if flags.create and flags.directory:
             made = self._make(path, condition, directory=True)
-            return MemOpen(made, flags), made.info(path)
+            return MemOpen(made, flags, path), made.info(path)
         node = self._existing(path, flags)
         if node is None:
             node = self._make(path, condition)
@@ -157,7 +157,7 @@ class MemFs(BaseProvider):
                 self._resize(node, 0)
         if isinstance(node, File):
             node.opens += 1
-        return MemOpen(node, flags), node.info(path)
+        return MemOpen(node, flags, path), node.info(path)
 
     def _existing(self, path: str, flags: OpenFlags) -> Node | None:
         """What is at the path; None: it is to be created. Raises NotFound, AlreadyExists."""
@@ -208,11 +208,12 @@ class MemFs(BaseProvider):
         return Staged(node, flags, condition, path, place), node.info(path)
 
     async def read(self, file: OpenFile, offset: int, size: int) -> bytes:
-        node = _opened(file, "reading").node
+        opened = _opened(file, "reading")
+        node = opened.node
         if offset < 0 or size < 0:
             raise InvalidArgument("offset and size cannot be negative")
         if not isinstance(node, File):
-            raise IsDirectory("")
+            raise IsDirectory(opened.path)
         return node.pages.read(offset, size)
 
     async def write(self, file: OpenFile, offset: int, data: Buffer) -> int:

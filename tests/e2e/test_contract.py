@@ -139,6 +139,17 @@ def test_case_16_the_flags_of_a_handle_hold(reference: Reference, base: str) -> 
     assert reference.read_file(f"{base}/f") == b"old"
 
 
+def test_an_open_directory_is_not_read(reference: Reference, base: str) -> None:
+    """The refusal names the directory, in both forms of read."""
+    handle_id = reference.open(base, read=True)
+    for size in (10, 2**22):
+        with pytest.raises(RefusedError, match="is a directory: /work") as caught:
+            reference.read(handle_id, 0, size)
+        assert caught.value.kind == "IsDirectory"
+    with raises("IsDirectory"):
+        reference.open(base, write=True)
+
+
 def test_case_18_handles_belong_to_a_namespace(fleet: Fleet, reference: Reference) -> None:
     handle_id = reference.open("/f", create=True, read=True, write=True)
     reference.write(handle_id, 0, b"mine")
