@@ -1,0 +1,336 @@
+"""Files for what runs in front of the fleet and around it: nginx, Envoy, systemd. Pure.
+
+Text from the settings, the number of slots and the paths of their sockets; the templates are
+in `router/templates/`. A proxy in front places namespaces by the table of `router.ring`, so its
+requests reach their owner without a hand-off.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from importlib.resources import files
+from string import Template
+from typing import TYPE_CHECKING
+
+from fs9.errors import (
+    BackendUnavailable,
+    Fs9Error,
+    HeadersTooLarge,
+    MalformedRequest,
+    MethodNotAllowed,
+    OwnerUnavailable,
+    PayloadTooLarge,
+    RequestTimeout,
+    Timeout,
+    UriTooLong,
+)
+from fs9.wire.problem import RETRY_AFTER_S
+from router.ring import BUCKETS, Ring
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from fs9.config import Settings
+
+#: A proxy's timeouts beyond the worker's, which so answers first.
+_MARGIN_S = 5
+#: How many other workers stand in for one that is being replaced.
+_SPARES = 2
+#: A proxy drops idle connections to a worker before the worker closes them.
+_UPSTREAM_KEEP_ALIVE = 0.8
+_LINE = 96
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True)
+class Front:
+    """A proxy in front of a fleet. `sockets` has the front socket of each slot, in order."""
+
+    settings: Settings
+    sockets: Sequence[Path]
+    #: Where the proxy listens: an IPv4 address, or an IPv6 address in brackets, and the port.
+    listen: str
+    #: Whose the sockets are.
+    user: str
+    #: nginx: where the script is, where it may write, and where its logs are.
+    njs_file: Path
+    state_dir: Path
+    log_dir: Path
+    #: Envoy: the file of its access log.
+    access_log: Path
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The fleet as a service of the system."""
+
+    settings: Settings
+    user: str
+    command: Sequence[str]
+    #: Directories outside of the data directory that mounts may write.
+    writable: Sequence[Path] = ()
+
+
+class _Text(Template):
+    """A template whose places are written `@@name`, which none of the languages has."""
+
+    delimiter = "@@"
+
+
+def _fill(template: str, **values: object) -> str:
+    text = (files("router") / "templates" / template).read_text(encoding="utf-8")
+    return _Text(text).substitute(values)
+
+
+def nginx(front: Front) -> str:
+    """A whole configuration of nginx; the script it names is `njs`."""
+    limits, slots = front.settings.limits, range(len(front.sockets))
+    return _fill(
+        "nginx.conf",
+        key_source=_key_source(front.settings),
+        user=front.user,
+        njs_file=front.njs_file,
+        state_dir=front.state_dir,
+        log_dir=front.log_dir,
+        listen=front.listen,
+        upstreams="".join(_nginx_upstreams(front, slot) for slot in slots),
+        any_servers="\n".join(_nginx_server(front, slot) for slot in slots),
+        upstream_keep_alive=_milliseconds(limits.keep_alive_s * _UPSTREAM_KEEP_ALIVE),
+        body_bytes_max=max(limits.write_body_bytes_max, limits.json_body_bytes_max),
+        head_buffer=f"{_head_kib(front.settings)}k",
+        header_timeout=_milliseconds(limits.header_timeout_s + _MARGIN_S),
+        request_timeout=_milliseconds(limits.request_timeout_s + _MARGIN_S),
+        keep_alive=_milliseconds(limits.keep_alive_s),
+        error_pages="\n".join(_nginx_error_page(*row) for row in _NGINX_ERRORS),
+        error_locations="\n".join(_nginx_error_location(*row) for row in _NGINX_ERRORS),
+    )
+
+
+def njs(front: Front) -> str:
+    """The script by which nginx knows the owner of a request's namespace."""
+    owners = _owners(len(front.sockets))
+    return _fill(
+        "nginx.js",
+        slots=len(front.sockets),
+        buckets=BUCKETS,
+        bucket_mask=BUCKETS - 1,
+        auth=json.dumps(front.settings.auth_enabled),
+        width=_width(len(front.sockets)),
+        owners_js="\\\n".join(owners),
+    )
+
+
+def envoy(front: Front) -> str:
+    """A whole configuration of Envoy."""
+    settings, limits = front.settings, front.settings.limits
+    host, _, port = front.listen.rpartition(":")
+    lua = _fill(
+        "envoy.lua",
+        buckets=BUCKETS,
+        bucket_mask=BUCKETS - 1,
+        auth=json.dumps(settings.auth_enabled),
+        width=_width(len(front.sockets)),
+        owners_lua="\n".join(_owners(len(front.sockets))),
+    )
+    slots = range(len(front.sockets))
+    clusters = [_envoy_cluster(front, str(slot), _with_spares(front, slot)) for slot in slots]
+    clusters.append(_envoy_cluster(front, "any", [list(slots)]))
+    return _fill(
+        "envoy.yaml",
+        key_source=_key_source(settings),
+        user=front.user,
+        listen_host=host.strip("[]"),
+        listen_port=port,
+        head_kib=_head_kib(settings),
+        header_timeout=_seconds(limits.header_timeout_s + _MARGIN_S),
+        request_timeout=_seconds(limits.request_timeout_s + _MARGIN_S),
+        keep_alive=_seconds(limits.keep_alive_s),
+        access_log=json.dumps(str(front.access_log)),
+        local_replies="\n".join(_envoy_local_reply(*row) for row in _ENVOY_ERRORS),
+        lua=_indented(lua, 18),
+        clusters="".join(clusters).rstrip(),
+    )
+
+
+def systemd(unit: Unit) -> str:
+    """A unit of systemd."""
+    settings = unit.settings
+    data_dir = settings.data_dir
+    writable = "\n".join(f"ReadWritePaths={path}" for path in (data_dir, *unit.writable))
+    at_home = any(path.is_relative_to("/home") for path in (data_dir, *unit.writable))
+    return _fill(
+        "fs9.service",
+        user=unit.user,
+        command=" ".join(_quoted(word) for word in unit.command),
+        data_dir=data_dir,
+        writable=writable,
+        protect_home="no" if at_home else "yes",
+        capabilities="CAP_NET_BIND_SERVICE" if 0 < settings.port < 1024 else "",
+        shutdown_seconds=f"{settings.limits.shutdown_timeout_s:g}",
+        stop_timeout=math.ceil(settings.limits.shutdown_timeout_s + _MARGIN_S),
+    )
+
+
+# -- The table of the ring ------------------------------------------------------------------
+
+
+def _width(slots: int) -> int:
+    """Digits of a slot to the base 36."""
+    return 1 if slots <= len(_DIGITS) else 2
+
+
+def _owners(slots: int) -> list[str]:
+    """The slot of every bucket, in lines."""
+    width = _width(slots)
+    digits = [_DIGITS[slot // 36] + _DIGITS[slot % 36] for slot in range(slots)]
+    text = "".join(digits[slot][-width:] for slot in Ring(range(slots)).table())
+    return [text[start : start + _LINE] for start in range(0, len(text), _LINE)]
+
+
+def _with_spares(front: Front, slot: int) -> list[list[int]]:
+    """The slot itself and those that stand in for it, each first choice before the next."""
+    slots = len(front.sockets)
+    spares = [(slot + step) % slots for step in range(1, min(_SPARES + 1, slots))]
+    return [[slot], *([spare] for spare in spares)]
+
+
+def _key_source(settings: Settings) -> str:
+    return "token (not verified)" if settings.auth_enabled else "path (the tenant prefix)"
+
+
+def _head_kib(settings: Settings) -> int:
+    """What a request head may have in the proxy; the workers' own limits lie below."""
+    limits = settings.limits
+    return math.ceil((limits.request_line_bytes_max + limits.headers_bytes_max) / 1024) + 4
+
+
+# -- nginx ----------------------------------------------------------------------------------
+
+#: (statuses of nginx, the error they are in the server's words, the status answered).
+_NGINX_ERRORS: tuple[tuple[tuple[int, ...], Fs9Error, int], ...] = (
+    ((400,), MalformedRequest("the request is not HTTP/1.1"), 400),
+    ((405,), MethodNotAllowed("the proxy does not pass it on"), 405),
+    ((408,), RequestTimeout("the request did not arrive in time"), 408),
+    ((413,), PayloadTooLarge("the body is larger than the server takes"), 413),
+    ((414,), UriTooLong("the request line is longer than the server takes"), 414),
+    ((494,), HeadersTooLarge("the headers are more than the server takes"), 431),
+    ((502,), BackendUnavailable("the worker broke off"), 502),
+    ((503,), OwnerUnavailable("no worker answers"), 503),
+    ((504,), Timeout("the worker did not answer in time"), 504),
+)
+
+
+def _nginx_upstreams(front: Front, slot: int) -> str:
+    own = _nginx_server(front, slot)
+    spares = [_nginx_server(front, spare, " backup") for (spare,) in _with_spares(front, slot)[1:]]
+    keep_alive = _milliseconds(front.settings.limits.keep_alive_s * _UPSTREAM_KEEP_ALIVE)
+    lines = [
+        f"    upstream fs9_{slot} {{",
+        own,
+        *spares,
+        "        keepalive 64;",
+        f"        keepalive_timeout {keep_alive};",
+        "    }",
+        f"    upstream fs9_{slot}_once {{",
+        own,
+        "    }",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _nginx_server(front: Front, slot: int, more: str = "") -> str:
+    return f"        server unix:{front.sockets[slot]} max_fails=1 fail_timeout=1s{more};"
+
+
+def _nginx_error_page(statuses: tuple[int, ...], _: Fs9Error, answered: int) -> str:
+    codes = " ".join(str(status) for status in statuses)
+    return f"        error_page {codes} ={answered} @fs9_{answered};"
+
+
+def _nginx_error_location(_: tuple[int, ...], error: Fs9Error, answered: int) -> str:
+    body = _problem(error, answered)
+    retry = f" add_header Retry-After {RETRY_AFTER_S} always;" if answered == 503 else ""
+    return (
+        f"        location @fs9_{answered} {{ default_type application/json;{retry}"
+        f" return {answered} '{body}'; }}"
+    )
+
+
+def _problem(error: Fs9Error, status: int) -> str:
+    problem = {"error": str(error), "code": status, "kind": error.kind}
+    return json.dumps(problem, separators=(",", ":"))
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{math.ceil(seconds * 1000)}ms"
+
+
+# -- Envoy ----------------------------------------------------------------------------------
+
+_ENVOY_ERRORS: tuple[tuple[int, Fs9Error], ...] = (
+    (400, MalformedRequest("the request is not HTTP/1.1")),
+    (408, RequestTimeout("the request did not arrive in time")),
+    (431, HeadersTooLarge("the headers are more than the server takes")),
+    (502, BackendUnavailable("the worker broke off")),
+    (503, OwnerUnavailable("no worker answers")),
+    (504, Timeout("the worker did not answer in time")),
+)
+
+
+def _envoy_local_reply(status: int, error: Fs9Error) -> str:
+    body = json.dumps(_problem(error, status))
+    retry = (
+        "\n              headers_to_add:"
+        f'\n              - header: {{key: retry-after, value: "{RETRY_AFTER_S}"}}'
+        if status == 503
+        else ""
+    )
+    return (
+        "            - filter:\n"
+        "                status_code_filter: {comparison: {op: EQ, value:"
+        f" {{default_value: {status}, runtime_key: fs9.unused}}}}}}\n"
+        "              body_format_override:\n"
+        f"                text_format_source: {{inline_string: {body}}}\n"
+        "                content_type: application/json" + retry
+    )
+
+
+def _envoy_cluster(front: Front, place: str, priorities: list[list[int]]) -> str:
+    limits = front.settings.limits
+    return _fill(
+        "envoy-cluster.yaml",
+        place=place,
+        upstream_keep_alive=_seconds(limits.keep_alive_s * _UPSTREAM_KEEP_ALIVE),
+        requests_max=2 * limits.concurrent_requests_max,
+        endpoints="\n".join(
+            _envoy_endpoints(front, priority, slots) for priority, slots in enumerate(priorities)
+        ),
+    )
+
+
+def _envoy_endpoints(front: Front, priority: int, slots: list[int]) -> str:
+    paths = [json.dumps(str(front.sockets[slot])) for slot in slots]
+    lines = [f"        - endpoint: {{address: {{pipe: {{path: {path}}}}}}}" for path in paths]
+    return "\n".join([f"      - priority: {priority}", "        lb_endpoints:", *lines])
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:g}s"
+
+
+def _indented(text: str, blanks: int) -> str:
+    return "\n".join(" " * blanks + line if line else "" for line in text.splitlines())
+
+
+# -- systemd --------------------------------------------------------------------------------
+
+
+def _quoted(word: str) -> str:
+    """As systemd.syntax(7) wants a word of a command line."""
+    word = word.replace("%", "%%").replace("$", "$$")
+    if word and not any(mark in word for mark in " \t\"'\\;"):
+        return word
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
