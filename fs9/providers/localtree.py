@@ -47,17 +47,21 @@ _LOCKS = 256
 
 
 class NameLocks:
-    """Locks by last name, whatever the directory: striped, so that they need no clean-up."""
+    """Locks by last name, whatever the directory: striped, so that they need no clean-up.
+
+    Each is made at its first use: most namespaces are idle, and 256 locks are 26 KB.
+    """
 
     def __init__(self) -> None:
-        self._locks = tuple(threading.Lock() for _ in range(_LOCKS))
+        self._locks: dict[int, threading.Lock] = {}
 
     @contextlib.contextmanager
     def hold(self, *names: bytes) -> Iterator[None]:
         """Hold the locks of `names`, taken in one order everywhere."""
         with contextlib.ExitStack() as stack:
             for index in sorted({hash(name) % _LOCKS for name in names}):
-                stack.enter_context(self._locks[index])
+                # One step for all threads: dict.setdefault holds the interpreter's lock.
+                stack.enter_context(self._locks.setdefault(index, threading.Lock()))
             yield
 
 

@@ -62,6 +62,8 @@ def check_flags(flags: OpenFlags) -> None:
         raise InvalidArgument("truncate needs write")
     if flags.replace and (flags.directory or not flags.write):
         raise InvalidArgument("replace needs write and a file")
+    if flags.replace and flags.append:
+        raise InvalidArgument("a replacement has one writer: append means nothing to it")
 
 
 def check_remove(capabilities: int) -> None:
