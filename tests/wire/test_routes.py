@@ -8,9 +8,6 @@ from fs9 import errors
 from fs9.wire.examples import EXAMPLES
 from fs9.wire.routes import BY_NAME, ROUTES, Access, BodyKind, errors_of
 
-# Errors that no route of its own can answer: they belong to paths that are no route.
-NO_ROUTE = {"RouteNotFound"}
-
 
 def test_names_and_endpoints_are_unique() -> None:
     assert len(BY_NAME) == len(ROUTES)
@@ -24,7 +21,7 @@ def test_a_route_has_a_body_type_exactly_when_its_body_is_json() -> None:
 
 def test_every_kind_of_error_is_documented_on_some_route() -> None:
     documented = {error.kind for route in ROUTES for error in errors_of(route)}
-    assert documented == set(errors.KINDS) - NO_ROUTE
+    assert documented == set(errors.KINDS)
 
 
 def test_the_fast_ones_are_the_hot_ones() -> None:
