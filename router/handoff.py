@@ -5,7 +5,7 @@ socket, with the bytes already read from it, which always begin at the start of 
 owner adopts the connection and goes on parsing; the sender forgets it. The client notices
 nothing.
 
-A frame is `length, moves, requests` and then `length` bytes. The descriptor comes with the
+A frame is `length, moves, requests, view` and then `length` bytes. The descriptor comes with the
 first byte of its frame, and the kernel never merges data across two messages that carry
 descriptors, so the n-th descriptor received belongs to the n-th frame.
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-_HEADER = struct.Struct("!IHH")
+_HEADER = struct.Struct("!IHHQ")
 #: Connections waiting for one owner to take them; beyond, the owner counts as unavailable.
 _PENDING_MAX = 1024
 _RECEIVE_BYTES = 256 * 1024
@@ -48,6 +48,8 @@ class Handed(NamedTuple):
     #: How often the connection was handed over within the last `requests` requests.
     moves: int
     requests: int
+    #: The number of the view by which it was sent here.
+    view: int = 0
 
 
 class HandoffSender:
@@ -103,7 +105,7 @@ class _Sent:
     def __init__(self, fd: int, handed: Handed) -> None:
         self.fd = os.dup(fd)
         self.handed = handed
-        header = _HEADER.pack(len(handed.data), handed.moves, handed.requests)
+        header = _HEADER.pack(len(handed.data), handed.moves, handed.requests, handed.view)
         self.rest = memoryview(header + handed.data)
 
 
@@ -266,14 +268,14 @@ class _Peer:
 
     def _take_frames(self) -> None:
         while len(self._data) >= _HEADER.size:
-            length, moves, requests = _HEADER.unpack_from(self._data)
+            length, moves, requests, view = _HEADER.unpack_from(self._data)
             end = _HEADER.size + length
             if len(self._data) < end:
                 return
             data = bytes(self._data[_HEADER.size : end])
             del self._data[:end]
             self._say_taken()
-            self._adopt(_adopted(self._fds.popleft()), Handed(data, moves, requests))
+            self._adopt(_adopted(self._fds.popleft()), Handed(data, moves, requests, view))
 
     def _say_taken(self) -> None:
         """A sender that does not hear it is gone, and its duplicate with it."""

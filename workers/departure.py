@@ -8,9 +8,10 @@ replaced, both wait for it.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from fs9.errors import MalformedRequest, OwnerUnavailable
+from fs9.errors import MalformedRequest, MisdirectedRequest, OwnerUnavailable
 from fs9.observe.metrics import FORWARDS, HANDOFFS
 from router.forward import Upstream
 from router.handoff import Handed
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 #: A connection handed over this often within so many requests is forwarded from then on.
 MOVES_MAX = 8
 MOVES_WINDOW_REQUESTS = 64
+#: How long a connection waits for the view by which it was sent.
+VIEW_WAIT_S = 2.0
 #: Unsent body kept for an owner that does not take it; then the client is not read.
 _BODY_AHEAD_BYTES_MAX = 256 * 1024
 
@@ -31,6 +34,7 @@ class Departure:
 
     def __init__(self, connection: Fs9Protocol, handed: Handed | None) -> None:
         self._connection = connection
+        self._view = handed.view if handed else 0
         self._moves = handed.moves if handed else 0
         self._requests = handed.requests if handed else 0
         self._upstreams: dict[int, Upstream] = {}
@@ -51,7 +55,7 @@ class Departure:
         connection = self._connection
         self.waits_for_writes = False
         if self._moves >= MOVES_MAX and connection.node.forwarding:
-            connection.run(self._reach(request, owner, forward=True))
+            connection.run(self._reach(request, owner, forward=True), here=False)
         elif connection.transport.get_write_buffer_size():
             self.waits_for_writes = True
             connection.flow.pause_reading()
@@ -60,24 +64,69 @@ class Departure:
             try:
                 self._hand_over(owner)
             except OwnerUnavailable:
-                connection.run(self._reach(request, owner, forward=False))
+                connection.run(self._reach(request, owner, forward=False), here=False)
 
     def _hand_over(self, owner: int) -> None:
         connection = self._connection
         sock = connection.transport.get_extra_info("socket")
         connection.flow.pause_reading()
-        handed = Handed(connection.intake.data, self._moves + 1, self._requests)
+        view = connection.node.membership.number
+        handed = Handed(connection.intake.data, self._moves + 1, self._requests, view)
         connection.node.handoff.send(owner, sock.fileno(), handed)
         connection.node.metrics.count(HANDOFFS)
         connection.let_go()
 
+    def must_wait(self) -> bool:
+        """Was the connection sent here by a view that this worker does not know yet?"""
+        return self._view > self._connection.node.membership.number
+
+    async def wait_for_view(self) -> None:
+        """Wait for that view; without it we go on by the one we have."""
+        view, self._view = self._view, 0
+        with suppress(TimeoutError):
+            await self._connection.node.membership.wait_for_view(view, VIEW_WAIT_S)
+
+    def move_out(self) -> None:
+        """Hand the connection, between two requests, to a worker that stays.
+
+        Called again, when the transport's buffer is empty, if earlier answers were not out.
+        """
+        connection = self._connection
+        if connection.transport.is_closing():
+            return
+        if connection.transport.get_write_buffer_size():
+            connection.flow.pause_reading()
+            connection.transport.set_write_buffer_limits(high=0)
+            return
+        successor = connection.node.membership.successor()
+        try:
+            if successor is None:
+                raise OwnerUnavailable("no worker stays")
+            self._hand_over(successor)
+        except OwnerUnavailable:
+            connection.transport.close()
+
+    async def wait_to_own(self, request: Request, key: str) -> None:
+        """A forwarded request may come before the view by which it was forwarded."""
+        connection, node = self._connection, self._connection.node
+        if await node.membership.wait_to_own(key, VIEW_WAIT_S):
+            connection.stay(request)
+        else:
+            connection.refuse(MisdirectedRequest(f"slot {node.slot} does not own {key}"))
+
     async def _reach(self, request: Request, owner: int, *, forward: bool) -> None:
-        """Try until the owner serves again, for at most the node's `owner_wait_s`."""
+        """Try until the owner serves again, for at most the node's `owner_wait_s`.
+
+        A new view may name another owner meanwhile.
+        """
         connection, node = self._connection, self._connection.node
         deadline_s = connection.loop.time() + node.owner_wait_s
         while True:
             try:
-                if forward:
+                owner = node.membership.owner(request.key) if request.key else owner
+                if owner == node.slot:
+                    connection.stay(request)
+                elif forward:
                     self._forward(request, await self._upstream(owner))
                 else:
                     self._hand_over(owner)

@@ -18,7 +18,7 @@ from fs9.wire.routes import PREFIX
 from router.framing import Block, parse_block
 from router.handoff import Handed, HandoffReceiver, HandoffSender
 from router.key import DEFAULT_NAMESPACE
-from router.ring import Ring
+from workers.membership import Membership
 from workers.sink import BufferPool
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ class Node:
         self.context = Context.of(services)
         self.app = create_app(self.context)
         self.run_directory = run_directory
-        self.ring = Ring(range(slots))
+        self.membership = Membership(services.slot, range(slots))
+        #: Is the worker leaving while others stay? Then connections are handed to them.
+        self.moving_out = False
         self.operations = _fixed_routes()
         self.buffers = BufferPool(self.limits.write_piece_bytes)
         #: Requests in progress in this worker, but for those answered without a task.

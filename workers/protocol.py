@@ -118,6 +118,18 @@ class Fs9Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=WRITE_AHEAD_BYTES)
+        if self._departure.must_wait():
+            self._state = State.MOVE
+            self.run(self._wait_for_view(), here=False)
+        elif self.node.moving_out:
+            self.shutdown()
+        else:
+            self._advance()
+
+    async def _wait_for_view(self) -> None:
+        await self._departure.wait_for_view()
+        self._state = _IDLE
+        self._uncount()
         self._advance()
 
     def data_received(self, data: bytes) -> None:
@@ -163,17 +175,31 @@ class Fs9Protocol(HttpToolsProtocol):
         self._departure.resume()
         if self._state is State.IDLE:
             self._read_on()
-        if self._state in {State.IDLE, State.MOVE}:
+        if self._state is State.MOVE and self.request is None:
+            self.loop.call_soon(self._departure.move_out)
+        elif self._state in {State.IDLE, State.MOVE}:
             # Not from here: a transport that is aborted inside resume_writing closes twice.
             self.loop.call_soon(self._advance)
 
     def shutdown(self) -> None:
-        """The worker is leaving: no request after the one in progress."""
+        """The worker is leaving: no request after the one in progress is answered here."""
+        if self.node.moving_out:
+            if self._state in {State.IDLE, State.COLLECT} and not self._private:
+                self._move_out()
+            return
         self._ending = True
         if self._state is State.IDLE:
             self.transport.close()
         elif self._state is State.APP:
             self.cycle.keep_alive = False
+
+    def _move_out(self) -> None:
+        """Give the connection to a worker that stays, with what was read of the next request."""
+        if self._state is State.COLLECT and self.request is not None:
+            self.intake.give_back(self.request.head)
+        self.request = None
+        self._state = State.MOVE
+        self._departure.move_out()
 
     # -- The head of a request --------------------------------------------------------------
 
@@ -185,8 +211,7 @@ class Fs9Protocol(HttpToolsProtocol):
                 if not self._answer_collected():
                     return
             elif state is State.MOVE:
-                assert self.request is not None
-                if self._departure.waits_for_writes:
+                if self._departure.waits_for_writes and self.request is not None:
                     self._route(self.request)
                 return
             elif state is _IDLE:
@@ -217,20 +242,24 @@ class Fs9Protocol(HttpToolsProtocol):
 
     def _route(self, request: Request) -> None:
         """Answer here, or bring the connection or the request to the owner."""
-        node, block = self.node, request.block
-        claimed = block.claimed_namespace
+        node = self.node
+        claimed = request.block.claimed_namespace
         key = routing_key(request.path, request.tenant, claimed, auth=node.auth)
         request.key = key
         if key is not None:
-            owner = node.ring.owner(key)
-            if owner != node.slot and not self._private:
-                self._state = State.MOVE
-                self._departure.leave(request, owner)
-                return
+            owner = node.membership.owner(key)
             if owner != node.slot:
-                self._begin(request)
-                self.refuse(MisdirectedRequest(f"slot {node.slot} does not own {key}"))
+                self._state = State.MOVE
+                if self._private:
+                    self.run(self._departure.wait_to_own(request, key), here=False)
+                else:
+                    self._departure.leave(request, owner)
                 return
+        self.stay(request)
+
+    def stay(self, request: Request) -> None:
+        """Answer the request in this worker."""
+        node = self.node
         self._departure.count_request()
         self._begin(request)
         if node.active >= node.limits.concurrent_requests_max:
@@ -278,6 +307,11 @@ class Fs9Protocol(HttpToolsProtocol):
         length = request.block.length or 0
         if len(self.intake.data) < length:
             return False
+        if request.key is not None and not self.node.membership.owns(request.key):
+            # The namespace moved while the body was on its way.
+            self.intake.give_back(request.head)
+            self._route(request)
+            return True
         body = self.intake.take_body() if length else b""
         self._state = _ANSWER
         rest = run_small(self, request, request.operation, body)
@@ -303,12 +337,18 @@ class Fs9Protocol(HttpToolsProtocol):
         self._body = None
         self.finish()
 
-    def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a part of the request in progress as a task."""
+    def run(self, work: Coroutine[Any, Any, None], *, here: bool = True) -> None:
+        """Run a part of the request in progress as a task; `here`: it is answered here."""
         self._count()
-        self._watch(self.loop.create_task(work))
+        self._watch(self.loop.create_task(work), here=here)
 
-    def _watch(self, task: asyncio.Task[None]) -> None:
+    def _watch(self, task: asyncio.Task[None], *, here: bool) -> None:
+        key = self.request.key if here and self.request is not None else None
+        if key is not None:
+            # To the end of the task, even if the client leaves before: the namespace cannot
+            # move while a thread is still at work on it.
+            self.node.membership.begin(key)
+            task.add_done_callback(lambda _: self.node.membership.end(key))
         self._task = task
         self.tasks.add(task)
         task.add_done_callback(self._ran)
@@ -344,7 +384,7 @@ class Fs9Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         take_over(self, cycle)
-        self._watch(self.loop.create_task(cycle.run_asgi(app)))
+        self._watch(self.loop.create_task(cycle.run_asgi(app)), here=True)
 
     def _feed_app(self) -> None:
         try:
@@ -420,7 +460,9 @@ class Fs9Protocol(HttpToolsProtocol):
             self._linger()
         elif self.intake.framer.done:
             self._state = _IDLE
-            if self.intake.data:
+            if self.node.moving_out and not self._private:
+                self.loop.call_soon(self._move_out)
+            elif self.intake.data:
                 self.loop.call_soon(self._advance)
         else:
             self._state = State.DRAIN

@@ -1,0 +1,94 @@
+"""This worker's place in the fleet: the view it knows, and what it is in the middle of.
+
+A request is routed by the newest view that this worker has. Between two workers that know
+different views a connection could go to and fro; so it travels with the number of the view
+that sent it, and the receiver waits until it knows that view too. When a view takes a
+namespace away, the requests that were begun here end here first.
+
+Of one event loop; what does not await does not interleave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from router.ring import Ring
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Membership:
+    """`slots` serve as long as no view has been heard of."""
+
+    def __init__(self, slot: int, slots: Iterable[int]) -> None:
+        self.slot = slot
+        self.number = 0
+        self._ring = Ring(slots)
+        self._changed = asyncio.Event()
+        self._busy: defaultdict[str, int] = defaultdict(int)
+        self._quiet: dict[str, asyncio.Event] = {}
+
+    # -- The view ---------------------------------------------------------------------------
+
+    def owner(self, namespace: str) -> int:
+        return self._ring.owner(namespace)
+
+    def owns(self, namespace: str) -> bool:
+        return self._ring.owner(namespace) == self.slot
+
+    @property
+    def serving(self) -> tuple[int, ...]:
+        return self._ring.slots
+
+    def successor(self) -> int | None:
+        """Another slot that serves, for connections that have no owner."""
+        return next((slot for slot in self._ring.slots if slot != self.slot), None)
+
+    def apply(self, number: int, serving: Iterable[int]) -> bool:
+        """Route by this view from now on; False when it is not newer than the one known."""
+        if number <= self.number:
+            return False
+        self.number = number
+        slots = tuple(sorted(serving))
+        if slots and slots != self._ring.slots:
+            self._ring = Ring(slots)
+        self._changed.set()
+        self._changed = asyncio.Event()
+        return True
+
+    async def wait_for_view(self, number: int, timeout_s: float) -> None:
+        """Until the view with this number, or a newer one, is known; gives up silently."""
+        async with asyncio.timeout(timeout_s):
+            while self.number < number:
+                await self._changed.wait()
+
+    async def wait_to_own(self, namespace: str, timeout_s: float) -> bool:
+        """Until a view makes us the owner; False when none did in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self.owns(namespace):
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    # -- Requests begun here ----------------------------------------------------------------
+
+    def begin(self, namespace: str) -> None:
+        self._busy[namespace] += 1
+
+    def end(self, namespace: str) -> None:
+        self._busy[namespace] -= 1
+        if not self._busy[namespace]:
+            del self._busy[namespace]
+            quiet = self._quiet.pop(namespace, None)
+            if quiet is not None:
+                quiet.set()
+
+    async def wait_quiet(self, namespace: str) -> None:
+        """Until no request on the namespace is in progress here."""
+        while namespace in self._busy:
+            await self._quiet.setdefault(namespace, asyncio.Event()).wait()
