@@ -35,7 +35,7 @@ from fs9.errors import (
 from fs9.http.failures import reply_to_error
 from router.key import routing_key
 from workers.answering import run_in_pieces, run_small, write_reply
-from workers.cycle import take_over
+from workers.cycle import cancellable, take_over
 from workers.departure import Departure
 from workers.intake import Intake
 from workers.sink import SocketBody
@@ -344,7 +344,7 @@ class Fs9Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         take_over(self, cycle)
-        self._watch(self.loop.create_task(cycle.run_asgi(app)))
+        self._watch(self.loop.create_task(cycle.run_asgi(cancellable(app, cycle))))
 
     def _feed_app(self) -> None:
         try:
