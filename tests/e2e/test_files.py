@@ -79,7 +79,7 @@ def test_metadata_of_an_upload(reference: Reference, base: str) -> None:
 
 @pytest.mark.parametrize("base", ["", "/mem"])
 async def test_readers_see_the_old_or_the_new_file(fleet: Fleet, base: str) -> None:
-    """Downloads during uploads: each is one version, whole, with the ETag of that version."""
+    """Downloads during uploads: each is one version, whole, and no ETag stands for two."""
     async with httpx2.AsyncClient(
         base_url=f"{fleet.url}/{new_name()}/api/v1/", timeout=60
     ) as client:
@@ -109,7 +109,10 @@ async def test_readers_see_the_old_or_the_new_file(fleet: Fleet, base: str) -> N
         done.set()
         await asyncio.gather(*readers)
         assert len(seen) > 1
-        assert all(tags[tag] == number for tag, number in seen)
+        # A version that is replaced while it is being opened may have a tag of its own, since
+        # that changes its status; but no tag ever stands for two versions.
+        assert all(tags.get(tag, number) == number for tag, number in seen)
+        assert len({tag for tag, _ in seen}) == len(seen)
 
 
 @pytest.mark.parametrize("base", ["", "/mem"])
