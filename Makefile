@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TEST_STAMP := $(VENV)/.installed-proxies
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test check bench format clean
@@ -31,8 +32,13 @@ $(STAMP): pyproject.toml
 serve: $(STAMP)
 	@exec $(BIN)/fs9 serve $(ARGS)
 
+# Large, and only needed by tests of what stands in front of the server.
+$(TEST_STAMP): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[proxies]'
+	@touch $@
+
 # Two processes: a test file stays in one of them, so fixtures are made once a file.
-test: check
+test: check $(TEST_STAMP)
 	./tools/install-test-programs
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 

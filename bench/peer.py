@@ -2,7 +2,8 @@
 
 `python -m bench.peer get|put|sink PORT TARGET BYTES [HEADER...]`: `get` reads a body and drops
 it, `put` sends one from memory, `sink` is the fastest server of an upload that Python can be:
-a blocking recv_into + pwrite loop that answers when all is written.
+a blocking recv_into + pwrite loop that answers when all is written, into the old file, or, for
+the target `/aside`, into a new one that replaces it.
 """
 
 from __future__ import annotations
@@ -79,10 +80,13 @@ def sink(port: int, path: str, size: int) -> None:
         print("listening", flush=True)
         while True:
             sock, _ = listener.accept()
-            fd = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
             head = b""
             while b"\r\n\r\n" not in head:
                 head += sock.recv(4096)
+            # `/aside` keeps the old file until the new one is whole, as an upload must.
+            aside = head.startswith(b"PUT /aside")
+            new = path + ".new" if aside else path
+            fd = os.open(new, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
             offset = os.pwrite(fd, head.partition(b"\r\n\r\n")[2], 0)
             while offset < size:
                 got = sock.recv_into(buffer)
@@ -92,6 +96,8 @@ def sink(port: int, path: str, size: int) -> None:
             if os.environ.get("BENCH_SYNC"):
                 os.fsync(fd)
             os.close(fd)
+            if aside:
+                os.rename(new, path)
             sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
             sock.close()
 

@@ -29,9 +29,11 @@ class Sample:
 
 def take_turns(variants: Mapping[str, Callable[[], Sample]], rounds: int) -> dict[str, Sample]:
     runs: dict[str, list[Sample]] = {name: [] for name in variants}
-    for _ in range(rounds):
+    for turn in range(rounds + (rounds > 1)):
         for name, measure in variants.items():
-            runs[name].append(measure())
+            sample = measure()
+            if turn or rounds == 1:  # the first turn warms up caches, and memory of the machine
+                runs[name].append(sample)
     return {name: _median(samples) for name, samples in runs.items()}
 
 

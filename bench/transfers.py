@@ -79,6 +79,7 @@ def _upload(served: Fleet, falcon: Fleet, memory: Path | None, size: int, rounds
     with temporary(memory) as home, _sink(home / "sunk", size, synced=False) as (pid, port):
         variants = {
             baseline: _moved("put", pid, port, "/", size),
+            f"{baseline} aside + rename": _moved("put", pid, port, "/aside", size),
             "fs9": _moved("put", served.pid, served.port, _target("up"), size),
             "fs9 behind Falcon": _moved("put", falcon.pid, falcon.port, _target("up"), size),
         }

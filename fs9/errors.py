@@ -36,7 +36,8 @@ class Fs9Error(Exception):
 
     def __init_subclass__(cls) -> None:
         cls.kind = cls.__dict__.get("kind", cls.__name__)
-        KINDS[cls.kind] = cls
+        if cls.__module__ == __name__:  # others, such as the client's own, never cross the wire
+            KINDS[cls.kind] = cls
 
     def __str__(self) -> str:
         return f"{self.prefix}: {self.detail}" if self.prefix else self.detail

@@ -6,12 +6,17 @@ what it writes counts as progress of the request.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    import asyncio
-
-    from uvicorn._types import ASGISendEvent
+    from uvicorn._types import (
+        ASGI3Application,
+        ASGIReceiveCallable,
+        ASGISendCallable,
+        ASGISendEvent,
+        Scope,
+    )
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from workers.protocol import Fs9Protocol
@@ -32,6 +37,19 @@ def take_over(connection: Fs9Protocol, cycle: RequestResponseCycle) -> None:
 
     cycle.send = watched_send  # type: ignore[method-assign]
     cycle.transport = cast("asyncio.Transport", CycleTransport(connection, cycle))
+
+
+def cancellable(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
+    """The application; that it is cut because the client has left is no failure to be logged."""
+
+    async def run(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not cycle.disconnected:
+                raise
+
+    return run
 
 
 class CycleTransport:

@@ -32,10 +32,12 @@ from fs9.errors import (
     RequestTimeout,
     RouteNotFound,
 )
+from fs9.http.dispatch import REFUSING
 from fs9.http.failures import reply_to_error
+from fs9.observe.metrics import REFUSALS
 from router.key import routing_key
 from workers.answering import run_in_pieces, run_small, write_reply
-from workers.cycle import take_over
+from workers.cycle import cancellable, take_over
 from workers.departure import Departure
 from workers.intake import Intake
 from workers.sink import SocketBody
@@ -51,9 +53,7 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
     from fs9.http.operations import Operation
-    from router.framing import (
-        Block,
-    )
+    from router.framing import Block
     from router.handoff import Handed
     from workers.node import Node
     from workers.request import Request
@@ -63,8 +63,9 @@ INPUT_BYTES_MAX = 256 * 1024
 #: How long a closing connection is read, so that a reset does not destroy the answer on its
 #: way (RFC 9112, section 9.6).
 LINGER_S = 2.0
-#: Bytes of an answer that may wait in the transport before the next piece is read.
-WRITE_AHEAD_BYTES = 1024 * 1024
+#: Bytes of an answer that may wait in the transport before the next piece is read. Measured:
+#: with 1 MiB more pieces are in flight than the cache holds, a sixth more CPU per GiB.
+WRITE_AHEAD_BYTES = 256 * 1024
 
 #: Operations whose body or answer goes in pieces.
 _PIECEWISE = frozenset({"read", "write", "upload", "download"})
@@ -107,6 +108,7 @@ class Fs9Protocol(HttpToolsProtocol):
         #: Is the first byte of the answer out, and with which status (0: not ours)?
         self.started = False
         self.status = 0
+        self.sent_bytes = 0  # of the answer's body
         self._since_s = 0.0
         self._counted = False  # this request counts as one in progress
         self._ending = False  # no request after this one
@@ -166,6 +168,7 @@ class Fs9Protocol(HttpToolsProtocol):
             self._task.cancel()
         self._departure.abort()
         self._uncount()
+        self.node.account.broke_off(self, self.loop.time() - self._since_s)
         self._state = State.CLOSED
         self.intake.data = b""
 
@@ -274,6 +277,7 @@ class Fs9Protocol(HttpToolsProtocol):
         self.started = False
         self.status = 0
         self._since_s = self._progress_s
+        self.node.account.begin(request)
 
     def _choose_lane(self, request: Request) -> None:
         node, block, method = self.node, request.block, request.line.method
@@ -384,7 +388,7 @@ class Fs9Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         take_over(self, cycle)
-        self._watch(self.loop.create_task(cycle.run_asgi(app)), here=True)
+        self._watch(self.loop.create_task(cycle.run_asgi(cancellable(app, cycle))), here=True)
 
     def _feed_app(self) -> None:
         try:
@@ -442,6 +446,8 @@ class Fs9Protocol(HttpToolsProtocol):
             self._begin(request)
         self.end_after_this(not isinstance(error, _PASSING))
         self._state = State.ANSWER
+        if error.status in REFUSING:
+            self.node.metrics.count(REFUSALS, error.kind)
         write_reply(self, request, reply_to_error(error))
         self.finish()
 
@@ -449,7 +455,7 @@ class Fs9Protocol(HttpToolsProtocol):
         """The answer is written; what next on this connection?"""
         self._uncount()
         if self.status:
-            self.node.count_answer(self.request, self.status, self.loop.time() - self._since_s)
+            self.node.account.end(self, self.loop.time() - self._since_s)
         self.request = None
         if self.transport.is_closing():
             self._state = State.CLOSED

@@ -43,7 +43,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Without authentication."""
     running = Fleet(tmp_path_factory.mktemp("open"), workers=WORKERS, yaml=_YAML, environ={})
     yield running
-    running.stop()
+    _stop_healthy(running)
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +52,15 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     directory = tmp_path_factory.mktemp("guarded")
     running = Fleet(directory, workers=WORKERS, yaml=_YAML, environ={"FS9_JWT_SECRET": SECRET})
     yield running
-    running.stop()
+    _stop_healthy(running)
+
+
+def _stop_healthy(fleet: Fleet) -> None:
+    """Whatever the tests did: no worker was replaced, nothing failed, and the end is clean."""
+    assert fleet.stop() == 0
+    log = fleet.log.read_text()
+    assert "Traceback" not in log, log[-5000:]
+    assert "Worker (pid" not in log, log[-5000:]
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,13 @@ import json
 import os
 import random
 import socket
-import threading
 from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes
 
 import httpx2
 import pytest
 
-from tests.e2e.conftest import WORKERS, new_name
+from tests.e2e.conftest import new_name
 from tests.e2e.test_contract import refused
 from tests.workers.wire_client import WireClient, request
 
@@ -193,7 +192,7 @@ async def test_no_path_leaves_the_jail(fleet: Fleet, jail: tuple[str, Path]) -> 
         for name in _everything(fleet.data_dir.parent)
         if not name.startswith(str(inside)) and "meta.sqlite" not in name
     }
-    grown = {name for name in after - before if "/namespaces/t" not in name}
+    grown = {name for name in after - before if "/namespaces/t" not in name and "/run/" not in name}
     assert grown == set()
     assert before <= after
     for secret in secrets:
@@ -414,6 +413,25 @@ async def test_uploads_that_break_off_leave_nothing(
     assert stored == b"old content " * 3_500_000
 
 
+async def test_a_client_that_leaves_is_no_failure_of_ours(fleet: Fleet) -> None:
+    """Whatever it was sending: nothing is logged that looks like an error of the server."""
+    before = len(fleet.log.read_text())
+    prefix = f"/{new_name()}/api/v1/"
+    kind = {"Content-Type": "application/json", "Content-Length": "100000"}
+    for target in ("open", "wstat", "namespaces", "read", "close"):
+        for start in (b"", b'{"path":', b" " * 70_000):
+            for expect in ({}, {"Expect": "100-continue"}):
+                client = await WireClient.connect(fleet.port)
+                await client.send(request("POST", prefix + target, headers=kind | expect) + start)
+                if expect and not start:
+                    assert await client.reader.readline() == b"HTTP/1.1 100 Continue\r\n"
+                await client.close()
+    async with httpx2.AsyncClient(base_url=fleet.url + prefix) as http:
+        for _ in range(20):  # later on every worker than what was cut
+            assert (await http.get("stat", params={"path": "/"})).status_code == 200
+    assert "Traceback" not in fleet.log.read_text()[before:]
+
+
 async def test_downloads_that_break_off_leave_nothing(
     fleet: Fleet, tenant: tuple[str, int, Path]
 ) -> None:
@@ -571,17 +589,3 @@ async def test_pages_of_a_directory_that_changes(fleet: Fleet) -> None:
             await churning
             assert seen == sorted(set(seen), key=str.encode)
             assert set(stay) <= set(seen)
-
-
-def test_no_worker_died(fleet: Fleet) -> None:
-    """After whatever ran before: the workers are the ones that were started, and answer."""
-    assert fleet.process.poll() is None
-    slots = set()
-    for _ in range(200):
-        slots.add(httpx2.get(f"{fleet.url}/health").headers["x-fs9-slot"])
-        if len(slots) == WORKERS:
-            break
-    assert len(slots) >= WORKERS - 1  # the kernel may prefer some
-    log = fleet.log.read_text()
-    assert "Traceback" not in log, log[-3000:]
-    assert threading.active_count() < 50
