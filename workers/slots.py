@@ -25,6 +25,38 @@ class RunDirectory:
     def create(self) -> None:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)
+        self.locks.mkdir(mode=0o700, exist_ok=True)
+        self.handles.mkdir(mode=0o700, exist_ok=True)
+
+    @property
+    def bus_publications(self) -> Path:
+        """Where the broker publishes to all workers."""
+        return self.path / "bus.publications"
+
+    @property
+    def bus_requests(self) -> Path:
+        """Where the broker takes reports and requests."""
+        return self.path / "bus.requests"
+
+    @property
+    def view_file(self) -> Path:
+        """What a restarted broker goes on with; a fleet that starts anew removes it."""
+        return self.path / "view.json"
+
+    @property
+    def workers_file(self) -> Path:
+        """How many workers the arbiter is to keep, as decimal text; the broker writes it."""
+        return self.path / "workers"
+
+    @property
+    def locks(self) -> Path:
+        """The directory of the namespaces' locks."""
+        return self.path / "locks"
+
+    @property
+    def handles(self) -> Path:
+        """The directory of the handle journals."""
+        return self.path / "handles"
 
     def handoff_socket(self, slot: int) -> Path:
         """Where the slot takes connections over."""

@@ -1,0 +1,182 @@
+"""The broker process: one loop around `router.control`, one for each host.
+
+It is forked by the arbiter and can be killed at any time: workers serve on with the view they
+have, and the next broker goes on with the saved one. It tells the arbiter how many workers
+there are to be by a file, and learns of a worker's death from the kernel (pidfd_open(2)).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import secrets
+import signal
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from router.control import BrokerState, Persist, Publish, Reply, Saved, Watch, WriteWorkers
+from router.messages import (
+    Acknowledged,
+    Drained,
+    Joined,
+    NamespaceChanged,
+    Ready,
+    SnapshotRequest,
+    Status,
+    UnknownMessage,
+    decode_to_broker,
+    encode,
+)
+from workers.bus import BusServer
+from workers.slots import RunDirectory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from router.control import Effect
+
+log = logging.getLogger("fs9.broker")
+
+_PR_SET_PDEATHSIG = 1
+#: What the arbiter handles and the broker must not.
+_FOREIGN_SIGNALS = (
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGWINCH,
+    signal.SIGCHLD,
+)
+
+
+def main(run_directory: Path, workers: int) -> None:
+    """Be the broker, in a process of its own, until SIGTERM or the end of the arbiter.
+
+    `workers` counts for a fleet that begins: one without a saved view.
+    """
+    # The write end of a pipe wakes the loop, whatever it waits for.
+    wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    leaving = False
+
+    def leave(*_: object) -> None:
+        nonlocal leaving
+        leaving = True
+
+    for number in _FOREIGN_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    # The terminal sends Ctrl-C to every process; only the arbiter decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, leave)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    broker = Broker(RunDirectory(run_directory), workers)
+    broker.server.watch(wake_read)
+    try:
+        while not leaving:
+            broker.step()
+    finally:
+        signal.set_wakeup_fd(-1)
+        broker.close()
+        os.close(wake_read)
+        os.close(wake_write)
+
+
+class Broker:
+    """Brings events to a `BrokerState` and does its effects."""
+
+    def __init__(self, run_directory: RunDirectory, workers: int) -> None:
+        self._run_directory = run_directory
+        self._pidfds: dict[int, tuple[int, int]] = {}
+        saved = load(run_directory)
+        self.state = BrokerState(secrets.token_hex(8), saved, workers, time.monotonic())
+        self.server = BusServer(run_directory)
+        self.do(self.state.start())
+
+    def step(self, timeout_s: float = 1.0) -> None:
+        """Wait for something to happen, or the next tick, and see to it."""
+        state = self.state
+        wait_s = state.next_tick_s(time.monotonic()) - time.monotonic()
+        ready = self.server.poll(min(timeout_s, max(0.0, wait_s)))
+        now_s = time.monotonic()
+        for fd in ready:
+            if fd in self._pidfds:
+                self.do(state.on_died(*self._unwatch(fd), now_s))
+        for client, data in self.server.received():
+            self._receive(client, data, now_s)
+        if self.server.subscribed():
+            self.do(state.on_subscribed(now_s))
+        self.do(state.on_tick(now_s))
+
+    def _receive(self, client: bytes, data: bytes, now_s: float) -> None:
+        try:
+            envelope = decode_to_broker(data)
+        except UnknownMessage as error:
+            log.warning("the bus: %s", error)
+            return
+        message, state = envelope.message, self.state
+        if isinstance(message, Acknowledged):
+            state.on_acknowledged(message)
+        elif isinstance(message, SnapshotRequest):
+            self.do(state.on_snapshot_request(client, message))
+        elif isinstance(message, Joined | Ready | Drained | Status | NamespaceChanged):
+            epoch, number = envelope.epoch, envelope.sequence
+            self.do(state.on_report(client, epoch, number, message, now_s))
+        else:
+            self.do(state.on_request(client, message, now_s))
+
+    def do(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Publish(sequence, message):
+                    self.server.publish(encode(message, self.state.epoch, sequence))
+                case Reply(client, message):
+                    self.server.reply(client, encode(message, self.state.epoch))
+                case Persist(saved):
+                    _replace(self._run_directory.view_file, msgspec.json.encode(saved))
+                case Watch(slot, pid):
+                    self._watch(slot, pid)
+                case WriteWorkers(workers):
+                    _replace(self._run_directory.workers_file, b"%d\n" % workers)
+
+    def _watch(self, slot: int, pid: int) -> None:
+        try:
+            fd = os.pidfd_open(pid)
+        except OSError:
+            self.do(self.state.on_died(slot, pid, time.monotonic()))
+            return
+        self._pidfds[fd] = (slot, pid)
+        self.server.watch(fd)
+
+    def _unwatch(self, fd: int) -> tuple[int, int]:
+        self.server.unwatch(fd)
+        os.close(fd)
+        return self._pidfds.pop(fd)
+
+    def close(self) -> None:
+        for fd in list(self._pidfds):
+            self._unwatch(fd)
+        self.server.close()
+
+
+def load(run_directory: RunDirectory) -> Saved | None:
+    """What an earlier broker left; None: nothing that can be read."""
+    with suppress(FileNotFoundError):
+        data = run_directory.view_file.read_bytes()
+        try:
+            return msgspec.json.decode(data, type=Saved)
+        except msgspec.DecodeError as error:
+            log.warning("the saved view cannot be read, the fleet is seen anew: %s", error)
+    return None
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Whoever reads it sees the old or the new content; not meant to survive the power."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_bytes(data)
+    new.replace(path)

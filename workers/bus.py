@@ -1,0 +1,375 @@
+"""The control bus over ZeroMQ: sockets, descriptors and timers around `router.subscriber`.
+
+The only user of pyzmq. `BusServer` is the broker's end, `BusClient` a worker's, `bus_request`
+an operator's. A ZeroMQ context does not survive a fork: each is made in the process that uses
+it. ZeroMQ's descriptor tells of changes, not of states, so after each wake-up, and after each
+message that was sent, everything there is gets read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from typing import TYPE_CHECKING
+
+import zmq
+
+from router.messages import (
+    Accepted,
+    Done,
+    FleetStatus,
+    Joined,
+    Received,
+    Refused,
+    Snapshot,
+    UnknownMessage,
+    decode_from_broker,
+    encode,
+)
+from router.subscriber import RETRY_S, Adopt, Deliver, Reporter, Send, Subscriber
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from router.messages import Announcement, Answer, FromBroker, Report, Request
+    from router.subscriber import Output
+    from router.view import View
+    from workers.slots import RunDirectory
+
+log = logging.getLogger("fs9.bus")
+
+#: Messages waiting for one peer; what is beyond is lost, and healed by a snapshot.
+_QUEUE_MAX = 1000
+_RECONNECT_MS = 10
+#: At the end, what was said last is given this long to leave.
+_LINGER_MS = 100
+#: How often a client that misses nothing looks at the time.
+_IDLE_TICK_S = 0.2
+#: Messages handled in a row before others get their turn on the event loop.
+_BATCH = 256
+#: A broker that lives answers within this, if only `Accepted`.
+_ANSWER_S = 2.0
+
+
+class BrokerUnavailable(ConnectionError):
+    """No broker answers: the fleet is not running, or its broker is being restarted."""
+
+
+def _socket(
+    context: zmq.Context[zmq.Socket[bytes]], kind: int, **options: int
+) -> zmq.Socket[bytes]:
+    sock = context.socket(kind)
+    sock.setsockopt(zmq.SNDHWM, _QUEUE_MAX)
+    sock.setsockopt(zmq.RCVHWM, _QUEUE_MAX)
+    sock.setsockopt(zmq.LINGER, _LINGER_MS)
+    sock.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+    for name, value in options.items():
+        sock.setsockopt(getattr(zmq, name), value)
+    return sock
+
+
+def _address(path: Path) -> str:
+    return f"ipc://{path}"
+
+
+class BusServer:
+    """The broker's sockets, and whatever other descriptors it waits for."""
+
+    def __init__(self, run_directory: RunDirectory) -> None:
+        self._context = zmq.Context()
+        self._publications = _socket(self._context, zmq.XPUB, XPUB_VERBOSE=1)
+        self._requests = _socket(self._context, zmq.ROUTER, ROUTER_HANDOVER=1)
+        self._poller = zmq.Poller()
+        self._publications.bind(_address(run_directory.bus_publications))
+        self._requests.bind(_address(run_directory.bus_requests))
+        for sock in (self._publications, self._requests):
+            self._poller.register(sock, zmq.POLLIN)
+
+    def watch(self, fd: int) -> None:
+        self._poller.register(fd, zmq.POLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        self._poller.unregister(fd)
+
+    def poll(self, timeout_s: float) -> list[int]:
+        """Wait until something can be read; the watched descriptors of which that is true."""
+        ready = self._poller.poll(max(0, round(timeout_s * 1000)))
+        return [each for each, _ in ready if isinstance(each, int)]
+
+    def publish(self, data: bytes) -> None:
+        """To all; never waits. Who is too slow loses it."""
+        self._publications.send(data, zmq.NOBLOCK)
+
+    def reply(self, client: bytes, data: bytes) -> None:
+        """To one; a client that is gone, or does not read, loses it."""
+        try:
+            self._requests.send_multipart([client, data], zmq.NOBLOCK)
+        except zmq.Again:
+            log.debug("a client of the bus does not read its answers")
+
+    def received(self) -> Iterator[tuple[bytes, bytes]]:
+        """What has arrived: (client, bytes)."""
+        while True:
+            try:
+                frames = self._requests.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if len(frames) == 2:
+                yield frames[0], frames[1]
+
+    def subscribed(self) -> bool:
+        """Has somebody begun to listen since the last call?"""
+        found = False
+        while True:
+            try:
+                found |= self._publications.recv(zmq.NOBLOCK)[:1] == b"\x01"
+            except zmq.Again:
+                return found
+
+    def close(self) -> None:
+        self._publications.close()
+        self._requests.close()
+        self._context.term()
+
+
+class BusClient:
+    """A worker's place on the bus; for asyncio and uvloop, in the process that serves.
+
+    `on_message` gets each announcement in order and once. Where that cannot be, since too many
+    were missed or the broker is another one, `on_snapshot` gets the whole view first, and
+    whatever else the announcements tell of is to be read anew; then orders that still hold
+    follow through `on_message`. `lose` is for the injection of faults: True drops a message.
+    """
+
+    def __init__(
+        self,
+        run_directory: RunDirectory,
+        *,
+        on_message: Callable[[Announcement], None],
+        on_snapshot: Callable[[View, str], None],
+        lose: Callable[[], bool] | None = None,
+    ) -> None:
+        self._run_directory = run_directory
+        self._on_message = on_message
+        self._on_snapshot = on_snapshot
+        self._lose = lose or (lambda: False)
+        self._subscriber = Subscriber(os.getpid())
+        self._reporter = Reporter()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._sockets: list[zmq.Socket[bytes]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._synced = asyncio.Event()
+        self._pumping = False
+        self._sent = False
+
+    # -- What the worker sees ---------------------------------------------------------------
+
+    async def start(self, timeout_s: float = 2.0) -> bool:
+        """Connect, and wait until nothing is missing; False: no broker was heard in time.
+
+        The client goes on trying after that: a worker serves without a broker, too.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._context = zmq.Context()
+        listening = _socket(self._context, zmq.SUB)
+        # Otherwise messages wait for a broker that is dead, and the next one gets them.
+        speaking = _socket(self._context, zmq.DEALER, IMMEDIATE=1)
+        speaking.setsockopt(zmq.ROUTING_ID, b"w" + os.urandom(12))
+        self._sockets = [listening, speaking]
+        listening.setsockopt(zmq.SUBSCRIBE, b"")
+        listening.connect(_address(self._run_directory.bus_publications))
+        speaking.connect(_address(self._run_directory.bus_requests))
+        for sock in self._sockets:
+            self._loop.add_reader(_descriptor(sock), self._pump)
+        self._tick()
+        try:
+            await asyncio.wait_for(self._synced.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    def report(self, message: Report) -> None:
+        """Never waits. The broker gets it once, in order; `Status` at most once."""
+        if isinstance(message, Joined):
+            self._subscriber.slot = message.slot
+        self._do(self._reporter.report(message, self._now_s()))
+        self._pump()
+
+    @property
+    def view(self) -> View | None:
+        """The latest; None before the first."""
+        return self._subscriber.view
+
+    @property
+    def epoch(self) -> str:
+        return self._subscriber.epoch
+
+    @property
+    def in_sync(self) -> bool:
+        return self._subscriber.in_sync(self._now_s())
+
+    @property
+    def gaps(self) -> int:
+        """How often announcements were found missing, or the broker another one."""
+        return self._subscriber.gaps
+
+    @property
+    def lag_s(self) -> float:
+        """Since the last moment at which nothing was missing."""
+        return self._subscriber.lag_s(self._now_s())
+
+    @property
+    def outstanding(self) -> int:
+        """Reports that the broker has not confirmed."""
+        return self._reporter.outstanding
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for sock in self._sockets:
+            assert self._loop is not None
+            self._loop.remove_reader(_descriptor(sock))
+            sock.close()
+        self._sockets = []
+        if self._context is not None:
+            self._context.term()
+            self._context = None
+
+    # -- Inside -----------------------------------------------------------------------------
+
+    def _now_s(self) -> float:
+        return time.monotonic()
+
+    def _tick(self) -> None:
+        assert self._loop is not None
+        now_s = self._now_s()
+        self._do(self._subscriber.on_tick(now_s))
+        self._do(self._reporter.on_tick(now_s))
+        self._pump()
+        busy = self._reporter.outstanding or not self._subscriber.in_sync(now_s)
+        if self._sockets:
+            self._timer = self._loop.call_later(RETRY_S if busy else _IDLE_TICK_S, self._tick)
+
+    def _pump(self) -> None:
+        """Read until there is nothing more, also for what the sending has brought."""
+        if self._pumping or not self._sockets:
+            return
+        self._pumping = True
+        try:
+            handled = 0
+            more = True
+            while more and handled < _BATCH:
+                self._sent = False
+                count = sum(self._read(sock) for sock in self._sockets)
+                handled += count
+                more = count > 0 or self._sent
+            if more and self._loop is not None:
+                self._loop.call_soon(self._pump)
+        finally:
+            self._pumping = False
+
+    def _read(self, sock: zmq.Socket[bytes]) -> int:
+        for count in range(_BATCH):
+            if sock.closed:
+                return 0
+            try:
+                data = sock.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return count
+            if not self._lose():
+                self._receive(data)
+        return _BATCH
+
+    def _receive(self, data: bytes) -> None:
+        try:
+            envelope = decode_from_broker(data)
+        except UnknownMessage as error:
+            log.warning("the bus: %s", error)
+            return
+        self._hear(envelope.epoch, envelope.sequence, envelope.message)
+        if self._subscriber.in_sync(self._now_s()):
+            self._synced.set()
+
+    def _hear(self, epoch: str, sequence: int, message: FromBroker) -> None:
+        now_s = self._now_s()
+        if isinstance(message, Received):
+            self._reporter.on_received(epoch, message.number)
+        elif isinstance(message, Snapshot):
+            self._do(self._subscriber.on_snapshot(epoch, message, now_s))
+        elif isinstance(message, Accepted | Done | Refused | FleetStatus):
+            return
+        else:
+            self._do(self._subscriber.on_announcement(epoch, sequence, message, now_s))
+        self._do(self._reporter.on_broker(self._subscriber.epoch, now_s))
+
+    def _do(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            if isinstance(output, Send):
+                self._send(output)
+                continue
+            try:
+                if isinstance(output, Deliver):
+                    self._on_message(output.message)
+                elif isinstance(output, Adopt):
+                    self._on_snapshot(output.view, output.epoch)
+            except Exception:
+                log.exception("a message of the bus could not be followed")
+
+    def _send(self, output: Send) -> None:
+        if not self._sockets or self._lose():
+            return
+        data = encode(output.message, output.epoch, output.number)
+        try:
+            self._sockets[1].send(data, zmq.NOBLOCK)
+            self._sent = True
+        except zmq.Again:
+            # There is no broker; what matters is sent again.
+            pass
+
+
+def bus_request(run_directory: RunDirectory, request: Request, timeout_s: float = 60.0) -> Answer:
+    """Ask the fleet's broker, and wait for the end of it: Done, Refused or FleetStatus.
+
+    Raises BrokerUnavailable when nobody answers, TimeoutError when it takes too long; then the
+    fleet may still be at it.
+    """
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    sock = _socket(context, zmq.DEALER)
+    sock.setsockopt(zmq.LINGER, 0)
+    try:
+        sock.connect(_address(run_directory.bus_requests))
+        sock.send(encode(request))
+        begun_s = time.monotonic()
+        answer = _await_answer(sock, min(timeout_s, _ANSWER_S))
+        if answer is None:
+            raise BrokerUnavailable(
+                f"no fleet answers in {run_directory.path}: it is not running, or its broker is"
+                " being restarted; try again in a moment"
+            )
+        while isinstance(answer, Accepted):
+            answer = _await_answer(sock, timeout_s - (time.monotonic() - begun_s))
+        if answer is None:
+            raise TimeoutError(f"the fleet has not finished within {timeout_s:g} s")
+        return answer
+    finally:
+        sock.close()
+        context.term()
+
+
+def _await_answer(sock: zmq.Socket[bytes], timeout_s: float) -> Answer | None:
+    if not sock.poll(max(0, round(timeout_s * 1000)), zmq.POLLIN):
+        return None
+    message = decode_from_broker(sock.recv()).message
+    if not isinstance(message, Accepted | Done | Refused | FleetStatus):
+        raise UnknownMessage(f"a {type(message).__name__} is no answer")
+    return message
+
+
+def _descriptor(sock: zmq.Socket[bytes]) -> int:
+    fd = sock.getsockopt(zmq.FD)
+    assert isinstance(fd, int)
+    return fd
