@@ -58,6 +58,8 @@ class Limits:
     file_bytes_max: int = 16 * TIB
     #: Audit events kept in memory.
     events_max: int = 100_000
+    #: How long a load waits until the worker that had the namespace lets it go.
+    owner_wait_s: float = 10.0
 
     # -- one worker -------------------------------------------------------------------------
     #: Verified tokens kept, and for how long at most (never past the token's own expiry).

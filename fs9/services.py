@@ -24,6 +24,8 @@ from fs9.names import DEFAULT_NAMESPACE
 from fs9.observe.metrics import HANDLES, NAMESPACES, TOKEN_HITS, TOKEN_MISSES, Metrics
 from fs9.providers import builtin
 from fs9.threads import BlockingPool
+from fs9.vfs.journal import HandleJournal
+from fs9.vfs.locks import NO_LOCKS, FileLocks
 from fs9.vfs.namespace import Namespaces
 
 if TYPE_CHECKING:
@@ -73,9 +75,18 @@ class Services:
         return self.settings.limits
 
     @classmethod
-    async def open(cls, settings: Settings, *, slot: int = 0, clock: Clock | None = None) -> Self:
+    async def open(
+        cls,
+        settings: Settings,
+        *,
+        slot: int = 0,
+        clock: Clock | None = None,
+        fleet: bool = False,
+    ) -> Self:
         """Make the data directory and open everything in it.
 
+        `fleet`: other processes serve the same data directory, so that each namespace is locked
+        while it is loaded here, and its handles are journaled for its next owner.
         The namespace `default` exists from now on, with the mounts of the settings. Raises
         ConfigError when the settings cannot be used here, BackendUnavailable when the
         metadata cannot; nothing stays open then.
@@ -96,6 +107,14 @@ class Services:
                 limits=settings.limits,
                 clock=clock,
                 pool=pool,
+                locks=(
+                    FileLocks(locks_directory(settings.data_dir), settings.limits.owner_wait_s)
+                    if fleet
+                    else NO_LOCKS
+                ),
+                journal=(
+                    HandleJournal(handles_directory(settings.data_dir), pool) if fleet else None
+                ),
             )
             stack.push_async_callback(namespaces.aclose)
             verifier = _verifier(settings, clock)
@@ -123,6 +142,16 @@ class Services:
 def metrics_directory(data_dir: Path) -> Path:
     """Where the workers of a fleet write their counts."""
     return data_dir / "run" / "metrics"
+
+
+def locks_directory(data_dir: Path) -> Path:
+    """One lock for each namespace that a worker of a fleet ever had."""
+    return data_dir / "run" / "locks"
+
+
+def handles_directory(data_dir: Path) -> Path:
+    """The handle journals; a fleet that starts anew empties it (`clear_journals`)."""
+    return data_dir / "run" / "handles"
 
 
 def _watch(metrics: Metrics, namespaces: Namespaces, verifier: Verifier | None) -> None:

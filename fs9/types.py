@@ -22,7 +22,11 @@ class FileType(enum.StrEnum):
 
 
 class FileInfo(msgspec.Struct, frozen=True, gc=False):
-    """What stat knows of one file. `etag` is opaque and changes with every version."""
+    """What stat knows of one file. `etag` is opaque and changes with every version.
+
+    `file_id` tells the file from every other one of its provider while it exists, also under
+    another name; "" where the provider cannot tell. It does not cross the wire.
+    """
 
     path: str
     size: int
@@ -35,6 +39,7 @@ class FileInfo(msgspec.Struct, frozen=True, gc=False):
     ctime_ns: int
     etag: str = ""
     symlink_target: str | None = None
+    file_id: str = ""
 
     @property
     def is_dir(self) -> bool:

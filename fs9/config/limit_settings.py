@@ -151,6 +151,12 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         "Audit events kept in memory, per namespace.",
     ),
     _limit(
+        "owner_wait_s",
+        "server.limits.owner_wait_secs",
+        _SECONDS,
+        "How long a request waits until the worker that had its namespace lets it go.",
+    ),
+    _limit(
         "token_cache_entries_max",
         "server.limits.max_token_cache_entries",
         _COUNT,

@@ -54,6 +54,7 @@ def file_info(path: str, found: os.stat_result, target: str | None = None) -> Fi
         found.st_ctime_ns,
         etag(found),
         target,
+        f"{found.st_dev:x}.{found.st_ino:x}",
     )
 
 

@@ -9,6 +9,7 @@ between them are atomic.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -21,10 +22,12 @@ from fs9.types import Capability, FileInfo, OpenFlags
 from fs9.vfs.mounts import Mount
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from fs9.clock import Clock
     from fs9.limits import Limits
+    from fs9.vfs.journal import NamespaceJournal
 
 T = TypeVar("T")
 
@@ -38,6 +41,8 @@ _CLOSING_MAX = 16
 
 _STREAMING = int(Capability.STREAMING)
 
+_UNJOURNALED = contextlib.nullcontext()
+
 
 class InUse:
     """What keeps a namespace loaded: operations in progress and open files.
@@ -46,14 +51,14 @@ class InUse:
     `total` counts all operations there ever were, so an unchanged one means idleness.
     """
 
-    __slots__ = ("_none_left", "closed", "files", "running", "total")
+    __slots__ = ("_ended", "closed", "files", "running", "total")
 
     def __init__(self) -> None:
         self.running = 0
         self.total = 0
         self.files = 0
         self.closed = False
-        self._none_left: asyncio.Event | None = None
+        self._ended: asyncio.Event | None = None
 
     def __enter__(self) -> None:
         if self.closed:
@@ -63,22 +68,37 @@ class InUse:
 
     def __exit__(self, *exc_info: object) -> None:
         self.running -= 1
-        if self._none_left is not None and not self.running:
-            self._none_left.set()
+        if self._ended is not None:
+            self._ended.set()
+
+    def file_closed(self) -> None:
+        self.files -= 1
+        if self._ended is not None:
+            self._ended.set()
 
     async def wait_none(self) -> None:
-        """Until no operation is in progress; call it once, after closing."""
-        self._none_left = asyncio.Event()
-        if self.running:
-            await self._none_left.wait()
+        """Until no operation is in progress."""
+        await self.wait_until(lambda: not self.running)
+
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Until it holds; asked again after each end of an operation or an open file.
+
+        For one caller at a time.
+        """
+        while not condition():
+            self._ended = asyncio.Event()
+            await self._ended.wait()
 
 
 class File(msgspec.Struct, gc=False, eq=False):
     """An open file. `info` is as it was at open, with the namespace path.
 
     As a context manager it counts an operation in progress: `close` waits for those, and a
-    closed file refuses new ones. `gc=False`: a file is in no reference cycle that lasts, and a
-    million of these must not slow the garbage collector down (see `bench/handles.py`).
+    closed file refuses new ones. A transfer in several pieces holds it around all of them, so
+    that the namespace is not given up in between.
+
+    `gc=False`: a file is in no reference cycle that lasts, and a million of these must not slow
+    the garbage collector down (see `bench/handles.py`).
     """
 
     mount: Mount
@@ -97,12 +117,19 @@ class File(msgspec.Struct, gc=False, eq=False):
         return self.info.path
 
     @property
+    def lasting(self) -> bool:
+        """Can another process open the same file again?"""
+        return not self.flags.replace and not self.mount.provider.volatile
+
+    @property
     def message_like(self) -> bool:
         """Is one write one message, so that it must reach the provider in one piece?"""
         return bool(self.mount.capabilities & _STREAMING)
 
     def __enter__(self) -> Self:
         if self.closed:
+            if self.in_use.closed:  # not by its client
+                raise OwnerUnavailable("the namespace is being unloaded")
             raise InvalidHandle("closed")
         self.running += 1
         return self
@@ -111,6 +138,13 @@ class File(msgspec.Struct, gc=False, eq=False):
         self.running -= 1
         if self.drained is not None and not self.running:
             self.drained.set()
+
+    async def wait_idle(self) -> None:
+        """Until no operation is in progress; the file stays open."""
+        if self.running:
+            self.drained = asyncio.Event()
+            await self.drained.wait()
+            self.drained = None
 
     async def close(self, *, sync: bool = False, discard: bool = False) -> FileInfo | None:
         """Wait for the operations in progress, then close it at the provider, once.
@@ -136,43 +170,74 @@ class File(msgspec.Struct, gc=False, eq=False):
         try:
             info = await self.mount.provider.close(self.open_file, sync=sync, discard=discard)
         finally:
-            self.in_use.files -= 1
+            self.in_use.file_closed()
         return None if info is None else with_path(info, self.mount.absolute(info.path))
 
 
 class HandleTable:
-    """id -> File of one namespace."""
+    """id -> File of one namespace, and the journal of them.
 
-    __slots__ = ("_clock", "_files", "_limits")
+    Handles are live or, from an earlier owner and not used yet, dormant in the journal; both
+    count. Once the table is retired, `find` and `get` find nothing: what is still open waits in
+    `_retired` for `close_all`.
+    """
 
-    def __init__(self, limits: Limits, clock: Clock) -> None:
+    __slots__ = ("_clock", "_dormant_since_s", "_files", "_limits", "_retired", "journal")
+
+    def __init__(
+        self, limits: Limits, clock: Clock, journal: NamespaceJournal | None = None
+    ) -> None:
         self._limits = limits
         self._clock = clock
         self._files: dict[str, File] = {}
+        self._retired: dict[str, File] | None = None
+        self._dormant_since_s = clock.monotonic_s()
+        self.journal = journal
 
     def __len__(self) -> int:
-        return len(self._files)
+        count = len(self._files if self._retired is None else self._retired)
+        return count if self.journal is None else count + len(self.journal.dormant)
 
     def check_room(self) -> None:
         """Raise QuotaExceeded when no handle more may be opened."""
-        if len(self._files) >= self._limits.handles_per_namespace_max:
+        if len(self) >= self._limits.handles_per_namespace_max:
             most = self._limits.handles_per_namespace_max
             raise QuotaExceeded(f"a namespace may have {most} handles open")
 
     def register(self, file: File) -> str:
         """The new id of the file; raises QuotaExceeded, and leaves the file to the caller."""
         self.check_room()
-        file.used_s = self._clock.monotonic_s()
         handle_id = secrets.token_urlsafe(_ID_BYTES)
-        self._files[handle_id] = file
+        self._enter(handle_id, file)
+        if self.journal is not None and file.lasting:
+            info = file.info
+            self.journal.opened(handle_id, info.path, file.flags, info.file_id)
         return handle_id
 
-    def get(self, handle_id: str) -> File:
-        """The file, whose idle time begins again; raises InvalidHandle."""
+    def adopt(self, handle_id: str, file: File) -> None:
+        """The dormant handle is live now."""
+        assert self.journal is not None
+        self.journal.dormant.discard(handle_id)
+        self._enter(handle_id, file)
+
+    def _enter(self, handle_id: str, file: File) -> None:
+        file.used_s = self._clock.monotonic_s()
+        # One that was being opened while the table was retired is closed with the others.
+        files = self._files if self._retired is None else self._retired
+        files[handle_id] = file
+
+    def find(self, handle_id: str) -> File | None:
+        """The file of a live handle, whose idle time begins again."""
         file = self._files.get(handle_id)
+        if file is not None:
+            file.used_s = self._clock.monotonic_s()
+        return file
+
+    def get(self, handle_id: str) -> File:
+        """As `find`; raises InvalidHandle."""
+        file = self.find(handle_id)
         if file is None:
             raise InvalidHandle(handle_id)
-        file.used_s = self._clock.monotonic_s()
         return file
 
     def pop(self, handle_id: str) -> File:
@@ -180,7 +245,13 @@ class HandleTable:
         file = self._files.pop(handle_id, None)
         if file is None:
             raise InvalidHandle(handle_id)
+        if self.journal is not None and file.lasting:
+            self.journal.closed([handle_id])
         return file
+
+    def changing_path(self, path: str, target: str = "") -> AbstractContextManager[None]:
+        """Around a rename to `target`, or a removal: so that the journal stays true."""
+        return _UNJOURNALED if self.journal is None else self.journal.changing_path(path, target)
 
     # A sweep has three phases: `idle` collects, `take` removes what is still idle, `close_files`
     # closes with nothing held. Between them anything may happen; a handle used then survives.
@@ -197,24 +268,57 @@ class HandleTable:
     def take(self, handle_ids: Iterable[str]) -> list[File]:
         """Remove and return those of the ids that are still idle."""
         latest_s = self._clock.monotonic_s() - self._limits.handle_ttl_s
-        taken = []
+        taken: list[File] = []
+        closed: list[str] = []
         for handle_id in handle_ids:
             file = self._files.get(handle_id)
             if file is not None and file.used_s <= latest_s and not file.running:
                 taken.append(self._files.pop(handle_id))
+                closed.append(handle_id)
+        self._journal_closed(taken, closed)
         return taken
+
+    def _expire(self) -> int:
+        """Forget the dormant handles that nobody used in the time to live; how many."""
+        journal = self.journal
+        if journal is None or not journal.dormant:
+            return 0
+        if self._clock.monotonic_s() - self._dormant_since_s < self._limits.handle_ttl_s:
+            return 0
+        handle_ids = list(journal.dormant)
+        journal.closed(handle_ids)
+        return len(handle_ids)
+
+    def _journal_closed(self, files: list[File], handle_ids: list[str]) -> None:
+        if self.journal is not None:
+            lasting = [id_ for id_, file in zip(handle_ids, files, strict=True) if file.lasting]
+            if lasting:
+                self.journal.closed(lasting)
 
     async def sweep(self) -> int:
         """Close the handles that are idle for too long; how many."""
         handle_ids = self.idle()
         await asyncio.sleep(0)  # collecting 65,536 takes milliseconds; let others run
         files = self.take(handle_ids)
+        expired = self._expire()
         await close_files(files, timeout_s=self._limits.handle_close_timeout_s)
-        return len(files)
+        return len(files) + expired
+
+    def retire(self) -> None:
+        """No handle is found any more; those that are live stay open until `close_all`."""
+        if self._retired is None:
+            self._retired, self._files = self._files, {}
+
+    def retired(self) -> list[File]:
+        return [] if self._retired is None else list(self._retired.values())
 
     async def close_all(self, *, sync: bool) -> int:
-        """Close every handle, for shutdown; how many. Takes `handle_close_timeout_s` at most."""
-        files, self._files = list(self._files.values()), {}
+        """Close every live handle; how many. Takes `handle_close_timeout_s` at most.
+
+        They stay in the journal: the next owner revives them.
+        """
+        self.retire()
+        files, self._retired = self.retired(), {}
         await close_files(files, timeout_s=self._limits.handle_close_timeout_s, sync=sync)
         return len(files)
 
@@ -274,4 +378,5 @@ def with_path(info: FileInfo, path: str) -> FileInfo:
         info.ctime_ns,
         info.etag,
         info.symlink_target,
+        info.file_id,
     )

@@ -17,7 +17,9 @@ from fs9.errors import AlreadyExists, Forbidden, Fs9Error, NotFound, OwnerUnavai
 from fs9.observe.audit import AuditLog
 from fs9.path import clean
 from fs9.vfs.handles import HandleTable, background
+from fs9.vfs.locks import NO_LOCKS, NamespaceLocks
 from fs9.vfs.mounts import Mount, MountTable
+from fs9.vfs.revival import Revival
 from fs9.vfs.session import Session
 from fs9.vfs.vfs import Vfs
 
@@ -31,8 +33,12 @@ if TYPE_CHECKING:
     from fs9.provider import Provider
     from fs9.threads import BlockingPool
     from fs9.types import MountSpec
+    from fs9.vfs.handles import File
+    from fs9.vfs.journal import HandleJournal, NamespaceJournal
 
 log = logging.getLogger(__name__)
+
+_MOVING = "the namespace moves to another worker"
 
 #: Who creates a namespace that springs into being at its first use.
 _SYSTEM = "system"
@@ -86,15 +92,24 @@ class Namespace:
         "handles",
         "limits",
         "name",
+        "revival",
         "vfs",
     )
 
-    def __init__(self, name: str, mounts: MountTable, limits: Limits, clock: Clock) -> None:
+    def __init__(
+        self,
+        name: str,
+        mounts: MountTable,
+        limits: Limits,
+        clock: Clock,
+        journal: NamespaceJournal | None = None,
+    ) -> None:
         self.name = name
         self.limits = limits
         self.clock = clock
         self.vfs = Vfs(mounts, clock)
-        self.handles = HandleTable(limits, clock)
+        self.handles = HandleTable(limits, clock, journal)
+        self.revival = Revival(self.vfs, self.handles, journal)
         self.audit = AuditLog(limits.events_max)
         self._total_seen = -1
         self._idle_since_s = clock.monotonic_s()
@@ -113,7 +128,7 @@ class Namespace:
         """
         in_use = self.vfs.in_use
         now_s = self.clock.monotonic_s()
-        if in_use.running or in_use.files or in_use.total != self._total_seen:
+        if in_use.running or in_use.files or len(self.handles) or in_use.total != self._total_seen:
             self._total_seen, self._idle_since_s = in_use.total, now_s
             return False
         if now_s - self._idle_since_s < self.limits.handle_ttl_s:
@@ -134,6 +149,55 @@ class Namespace:
             except TimeoutError:
                 log.warning("%s: %d operations are left behind", self.name, in_use.running)
         await self.handles.close_all(sync=True)
+        await self._close_rest()
+
+    async def hand_over(self) -> None:
+        """Refuse new operations, let all that is in progress end, then close everything.
+
+        In progress are operations, files open without a handle (uploads, downloads) and handles
+        held or in use; each may go on to its end, however long that takes. Handles are closed
+        synced, and stay in the journal. Call it once.
+        """
+        in_use, handles = self.vfs.in_use, self.handles
+        in_use.closed = True
+        handles.retire()
+        waiting = asyncio.get_running_loop().call_later(
+            self.limits.handle_close_timeout_s, self._warn_of_waiting
+        )
+        try:
+            while self._transfers() or in_use.running or self._busy():
+                await in_use.wait_until(lambda: not in_use.running and not self._transfers())
+                await asyncio.gather(*(file.wait_idle() for file in self._busy()))
+            await handles.close_all(sync=True)
+            await in_use.wait_until(lambda: not in_use.files)
+        finally:
+            waiting.cancel()
+        await self._close_rest()
+
+    def _transfers(self) -> int:
+        """Files that are open without a handle, or being closed."""
+        return self.vfs.in_use.files - len(self.handles.retired())
+
+    def _busy(self) -> list[File]:
+        return [file for file in self.handles.retired() if file.running]
+
+    def _warn_of_waiting(self) -> None:
+        log.warning(
+            "%s: giving it up waits for %d operations, %d transfers, %d handles in use",
+            self.name,
+            self.vfs.in_use.running,
+            self._transfers(),
+            len(self._busy()),
+        )
+
+    async def wait_ended(self) -> None:
+        """After `aclose`: until what it left behind is over."""
+        in_use = self.vfs.in_use
+        await in_use.wait_until(lambda: not in_use.running and not in_use.files)
+
+    async def _close_rest(self) -> None:
+        if self.handles.journal is not None:
+            await self.handles.journal.aclose()
         await close_providers([mount.provider for mount in self.vfs.mounts])
 
 
@@ -160,8 +224,14 @@ class Namespaces:
         clock: Clock,
         pool: BlockingPool,
         data_dir: Path,
+        locks: NamespaceLocks = NO_LOCKS,
+        journal: HandleJournal | None = None,
     ) -> None:
-        """`template`: the mounts of a namespace that is created at its first use."""
+        """`template`: the mounts of a namespace that is created at its first use.
+
+        `locks` and `journal` are a fleet's: a namespace's lock is held from before its record is
+        read until its providers are closed, and its handles outlive its owner.
+        """
         self._store = store
         self._registry = registry
         self._template = tuple(template)
@@ -173,6 +243,11 @@ class Namespaces:
         self._loading: dict[str, _Loading] = {}
         #: Unloads in progress: a namespace is loaded again only after its providers let go.
         self._closing: dict[str, asyncio.Task[None]] = {}
+        self._locks = locks
+        self._journal = journal
+        #: Loads that wait for the lock, and namespaces that go to another owner.
+        self._acquiring: dict[str, asyncio.Task[None]] = {}
+        self._leaving: dict[str, asyncio.Task[None]] = {}
         self._closed = False
 
     def __len__(self) -> int:
@@ -191,13 +266,16 @@ class Namespaces:
         """The namespace, loaded now when it is not; parallel callers share one load.
 
         With `create` an unknown one is created from the template. Raises Forbidden when it is
-        unknown or not active, and what its store or providers raise. No failure is
-        remembered: the next call tries again.
+        unknown or not active, OwnerUnavailable while another owner has it or it is given up,
+        and what its store or providers raise. No failure is remembered: the next call tries
+        again.
         """
         while True:
             namespace = self._loaded.get(name)
             if namespace is not None:
                 return namespace
+            if name in self._leaving:
+                raise OwnerUnavailable(_MOVING)
             loading = self._loading.get(name) or self._start_loading(name, create)
             try:
                 # A cancelled caller must not cancel the load under the others.
@@ -222,15 +300,50 @@ class Namespaces:
         closing = self._closing.get(name)
         if closing is not None:
             await closing
+        await self._acquire(name)
+        try:
+            namespace = await self._load_locked(name, create)
+        except BaseException:
+            self._locks.release(name)
+            raise
+        self._loaded[name] = namespace
+        return namespace
+
+    async def _acquire(self, name: str) -> None:
+        """Take the lock; `give_up` ends the wait for it."""
+        if name in self._leaving:
+            raise OwnerUnavailable(_MOVING)
+        if self._locks is NO_LOCKS:
+            return
+        task = self._acquiring[name] = background(self._locks.acquire(name))
+        try:
+            await asyncio.wait([task])
+        finally:
+            del self._acquiring[name]
+        if task.cancelled():
+            raise OwnerUnavailable(_MOVING)
+        task.result()
+
+    async def _load_locked(self, name: str, create: bool) -> Namespace:
         record = await self._record(name, create)
         if record.status != "active":
             raise Forbidden("Namespace is not active")
         mounts = await self._build(name, record.mounts)
-        namespace = Namespace(name, mounts, self._limits, self._clock)
-        if self._closed:
+        try:
+            journal = None if self._journal is None else await self._journal.load(name)
+        except BaseException:
+            await close_providers([mount.provider for mount in mounts])
+            raise
+        namespace = Namespace(name, mounts, self._limits, self._clock, journal)
+        try:
+            await namespace.revival.settle()
+            if self._closed:
+                raise OwnerUnavailable("the server is stopping")
+            if name in self._leaving:
+                raise OwnerUnavailable(_MOVING)
+        except BaseException:
             await namespace.aclose()
-            raise OwnerUnavailable("the server is stopping")
-        self._loaded[name] = namespace
+            raise
         return namespace
 
     async def _record(self, name: str, create: bool) -> Record:
@@ -269,6 +382,8 @@ class Namespaces:
         # Together, so that a slow provider of one namespace delays no other's.
         await asyncio.gather(*(table.sweep() for table in tables if len(table)))
         for name, namespace in list(self._loaded.items()):
+            if namespace.handles.journal is not None:
+                namespace.handles.journal.tidy()
             if namespace.idle():
                 del self._loaded[name]
                 self._unload(name, namespace)
@@ -278,19 +393,70 @@ class Namespaces:
 
     def _unload(self, name: str, namespace: Namespace) -> None:
         namespace.vfs.in_use.closed = True  # now, not when the task begins
-        task = self._closing[name] = background(namespace.aclose())
+        task = self._closing[name] = background(self._close(name, namespace))
         task.add_done_callback(lambda _: self._closing.pop(name))
+
+    async def _close(self, name: str, namespace: Namespace) -> None:
+        await namespace.aclose()
+        if namespace.vfs.in_use.running or namespace.vfs.in_use.files:
+            background(self._release_later(name, namespace))
+        else:
+            self._locks.release(name)
+
+    async def _release_later(self, name: str, namespace: Namespace) -> None:
+        """What was left behind may still change files."""
+        await namespace.wait_ended()
+        self._locks.release(name)
+
+    async def give_up(self, name: str) -> bool:
+        """Let another owner have the namespace; was all done within `shutdown_timeout_s`?
+
+        From the call on, new operations raise OwnerUnavailable, those of handles too. What is in
+        progress ends first (see `Namespace.hand_over`), then handles are closed synced, then
+        providers, then the lock is let go. False: that goes on in the background. A namespace
+        that is being loaded is given up as well; one that is not loaded is no error.
+        """
+        task = self._leaving.get(name)
+        if task is None:
+            namespace = self._loaded.pop(name, None)
+            if namespace is not None:
+                namespace.vfs.in_use.closed = True  # now, not when the task begins
+                namespace.handles.retire()
+            task = self._leaving[name] = background(self._give_up(name, namespace))
+            task.add_done_callback(lambda _: self._leaving.pop(name))
+        done, _ = await asyncio.wait([task], timeout=self._limits.shutdown_timeout_s)
+        if not done:
+            log.error("%s: not given up yet, something is still in progress", name)
+            return False
+        task.result()
+        return True
+
+    async def _give_up(self, name: str, namespace: Namespace | None) -> None:
+        acquiring = self._acquiring.get(name)
+        if acquiring is not None:
+            acquiring.cancel()
+        loading = self._loading.get(name)
+        before = [self._closing.get(name), None if loading is None else loading.task]
+        for task in before:  # a load that is not over yet ends with OwnerUnavailable
+            if task is not None:
+                await asyncio.wait([task])
+        if namespace is None:
+            return
+        await namespace.hand_over()
+        self._locks.release(name)
 
     async def aclose(self) -> None:
         """Close every namespace; no new one is loaded."""
         self._closed = True
+        for acquiring in self._acquiring.values():
+            acquiring.cancel()
         if self._loading:
             await asyncio.wait([loading.task for loading in self._loading.values()])
         namespaces, self._loaded = self._loaded, {}
         for name, namespace in namespaces.items():
             self._unload(name, namespace)
-        if self._closing:
-            await asyncio.wait(list(self._closing.values()))
+        if self._closing or self._leaving:
+            await asyncio.wait([*self._closing.values(), *self._leaving.values()])
 
 
 async def close_providers(providers: Sequence[Provider]) -> None:

@@ -66,7 +66,11 @@ class Session:
         if changes.name is not None and changes.symlink_target is None:
             target = clean(changes.name)
             changes = msgspec.structs.replace(changes, name=target)
-        await self._vfs.wstat(path, changes, condition)
+        if target is None:
+            await self._vfs.wstat(path, changes, condition)
+        else:
+            with self._handles.changing_path(path, target):
+                await self._vfs.wstat(path, changes, condition)
         self._record(_wstat_event(changes), path, target)
 
     async def statfs(self, path: str) -> FsStats:
@@ -93,7 +97,8 @@ class Session:
     async def remove(self, path: str, condition: Condition = ALWAYS) -> None:
         self._require_change()
         path = clean(path)
-        await self._vfs.remove(path, condition)
+        with self._handles.changing_path(path):
+            await self._vfs.remove(path, condition)
         self._record("delete", path)
 
     def capabilities(self, path: str) -> tuple[Capability, str]:
@@ -128,30 +133,51 @@ class Session:
             raise
 
     async def read(self, handle_id: str, offset: int, size: int) -> Buffer:
-        return await self._vfs.read(self._handles.get(handle_id), offset, size)
+        file = self._handles.find(handle_id) or await self._wake(handle_id)
+        return await self._vfs.read(file, offset, size)
 
     async def write(self, handle_id: str, offset: int, data: Buffer) -> int:
         """Write all of the data or raise; the count, 0 for no data without asking anyone."""
         self._require_change()
-        file = self._handles.get(handle_id)
+        file = self._handles.find(handle_id) or await self._wake(handle_id)
+        return await self.write_whole(file, offset, data)
+
+    async def write_whole(self, file: File, offset: int, data: Buffer) -> int:
+        """As `write`, to the open file of a handle."""
+        self._require_change()
         if not data:
             return 0
         if file.flags.append:
-            async with self._vfs.append_lock(file):
-                return await self._vfs.write(file, offset, data)
+            # Waiting for its turn, too, it is in progress: it must not meet a closed file.
+            with file:
+                async with self._vfs.append_lock(file):
+                    return await self._vfs.write(file, offset, data)
         return await self._vfs.write(file, offset, data)
 
     async def close(self, handle_id: str, sync: bool = False) -> None:
         """Close the handle; with `sync` its bytes are on disk then. A replacement swaps in."""
-        file = self._handles.get(handle_id)
+        file = self._handles.find(handle_id)
+        if file is None:
+            if not sync:
+                self.namespace.revival.drop(handle_id)
+                return
+            file = await self._wake(handle_id)
         if file.flags.replace:
             self._require_change()
         self._handles.pop(handle_id)
         await self._commit(file, sync)
 
     def handle_file(self, handle_id: str) -> File:
-        """The open file of a handle, for reading or writing in pieces; or InvalidHandle."""
+        """The open file of a live handle; or InvalidHandle. See `wake_file`."""
         return self._handles.get(handle_id)
+
+    async def wake_file(self, handle_id: str) -> File:
+        """The open file of a handle, for reading or writing in pieces, opened again if need be.
+
+        The caller holds it (`with file:`) around all its pieces. Raises InvalidHandle,
+        OwnerUnavailable.
+        """
+        return self._handles.find(handle_id) or await self._wake(handle_id)
 
     # -- transfers: open files without a handle -------------------------------------------------
 
@@ -191,9 +217,14 @@ class Session:
 
     # -------------------------------------------------------------------------------------------
 
+    async def _wake(self, handle_id: str) -> File:
+        return await self.namespace.revival.file(handle_id)
+
     async def _commit(self, file: File, sync: bool) -> FileInfo | None:
         info = await file.close(sync=sync)
         if file.flags.replace:
+            if info is not None and self._handles.journal is not None:
+                self._handles.journal.replaced(file.path, info.file_id)
             self._record("upload", file.path)
         return info
 

@@ -1,0 +1,88 @@
+"""One owner for each namespace: what a worker holds while it has a namespace loaded.
+
+The ring says who should own a namespace; the lock decides who does. `FileLocks` is flock(2) on
+one file for each namespace: the kernel frees it at any death of the process, and a stopped
+process (SIGSTOP) keeps it. Without a fleet there is nobody to lock out: `NO_LOCKS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from fs9.errors import OwnerUnavailable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_POLL_S = 0.01
+
+
+class NamespaceLocks(Protocol):
+    """`acquire` before anything of a namespace is read, `release` after all of it is closed."""
+
+    async def acquire(self, name: str) -> None:
+        """Wait, within a bound, until no other owner has it; raises OwnerUnavailable.
+
+        A cancelled caller holds nothing.
+        """
+
+    def release(self, name: str) -> None:
+        """Let it go; does not wait."""
+
+
+class NoLocks:
+    """For a process that is alone."""
+
+    async def acquire(self, name: str) -> None:
+        return None
+
+    def release(self, name: str) -> None:
+        return None
+
+
+NO_LOCKS: NamespaceLocks = NoLocks()
+
+
+class FileLocks:
+    """flock(2) on `directory/<name>`. The files stay: removing one would let two hold it.
+
+    A lock belongs to an open file description, so two of these objects exclude each other
+    within one process too. A child made by fork without exec would share the lock and keep
+    it; exec closes it.
+    """
+
+    def __init__(self, directory: Path, wait_s: float) -> None:
+        """Makes the directory; `wait_s` is the bound of `acquire`."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory = directory
+        self._wait_s = wait_s
+        self._held: dict[str, int] = {}
+
+    async def acquire(self, name: str) -> None:
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + self._wait_s
+        fd = os.open(self._directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while not _lock_nowait(fd):
+                if loop.time() >= deadline_s:
+                    raise OwnerUnavailable("another worker still has the namespace")
+                await asyncio.sleep(_POLL_S)
+        except BaseException:
+            os.close(fd)
+            raise
+        assert name not in self._held
+        self._held[name] = fd
+
+    def release(self, name: str) -> None:
+        os.close(self._held.pop(name))
+
+
+def _lock_nowait(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
