@@ -76,24 +76,25 @@ class Heartbeat(Message, frozen=True):
 
 class Joined(Message, frozen=True):
     slot: int
-    pid: int
+    #: Of the process that speaks, here and below; 0 is filled in by the bus.
+    pid: int = 0
 
 
 class Ready(Message, frozen=True):
     slot: int
-    pid: int
+    pid: int = 0
 
 
 class Drained(Message, frozen=True):
     slot: int
-    pid: int
-    #: The number of the view that made it drain.
-    view: int
+    pid: int = 0
+    #: The latest view that the worker knew then; filled in by the bus.
+    view: int = 0
 
 
 class Status(Message, frozen=True):
     slot: int
-    pid: int
+    pid: int = 0
     namespaces: int = 0
     handles: int = 0
     in_progress: int = 0

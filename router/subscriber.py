@@ -63,10 +63,9 @@ Output = Deliver | Adopt | Send
 class Subscriber:
     """`pid` is that of the worker: orders to an earlier process of its slot are passed over."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, slot: int, pid: int) -> None:
+        self.slot = slot
         self.pid = pid
-        #: In whose name announcements are acknowledged; None: nobody's yet.
-        self.slot: int | None = None
         self.epoch = ""
         self.view: View | None = None
         #: How often announcements were found missing, or the broker another one.
@@ -186,8 +185,6 @@ class Subscriber:
         return [Deliver(message)]
 
     def _acknowledgement(self) -> list[Output]:
-        if self.slot is None:
-            return []
         return [Send(Acknowledged(self.epoch, self._last, self.slot), self.epoch, 0)]
 
 

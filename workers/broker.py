@@ -32,12 +32,12 @@ from router.messages import (
     encode,
 )
 from workers.bus import BusServer
-from workers.slots import RunDirectory
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from router.control import Effect
+    from workers.slots import RunDirectory
 
 log = logging.getLogger("fs9.broker")
 
@@ -55,7 +55,7 @@ _FOREIGN_SIGNALS = (
 )
 
 
-def main(run_directory: Path, workers: int) -> None:
+def main(run_directory: RunDirectory, workers: int) -> None:
     """Be the broker, in a process of its own, until SIGTERM or the end of the arbiter.
 
     `workers` counts for a fleet that begins: one without a saved view.
@@ -75,7 +75,7 @@ def main(run_directory: Path, workers: int) -> None:
     signal.signal(signal.SIGTERM, leave)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    broker = Broker(RunDirectory(run_directory), workers)
+    broker = Broker(run_directory, workers)
     broker.server.watch(wake_read)
     try:
         while not leaving:
@@ -142,7 +142,7 @@ class Broker:
                 case Watch(slot, pid):
                     self._watch(slot, pid)
                 case WriteWorkers(workers):
-                    _replace(self._run_directory.workers_file, b"%d\n" % workers)
+                    _replace(self._run_directory.wanted_file, b"%d\n" % workers)
 
     def _watch(self, slot: int, pid: int) -> None:
         try:

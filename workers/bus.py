@@ -14,13 +14,15 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
 import zmq
 
 from router.messages import (
     Accepted,
     Done,
+    Drained,
     FleetStatus,
-    Joined,
+    NamespaceChanged,
     Received,
     Refused,
     Snapshot,
@@ -54,7 +56,7 @@ _BATCH = 256
 _ANSWER_S = 2.0
 
 
-class BrokerUnavailable(ConnectionError):
+class NoBroker(ConnectionError):
     """No broker answers: the fleet is not running, or its broker is being restarted."""
 
 
@@ -138,41 +140,43 @@ class BusServer:
 class BusClient:
     """A worker's place on the bus; for asyncio and uvloop, in the process that serves.
 
-    `on_message` gets each announcement in order and once. Where that cannot be, since too many
-    were missed or the broker is another one, `on_snapshot` gets the whole view first, and
-    whatever else the announcements tell of is to be read anew; then orders that still hold
-    follow through `on_message`. `lose` is for the injection of faults: True drops a message.
+    `start` takes two callbacks. `on_message` gets each announcement in order and once. Where
+    that cannot be, since too many were missed or the broker is another one, `on_snapshot` gets
+    the whole view first, and whatever else announcements tell of is to be read anew; then the
+    orders that still hold follow through `on_message`. `lose` is for the injection of faults:
+    True drops a message.
     """
 
     def __init__(
-        self,
-        run_directory: RunDirectory,
-        *,
-        on_message: Callable[[Announcement], None],
-        on_snapshot: Callable[[View, str], None],
-        lose: Callable[[], bool] | None = None,
+        self, run_directory: RunDirectory, slot: int, *, lose: Callable[[], bool] | None = None
     ) -> None:
         self._run_directory = run_directory
-        self._on_message = on_message
-        self._on_snapshot = on_snapshot
+        self._pid = os.getpid()
         self._lose = lose or (lambda: False)
-        self._subscriber = Subscriber(os.getpid())
+        self._on_message: Callable[[Announcement], None] = lambda _: None
+        self._on_snapshot: Callable[[View], None] = lambda _: None
+        self._subscriber = Subscriber(slot, self._pid)
         self._reporter = Reporter()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._sockets: list[zmq.Socket[bytes]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._synced = asyncio.Event()
+        self._confirmed = asyncio.Event()
         self._pumping = False
         self._sent = False
 
     # -- What the worker sees ---------------------------------------------------------------
 
-    async def start(self, timeout_s: float = 2.0) -> bool:
-        """Connect, and wait until nothing is missing; False: no broker was heard in time.
+    async def start(
+        self, on_message: Callable[[Announcement], None], on_snapshot: Callable[[View], None]
+    ) -> None:
+        """Connect, and wait until nothing is missing.
 
-        The client goes on trying after that: a worker serves without a broker, too.
+        A caller that stops waiting need not start again: the client goes on trying, and a
+        worker serves without a broker, too.
         """
+        self._on_message, self._on_snapshot = on_message, on_snapshot
         self._loop = asyncio.get_running_loop()
         self._context = zmq.Context()
         listening = _socket(self._context, zmq.SUB)
@@ -186,18 +190,26 @@ class BusClient:
         for sock in self._sockets:
             self._loop.add_reader(_descriptor(sock), self._pump)
         self._tick()
-        try:
-            await asyncio.wait_for(self._synced.wait(), timeout_s)
-        except TimeoutError:
-            return False
-        return True
+        await self._synced.wait()
 
     def report(self, message: Report) -> None:
         """Never waits. The broker gets it once, in order; `Status` at most once."""
-        if isinstance(message, Joined):
-            self._subscriber.slot = message.slot
+        if not isinstance(message, NamespaceChanged) and not message.pid:
+            message = msgspec.structs.replace(message, pid=self._pid)
+        if isinstance(message, Drained) and not message.view and self.view is not None:
+            message = msgspec.structs.replace(message, view=self.view.number)
         self._do(self._reporter.report(message, self._now_s()))
         self._pump()
+
+    async def flush(self, timeout_s: float = 1.0) -> bool:
+        """Wait until the broker has every report; False: not in time."""
+        self._confirmed.clear()
+        try:
+            while self._reporter.outstanding:
+                await asyncio.wait_for(self._confirmed.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
 
     @property
     def view(self) -> View | None:
@@ -298,6 +310,8 @@ class BusClient:
         now_s = self._now_s()
         if isinstance(message, Received):
             self._reporter.on_received(epoch, message.number)
+            if not self._reporter.outstanding:
+                self._confirmed.set()
         elif isinstance(message, Snapshot):
             self._do(self._subscriber.on_snapshot(epoch, message, now_s))
         elif isinstance(message, Accepted | Done | Refused | FleetStatus):
@@ -315,7 +329,7 @@ class BusClient:
                 if isinstance(output, Deliver):
                     self._on_message(output.message)
                 elif isinstance(output, Adopt):
-                    self._on_snapshot(output.view, output.epoch)
+                    self._on_snapshot(output.view)
             except Exception:
                 log.exception("a message of the bus could not be followed")
 
@@ -334,7 +348,7 @@ class BusClient:
 def bus_request(run_directory: RunDirectory, request: Request, timeout_s: float = 60.0) -> Answer:
     """Ask the fleet's broker, and wait for the end of it: Done, Refused or FleetStatus.
 
-    Raises BrokerUnavailable when nobody answers, TimeoutError when it takes too long; then the
+    Raises NoBroker when nobody answers, TimeoutError when it takes too long; then the
     fleet may still be at it.
     """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -346,7 +360,7 @@ def bus_request(run_directory: RunDirectory, request: Request, timeout_s: float 
         begun_s = time.monotonic()
         answer = _await_answer(sock, min(timeout_s, _ANSWER_S))
         if answer is None:
-            raise BrokerUnavailable(
+            raise NoBroker(
                 f"no fleet answers in {run_directory.path}: it is not running, or its broker is"
                 " being restarted; try again in a moment"
             )

@@ -44,9 +44,21 @@ class RunDirectory:
         return self.path / "view.json"
 
     @property
-    def workers_file(self) -> Path:
+    def wanted_file(self) -> Path:
         """How many workers the arbiter is to keep, as decimal text; the broker writes it."""
         return self.path / "workers"
+
+    def wanted(self) -> int | None:
+        """What the file says; None when nobody has asked for another number."""
+        try:
+            return int(self.wanted_file.read_text())
+        except FileNotFoundError:
+            return None
+
+    def forget_fleet(self) -> None:
+        """What an earlier fleet left about its members: for one that starts anew."""
+        self.view_file.unlink(missing_ok=True)
+        self.wanted_file.unlink(missing_ok=True)
 
     @property
     def locks(self) -> Path:
