@@ -327,9 +327,9 @@ class BrokerState:
             self._expiry.pop(slot, None)
             self.change([(slot, Event.READIED)])
         elif isinstance(message, Drained):
+            # Also when it drained for an order that was taken back: it serves by the view.
             process.ready = True
-            if self.view.state(slot) is not SlotState.READY:
-                self._expiry.pop(slot, None)
+            self._expiry.pop(slot, None)
             if message.view >= self._drained_by.get(slot, 0):
                 self.change([(slot, Event.DRAINED)])
 
@@ -381,8 +381,9 @@ class BrokerState:
 
     def _settle(self) -> list[Effect]:
         before = -1
-        while before != self.sequence:
-            before = self.sequence
+        while before != len(self._effects):
+            before = len(self._effects)
+            self._drain_surplus()
             self._dismiss_drained()
             answer = self.operation.step(self, self._now_s) if self.operation else None
             if answer is not None:
@@ -390,6 +391,17 @@ class BrokerState:
                 self._effects.append(Reply(self._operator, answer))
         effects, self._effects = self._effects, []
         return effects
+
+    def _drain_surplus(self) -> None:
+        """Slots beyond the wanted number, however they came to have a process."""
+        for slot in [slot for slot in self.processes if slot >= self.workers]:
+            process, state = self.processes[slot], self.view.state(slot)
+            if state is SlotState.JOINING and not process.dismissed:
+                self.dismiss(slot, process)
+            elif state is SlotState.READY and self.view.drain_refusal([slot]) is None:
+                self.drain([slot], leaving=True)
+            elif state in {SlotState.DRAINING, SlotState.DRAINED}:
+                self.leave([slot])
 
     def _dismiss_drained(self) -> None:
         for slot in self.view.leaving:

@@ -191,8 +191,11 @@ class Shrink:
             slot for slot, state in states.items() if state in {SlotState.READY, SlotState.DRAINING}
         ]
         if not self._written and not busy:
-            self._let_go(broker)
-        if all(broker.view.state(slot) is SlotState.GONE for slot in self._victims):
+            # From now on the slots count as surplus, and the broker's state dismisses them.
+            self._written = True
+            broker.write_workers(self._workers)
+            return None
+        if all(state is SlotState.GONE for state in states.values()):
             return Done()
         if now_s < self._deadline_s:
             return None
@@ -200,14 +203,3 @@ class Shrink:
             return Refused("the slots have drained, and not all had exited by the deadline")
         broker.undrain(self._drained_here)
         return Refused(f"slots {busy} had not drained by the deadline; all serve again")
-
-    def _let_go(self, broker: BrokerState) -> None:
-        self._written = True
-        broker.write_workers(self._workers)
-        for slot in self._victims:
-            process = broker.processes.get(slot)
-            if broker.view.state(slot) is SlotState.JOINING and process is not None:
-                broker.dismiss(slot, process)
-        broker.leave(
-            slot for slot in self._victims if slot in broker.view.within(SlotState.DRAINED)
-        )

@@ -203,9 +203,9 @@ class BusClient:
 
     async def flush(self, timeout_s: float = 1.0) -> bool:
         """Wait until the broker has every report; False: not in time."""
-        self._confirmed.clear()
         try:
             while self._reporter.outstanding:
+                self._confirmed.clear()
                 await asyncio.wait_for(self._confirmed.wait(), timeout_s)
         except TimeoutError:
             return False
