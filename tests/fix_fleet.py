@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 SECRET = "a secret of the tests, longer than 32 bytes"
 _START_TIMEOUT_S = 30
@@ -68,6 +68,14 @@ class Fleet:
         pid = self.pid_of(slot)
         os.kill(pid, sig)
         return pid
+
+    def kill_broker(self) -> None:
+        """Kill the broker, which the arbiter replaces."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        slots = {self.pid_of(slot) for slot in range(self.workers)}
+        others = {int(pid) for pid in children.read_text().split()} - slots
+        (broker,) = others
+        os.kill(broker, signal.SIGKILL)
 
     def stop(self, sig: signal.Signals = signal.SIGTERM) -> int:
         """Signal the fleet and wait; its exit status."""

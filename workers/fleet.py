@@ -8,7 +8,6 @@ import hashlib
 import logging
 import os
 import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -16,17 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
-from gunicorn.arbiter import Arbiter
 
 from fs9.config import ConfigError, check_exposure
 from fs9.observe.log import configure as configure_logging
 from fs9.observe.metrics import forget_all, forget_gauges
-from fs9.services import make_data_dir, metrics_directory, preflight
-from workers.slots import RunDirectory, lowest_free
+from fs9.services import clear_journals, make_data_dir, metrics_directory, preflight
+from workers.arbiter import FleetArbiter, give_slot
+from workers.slots import RunDirectory
 from workers.worker import FleetWorker
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from gunicorn.arbiter import Arbiter
 
     from fs9.config import Settings
 
@@ -47,9 +46,11 @@ def main(settings: Settings) -> int:
     for warning in settings.warnings:
         log.warning("%s", warning)
     make_data_dir(settings.data_dir)
-    run_directory = RunDirectory(run_directory_path(settings.data_dir))
+    run_directory = run_directory_of(settings.data_dir)
     run_directory.create()
     lock = _lock_fleet(run_directory, settings)
+    run_directory.forget_fleet()
+    clear_journals(settings.data_dir)
     forget_all(metrics_directory(settings.data_dir))
     asyncio.run(preflight(settings))
     listener = _listen(settings)
@@ -70,6 +71,11 @@ def run_directory_path(data_dir: Path) -> Path:
         return path
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"fs9-{os.getuid()}-{digest}"
+
+
+def run_directory_of(data_dir: Path) -> RunDirectory:
+    """The run directory of the fleet that serves a data directory, or would."""
+    return RunDirectory(run_directory_path(data_dir))
 
 
 def _lock_fleet(run_directory: RunDirectory, settings: Settings) -> int:
@@ -123,7 +129,7 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
             "proc_name": "fs9",
             "control_socket_disable": True,
             "loglevel": "warning",
-            "pre_fork": _give_slot,
+            "pre_fork": give_slot,
             "child_exit": self._bury,
         }
         for name, value in values.items():
@@ -137,6 +143,9 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
 
     def _bury(self, arbiter: Arbiter, worker: FleetWorker) -> None:
         forget_gauges(metrics_directory(self.settings.data_dir), worker.slot)
+
+    def greeting(self) -> str:
+        return greeting(self.settings, self.address)
 
     def worker_is_ready(self) -> None:
         """Called in each worker, once it serves."""
@@ -176,33 +185,3 @@ def _own_command() -> str:
     if shutil.which("fs9"):
         return "fs9"
     return os.path.relpath(Path(sys.executable).parent / "fs9")
-
-
-def _give_slot(arbiter: Arbiter, worker: FleetWorker) -> None:
-    worker.slot = lowest_free(other.slot for other in arbiter.WORKERS.values())
-
-
-class FleetArbiter(Arbiter):  # type: ignore[misc]
-    """gunicorn's arbiter; the first INT or TERM stops gracefully, the second at once."""
-
-    _leaving = False
-    _not_ready: int | None = None
-
-    def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
-        """Between the signals, greet the person when all workers serve."""
-        if self._not_ready is None:
-            self._not_ready = self.app.settings.workers
-        if self._not_ready > 0:
-            timeout = 0.05
-            self._not_ready -= self.app.count_ready()
-            if self._not_ready <= 0:
-                sys.stdout.write(greeting(self.app.settings, self.app.address))
-                sys.stdout.flush()
-        signals: list[int] = super().wait_for_signals(timeout)
-        return signals
-
-    def signal(self, sig: int, frame: FrameType | None) -> None:
-        if sig in {signal.SIGTERM, signal.SIGINT}:
-            sig = signal.SIGQUIT if self._leaving else signal.SIGTERM
-            self._leaving = True
-        super().signal(sig, frame)

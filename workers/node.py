@@ -98,7 +98,7 @@ class Node:
     async def open(
         cls, settings: Settings, *, slot: int, slots: int, run_directory: RunDirectory
     ) -> Node:
-        services = await Services.open(settings, slot=slot)
+        services = await Services.open(settings, slot=slot, fleet=True)
         return cls(services, run_directory, slots)
 
     async def start(self, connection: Callable[..., Fs9Protocol], state: ServerState) -> None:

@@ -15,11 +15,13 @@ from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
 from fs9.limits import MIB
+from workers.bus import BusClient
+from workers.lifecycle import Lifecycle
 from workers.node import Node
 from workers.protocol import Fs9Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from workers.fleet import FleetApplication
 
@@ -83,30 +85,36 @@ class FleetWorker(UvicornWorker):  # type: ignore[misc]
         self.config.load()
         self.config.http_protocol_class = functools.partial(Fs9Protocol, node=node)
         server = FleetServer(self.config)
-        self._handle_signals(server, node)
+        leave = functools.partial(_leave, server, node)
+        self._handle_signals(leave)
+        lifecycle = Lifecycle(node, BusClient(application.run_directory, self.slot), leave)
         connection = functools.partial(Fs9Protocol, self.config, server.server_state, {}, node=node)
         gc.freeze()
         try:
+            await lifecycle.join()
             await node.start(connection, server.server_state)
+            lifecycle.serve()
             self.app.worker_is_ready()
             await server.serve(sockets=self.sockets)
         finally:
+            lifecycle.close()
             await node.aclose()
             os.close(lock)
 
-    def _handle_signals(self, server: Server, node: Node) -> None:
+    def _handle_signals(self, leave: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
-
-        def leave() -> None:
-            # Whatever hangs, be it a thread at the very end, does not outlive the deadline.
-            signal.setitimer(signal.ITIMER_REAL, node.limits.shutdown_timeout_s)
-            node.stop_taking()
-            server.should_exit = True
-
         loop.add_signal_handler(signal.SIGTERM, leave)
         # A second signal to the arbiter, or its deadline: the end at once.
         loop.add_signal_handler(signal.SIGQUIT, lambda: os._exit(1))
         loop.add_signal_handler(signal.SIGINT, lambda: None)
+
+
+def _leave(server: Server, node: Node) -> None:
+    """End the process when the requests in progress have ended."""
+    # Whatever hangs, be it a thread at the very end, does not outlive the deadline.
+    signal.setitimer(signal.ITIMER_REAL, node.limits.shutdown_timeout_s)
+    node.stop_taking()
+    server.should_exit = True
 
 
 def _leave_with_the_arbiter() -> None:

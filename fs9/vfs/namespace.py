@@ -179,7 +179,7 @@ class Namespace:
         return self.vfs.in_use.files - len(self.handles.retired())
 
     def _busy(self) -> list[File]:
-        return [file for file in self.handles.retired() if file.running]
+        return [file for file in self.handles.retired() if file.busy]
 
     def _warn_of_waiting(self) -> None:
         log.warning(
@@ -257,6 +257,10 @@ class Namespaces:
     def open_handles(self) -> int:
         """Open handles of all namespaces in memory."""
         return sum(len(namespace.handles) for namespace in self._loaded.values())
+
+    def names(self) -> list[str]:
+        """The namespaces in memory, and those on their way there."""
+        return [*self._loaded, *self._loading]
 
     def loaded(self, name: str) -> Namespace | None:
         """The namespace when it is in memory."""

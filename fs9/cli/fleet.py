@@ -1,0 +1,184 @@
+"""`fs9 fleet`: look at a running fleet and change it, worker by worker, while it serves."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fs9.cli.ending import ERROR, OK, UNAVAILABLE, USAGE
+from fs9.cli.show import print_json
+from fs9.config import ConfigError, add_flags, flags_of, load
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+_WATCH_EVERY_S = 1.0
+_STATUS_TIMEOUT_S = 5.0
+#: Beside the broker's own deadline for each slot, so that its refusal is heard.
+_MARGIN_S = 5.0
+#: Slots that a reload may have to wait for, one after the other.
+_SLOTS_MAX = 1024
+
+_COLUMNS = ("slot", "state", "pid", "namespaces", "handles", "in flight", "uptime", "ring")
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "fleet", help="look at a running fleet and change it", description=__doc__
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    status = _action(actions, "status", "show every slot")
+    status.add_argument("--json", action="store_true", help="one JSON document")
+    status.add_argument("--watch", action="store_true", help="again every second, until Ctrl-C")
+    for name, text in (
+        ("drain", "move the namespaces of a slot to the others; done when it has none"),
+        ("undrain", "let a drained slot serve again"),
+    ):
+        _action(actions, name, text).add_argument("slot", type=int)
+    scale = _action(actions, "scale", "change the number of workers")
+    scale.add_argument("count", metavar="N", type=int)
+    _action(actions, "reload", "replace every worker, one slot at a time")
+    level = _action(actions, "log-level", "change what all workers log")
+    level.add_argument("level", choices=("trace", "debug", "info", "warn", "error"))
+
+
+def _action(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
+) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=text, description=text.capitalize() + ".")
+    add_flags(parser)
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        default=30.0,
+        help="for each slot that must come to rest (default: %(default)s)",
+    )
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        settings = load(flags_of(args), os.environ, Path.cwd())
+    except ConfigError as error:
+        print(f"fs9: fleet: {error}", file=sys.stderr)
+        return ERROR
+    # By name, at call time: commands import nothing of the processes.
+    fleet = importlib.import_module("workers.fleet")
+    bus = importlib.import_module("workers.bus")
+    run_directory = fleet.run_directory_of(settings.data_dir)
+
+    def ask(request: object, timeout_s: float) -> Any:  # noqa: ANN401 - one of several structs
+        return bus.bus_request(run_directory, request, timeout_s)
+
+    try:
+        return _ACTIONS[args.action](args, ask)
+    except bus.NoBroker as error:
+        print(
+            f"fs9: fleet: {error}: is a fleet serving {settings.data_dir}?"
+            " give its --data-dir, or start it with `fs9 serve`",
+            file=sys.stderr,
+        )
+        return UNAVAILABLE
+
+
+def _status(args: argparse.Namespace, ask: Callable[[object, float], Any]) -> int:
+    messages = importlib.import_module("router.messages")
+    while True:
+        status = ask(messages.StatusRequest(), _STATUS_TIMEOUT_S)
+        if args.json:
+            print_json(_as_dict(status))
+        else:
+            _print_table(status)
+        if not args.watch:
+            return OK
+        sys.stdout.flush()
+        time.sleep(_WATCH_EVERY_S)
+
+
+def _as_dict(status: Any) -> dict[str, Any]:  # noqa: ANN401
+    slots = [
+        {
+            "slot": slot.slot,
+            "pid": slot.pid or None,
+            "state": slot.state.value,
+            "namespaces": slot.namespaces,
+            "handles": slot.handles,
+            "in_flight": slot.in_progress,
+            "uptime_s": round(slot.uptime_s, 1),
+            "ring_share": round(slot.ring_share, 4),
+        }
+        for slot in status.slots
+    ]
+    return {
+        "view": status.view,
+        "workers": status.workers,
+        "operation": status.operation or None,
+        "slots": slots,
+    }
+
+
+def _print_table(status: Any) -> None:  # noqa: ANN401
+    rows = [_COLUMNS] + [
+        (
+            str(slot.slot),
+            slot.state.value,
+            str(slot.pid or "-"),
+            str(slot.namespaces),
+            str(slot.handles),
+            str(slot.in_progress),
+            f"{slot.uptime_s:.0f}s",
+            f"{slot.ring_share:.1%}",
+        )
+        for slot in status.slots
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    for row in rows:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+    if status.operation:
+        print(f"under way: {status.operation}")
+
+
+def _changing(
+    name: str, make: Callable[[Any, argparse.Namespace], object], slots: int = 1
+) -> Callable[[argparse.Namespace, Callable[[object, float], Any]], int]:
+    """An action that asks for one change and waits until it is done, in `slots` steps at most."""
+
+    def act(args: argparse.Namespace, ask: Callable[[object, float], Any]) -> int:
+        messages = importlib.import_module("router.messages")
+        request = make(messages, args)
+        answer = ask(request, slots * 2 * args.timeout + _MARGIN_S)
+        if isinstance(answer, messages.Refused):
+            print(f"fs9: fleet {name}: {answer.reason}", file=sys.stderr)
+            return ERROR
+        return OK
+
+    return act
+
+
+def _scale(args: argparse.Namespace, ask: Callable[[object, float], Any]) -> int:
+    if args.count < 1:
+        print("fs9: fleet scale: at least one worker must serve", file=sys.stderr)
+        return USAGE
+    return _changing("scale", _scale_request, _SLOTS_MAX)(args, ask)
+
+
+def _scale_request(messages: Any, args: argparse.Namespace) -> object:  # noqa: ANN401
+    return messages.ScaleRequest(args.count, args.timeout)
+
+
+_ACTIONS: dict[str, Callable[[argparse.Namespace, Callable[[object, float], Any]], int]] = {
+    "status": _status,
+    "drain": _changing("drain", lambda m, args: m.DrainRequest(args.slot, args.timeout)),
+    "undrain": _changing("undrain", lambda m, args: m.UndrainRequest(args.slot)),
+    "scale": _scale,
+    "reload": _changing("reload", lambda m, args: m.ReloadRequest(args.timeout), _SLOTS_MAX),
+    "log-level": _changing("log-level", lambda m, args: m.LogLevelRequest(args.level)),
+}

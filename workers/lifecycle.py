@@ -1,0 +1,138 @@
+"""A worker's life in the fleet: join, follow the views, drain, come back, leave.
+
+The only place where a message of the bus changes the worker. Each order is obeyed by bringing
+the worker to what the newest view says, so that a message lost, late or doubled does no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from fs9.observe.log import change_level
+from router.messages import (
+    Drained,
+    Joined,
+    LeaveOrder,
+    LogLevel,
+    Ready,
+    ReturnOrder,
+    Status,
+    ViewChanged,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from router.messages import Announcement
+    from router.view import View
+    from workers.bus import BusClient
+    from workers.node import Node
+
+log = logging.getLogger("fs9.lifecycle")
+
+#: Without a broker for so long after its start, a worker serves by what it knows.
+_JOIN_WAIT_S = 3.0
+_STATUS_EVERY_S = 1.0
+
+
+class Lifecycle:
+    def __init__(self, node: Node, bus: BusClient, leave: Callable[[], None]) -> None:
+        """`leave` ends the process in order; other workers stay."""
+        self._node = node
+        self._bus = bus
+        self._leave = leave
+        self._started_s = asyncio.get_running_loop().time()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._giving_up: dict[str, asyncio.Task[None]] = {}
+
+    async def join(self) -> None:
+        """Know the fleet before serving, if there is a broker to tell."""
+        try:
+            await asyncio.wait_for(self._bus.start(self._on_message, self._on_view), _JOIN_WAIT_S)
+        except TimeoutError:
+            log.warning("no broker answers; serving without one for now")
+        self._bus.report(Joined(self._node.slot))
+
+    def serve(self) -> None:
+        """The worker listens now."""
+        self._bus.report(Ready(self._node.slot))
+        self._start(self._report_status())
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._bus.close()
+
+    # -- Messages ---------------------------------------------------------------------------
+
+    def _on_message(self, message: Announcement) -> None:
+        node = self._node
+        match message:
+            case ViewChanged(view=view):
+                self._on_view(view)
+            case LeaveOrder(slot=node.slot, exit=leaves):
+                self._start(self._drain(leaves=leaves))
+            case ReturnOrder(slot=node.slot):
+                self._bus.report(Ready(node.slot))
+            case LogLevel(level=level):
+                change_level(level)
+
+    def _on_view(self, view: View) -> None:
+        if self._node.membership.apply(view.number, view.serving):
+            for name in self._node.services.namespaces.names():
+                if not self._node.membership.owns(name):
+                    self._give_up(name)
+
+    # -- Namespaces that go -----------------------------------------------------------------
+
+    def _give_up(self, name: str) -> None:
+        if name not in self._giving_up:
+            task = self._giving_up[name] = self._start(self._give_up_when_quiet(name))
+            task.add_done_callback(lambda _: self._giving_up.pop(name, None))
+
+    async def _give_up_when_quiet(self, name: str) -> None:
+        """What was begun here ends here; then the new owner may have the namespace."""
+        membership = self._node.membership
+        await membership.wait_quiet(name)
+        if not membership.owns(name):  # a newer view may have given it back
+            await self._node.services.namespaces.give_up(name)
+
+    async def _drain(self, *, leaves: bool) -> None:
+        """The view without us has been published before the order; end what is left."""
+        while self._giving_up:
+            await asyncio.wait(list(self._giving_up.values()))
+        self._bus.report(Drained(self._node.slot))
+        if leaves:
+            await self._bus.flush()
+            self._node.moving_out = True
+            self._leave()
+
+    # -- Reports ----------------------------------------------------------------------------
+
+    async def _report_status(self) -> None:
+        loop, node = asyncio.get_running_loop(), self._node
+        while True:
+            namespaces = node.services.namespaces
+            self._bus.report(
+                Status(
+                    slot=node.slot,
+                    namespaces=len(namespaces),
+                    handles=namespaces.open_handles,
+                    in_progress=node.active,
+                    uptime_s=loop.time() - self._started_s,
+                )
+            )
+            await asyncio.sleep(_STATUS_EVERY_S)
+
+    def _start(self, work: object) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a step of the worker's life failed", exc_info=task.exception())
