@@ -32,9 +32,7 @@ from fs9.errors import (
     RequestTimeout,
     RouteNotFound,
 )
-from fs9.http.dispatch import REFUSING
 from fs9.http.failures import reply_to_error
-from fs9.observe.metrics import REFUSALS
 from router.key import routing_key
 from workers.answering import run_in_pieces, run_small, write_reply
 from workers.cycle import cancellable, take_over
@@ -53,7 +51,9 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
     from fs9.http.operations import Operation
-    from router.framing import Block
+    from router.framing import (
+        Block,
+    )
     from router.handoff import Handed
     from workers.node import Node
     from workers.request import Request
@@ -108,7 +108,6 @@ class Fs9Protocol(HttpToolsProtocol):
         #: Is the first byte of the answer out, and with which status (0: not ours)?
         self.started = False
         self.status = 0
-        self.sent_bytes = 0  # of the answer's body
         self._since_s = 0.0
         self._counted = False  # this request counts as one in progress
         self._ending = False  # no request after this one
@@ -156,7 +155,6 @@ class Fs9Protocol(HttpToolsProtocol):
             self._task.cancel()
         self._departure.abort()
         self._uncount()
-        self.node.account.broke_off(self, self.loop.time() - self._since_s)
         self._state = State.CLOSED
         self.intake.data = b""
 
@@ -248,7 +246,6 @@ class Fs9Protocol(HttpToolsProtocol):
         self.started = False
         self.status = 0
         self._since_s = self._progress_s
-        self.node.account.begin(request)
 
     def _choose_lane(self, request: Request) -> None:
         node, block, method = self.node, request.block, request.line.method
@@ -406,8 +403,6 @@ class Fs9Protocol(HttpToolsProtocol):
             self._begin(request)
         self.end_after_this(not isinstance(error, _PASSING))
         self._state = State.ANSWER
-        if error.status in REFUSING:
-            self.node.metrics.count(REFUSALS, error.kind)
         write_reply(self, request, reply_to_error(error))
         self.finish()
 
@@ -415,7 +410,7 @@ class Fs9Protocol(HttpToolsProtocol):
         """The answer is written; what next on this connection?"""
         self._uncount()
         if self.status:
-            self.node.account.end(self, self.loop.time() - self._since_s)
+            self.node.count_answer(self.request, self.status, self.loop.time() - self._since_s)
         self.request = None
         if self.transport.is_closing():
             self._state = State.CLOSED
