@@ -146,7 +146,7 @@ class LengthFramer:
 class ChunkedFramer:
     """A chunked body (RFC 9112, section 7.1), fed in any fragments."""
 
-    __slots__ = ("_line", "_state", "_trailer", "remaining")
+    __slots__ = ("_line", "_state", "_trailer", "received", "remaining")
 
     _SIZE, _DATA, _DATA_END, _TRAILER, _DONE = range(5)
 
@@ -154,8 +154,8 @@ class ChunkedFramer:
         self._state = self._SIZE
         self._line = bytearray()
         self._trailer = 0
-        #: Content bytes left of the present chunk.
-        self.remaining = 0
+        #: Content bytes left of the present chunk, and those that there were in all.
+        self.remaining = self.received = 0
 
     @property
     def done(self) -> bool:
@@ -169,6 +169,7 @@ class ChunkedFramer:
                 size = min(end - start, self.remaining)
                 spans.append((start, start + size))
                 start += size
+                self.received += size
                 self.remaining -= size
                 if not self.remaining:
                     self._state = self._DATA_END

@@ -142,6 +142,7 @@ async def send_reply(connection: Fs9Protocol, request: Request, reply: Reply) ->
 
 def _write_piece(connection: Fs9Protocol, piece: Buffer, *, chunked: bool) -> None:
     write = connection.transport.write
+    connection.sent_bytes += len(piece)
     if not chunked:
         write(piece)
     elif len(piece):
@@ -160,10 +161,12 @@ def write_reply(connection: Fs9Protocol, request: Request | None, reply: Reply) 
     bodiless = reply.status in _BODILESS or (request is not None and request.line.method == b"HEAD")
     if not bodiless and 0 < len(body) <= _ONE_WRITE_BYTES_MAX:
         connection.started = True
+        connection.sent_bytes = len(body)
         connection.transport.write(_head(connection, request, reply, length) + body)
         return
     _write_head(connection, request, reply, length)
     if not bodiless and len(body):
+        connection.sent_bytes = len(body)
         connection.transport.write(body)
 
 
@@ -179,12 +182,13 @@ def _head(
 ) -> bytes:
     connection.status = reply.status
     start = connection.node.head_start(reply.status, reply.content_type, connection.server_state)
+    request_id = connection.node.account.begin_refusal() if request is None else request.id
     if length is None:
-        end = b"transfer-encoding: chunked\r\n"
+        end = b"x-request-id: %b\r\ntransfer-encoding: chunked\r\n" % request_id
     elif reply.status in _BODILESS:
-        end = b""
+        end = b"x-request-id: %b\r\n" % request_id
     else:
-        end = b"content-length: %d\r\n" % length
+        end = b"x-request-id: %b\r\ncontent-length: %d\r\n" % (request_id, length)
     for name, value in reply.headers:
         start += f"{name}: {value}\r\n".encode("latin-1")
     if connection.decide_to_close(request):

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, cast
 from fs9.http.app import create_app
 from fs9.http.context import Context
 from fs9.http.operations import OPERATIONS
-from fs9.observe.metrics import CONNECTIONS, IN_PROGRESS, OTHER
+from fs9.observe.metrics import CONNECTIONS, IN_PROGRESS, WORKERS, WORKERS_WANTED
 from fs9.services import Services
 from fs9.wire.routes import PREFIX
 from router.framing import Block, parse_block
 from router.handoff import Handed, HandoffReceiver, HandoffSender
-from router.key import DEFAULT_NAMESPACE
 from router.ring import Ring
+from workers.account import Account
 from workers.sink import BufferPool
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from fs9.config import Settings
     from fs9.http.operations import Operation
     from workers.protocol import Fs9Protocol
-    from workers.request import Request
     from workers.slots import RunDirectory
 
 #: Header blocks kept parsed: a keep-alive client repeats the very same bytes.
@@ -45,16 +44,6 @@ _METRICS_FLUSH_S = 1.0
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
-_METHOD_NAMES = {
-    name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
-}
-_PATH_LABELS = {
-    path.encode(): path
-    for operation in OPERATIONS
-    if "{" not in (path := PREFIX + operation.path if operation.prefixed else operation.path)
-}
-_NAMESPACES_PATH = f"{PREFIX}/namespaces/".encode()
-_NAMESPACE_LABEL = f"{PREFIX}/namespaces/:ns"
 
 
 class Node:
@@ -73,9 +62,11 @@ class Node:
         self.forwarding = services.settings.forwarding
         self.metrics = services.metrics
         self.context = Context.of(services)
+        self.account = Account(services)
         self.app = create_app(self.context)
         self.run_directory = run_directory
         self.ring = Ring(range(slots))
+        services.owns = lambda namespace: self.ring.owner(namespace) == self.slot
         self.operations = _fixed_routes()
         self.buffers = BufferPool(self.limits.write_piece_bytes)
         #: Requests in progress in this worker, but for those answered without a task.
@@ -116,6 +107,8 @@ class Node:
         )
         self.metrics.watch(CONNECTIONS, lambda: len(state.connections))
         self.metrics.watch(IN_PROGRESS, lambda: self.active)
+        self.metrics.watch(WORKERS, lambda: 1)
+        self.metrics.watch(WORKERS_WANTED, lambda: self.services.settings.workers)
         self._housekeeping = [
             loop.create_task(self._flush_metrics()),
             loop.create_task(self._watch_deadlines(state)),
@@ -159,6 +152,7 @@ class Node:
 
     def stop_taking(self) -> None:
         """Take no connections from other workers and proxies any more."""
+        self.services.readiness.leaving = "it is leaving"
         if self._receiver is not None:
             self._receiver.close()
             self._receiver = None
@@ -184,24 +178,6 @@ class Node:
                     del self._blocks[next(iter(self._blocks))]
                 self._blocks[data] = block
         return block
-
-    def count_answer(self, request: Request | None, status: int, seconds: float) -> None:
-        """Count a request that was answered here; None: it was no HTTP."""
-        if request is None:
-            self.metrics.count_request("-", OTHER, status, OTHER, seconds)
-            return
-        key = request.key
-        # A namespace that is not in memory here is perhaps none at all, but a probe.
-        if key is None or self.services.namespaces.loaded(key) is None:
-            key = DEFAULT_NAMESPACE if key is None else OTHER
-        method = _METHOD_NAMES.get(request.line.method, OTHER)
-        self.metrics.count_request(method, self._path_label(request.path), status, key, seconds)
-
-    def _path_label(self, path: bytes) -> str:
-        label = _PATH_LABELS.get(path)
-        if label is None:
-            label = _NAMESPACE_LABEL if path.startswith(_NAMESPACES_PATH) else OTHER
-        return label
 
     def head_start(self, status: int, content_type: str | None, state: ServerState) -> bytes:
         """The first lines of an answer: status, Date and X-FS9-Slot as uvicorn keeps them.

@@ -32,7 +32,6 @@ from fs9.errors import (
     RequestTimeout,
     RouteNotFound,
 )
-from fs9.http.failures import reply_to_error
 from router.key import routing_key
 from workers.answering import run_in_pieces, run_small, write_reply
 from workers.cycle import cancellable, take_over
@@ -51,9 +50,7 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
     from fs9.http.operations import Operation
-    from router.framing import (
-        Block,
-    )
+    from router.framing import Block
     from router.handoff import Handed
     from workers.node import Node
     from workers.request import Request
@@ -105,9 +102,9 @@ class Fs9Protocol(HttpToolsProtocol):
         self.request: Request | None = None
         self._body: SocketBody | None = None
         self._task: asyncio.Task[None] | None = None
-        #: Is the first byte of the answer out, and with which status (0: not ours)?
+        #: Is the answer's first byte out, with which status (0: not ours), how much of its body?
         self.started = False
-        self.status = 0
+        self.status = self.sent_bytes = 0
         self._since_s = 0.0
         self._counted = False  # this request counts as one in progress
         self._ending = False  # no request after this one
@@ -155,6 +152,7 @@ class Fs9Protocol(HttpToolsProtocol):
             self._task.cancel()
         self._departure.abort()
         self._uncount()
+        self.node.account.broke_off(self, self.loop.time() - self._since_s)
         self._state = State.CLOSED
         self.intake.data = b""
 
@@ -246,6 +244,7 @@ class Fs9Protocol(HttpToolsProtocol):
         self.started = False
         self.status = 0
         self._since_s = self._progress_s
+        self.node.account.begin(request)
 
     def _choose_lane(self, request: Request) -> None:
         node, block, method = self.node, request.block, request.line.method
@@ -403,14 +402,14 @@ class Fs9Protocol(HttpToolsProtocol):
             self._begin(request)
         self.end_after_this(not isinstance(error, _PASSING))
         self._state = State.ANSWER
-        write_reply(self, request, reply_to_error(error))
+        write_reply(self, request, self.node.account.refusal(error))
         self.finish()
 
     def finish(self) -> None:
         """The answer is written; what next on this connection?"""
         self._uncount()
         if self.status:
-            self.node.count_answer(self.request, self.status, self.loop.time() - self._since_s)
+            self.node.account.end(self, self.loop.time() - self._since_s)
         self.request = None
         if self.transport.is_closing():
             self._state = State.CLOSED

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from fs9.http.operations import Operation
     from fs9.limits import Limits
+    from fs9.observe.request import Trail
     from router.framing import Block, RequestLine
 
     #: (header lines, minor version) -> Block; the worker's own keeps what it has parsed.
@@ -25,7 +26,7 @@ _LONE_LF = re.compile(rb"(?<!\r)\n")
 class Request:
     """A request whose head is complete. `path` is without the tenant's prefix."""
 
-    __slots__ = ("block", "head", "key", "line", "operation", "path", "tenant")
+    __slots__ = ("block", "head", "id", "key", "line", "operation", "path", "tenant", "trail")
 
     def __init__(self, line: RequestLine, block: Block, head: bytes) -> None:
         self.line = line
@@ -36,6 +37,9 @@ class Request:
         self.key: str | None = None
         #: The operation that answers it in the protocol class, if one does.
         self.operation: Operation | None = None
+        #: Given by `workers.account`, which also tells what becomes of it.
+        self.id = b""
+        self.trail: Trail | None = None
 
     def head_without_upgrade(self) -> bytes:
         """The head without an offer to change protocols, which is declined by ignoring it."""

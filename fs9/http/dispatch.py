@@ -38,6 +38,7 @@ async def answer(
                 exchange.session = gate.enter_cached(principal)
         return await operation.run(exchange)
     except Fs9Error as error:
+        exchange.context.services.metrics.count_refusal(error)
         return reply_to_error(error)
     except Exception as error:
         return reply_to_bug(error)

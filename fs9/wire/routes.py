@@ -29,6 +29,7 @@ EVENTS_DEFAULT = 100
 #: Names of our own headers.
 NEXT_CURSOR = "x-fs9-next-cursor"
 SLOT = "x-fs9-slot"
+REQUEST_ID = "x-request-id"
 
 
 class Access(enum.Enum):
@@ -159,6 +160,35 @@ ROUTES: tuple[Route, ...] = (
         "/health",
         "Is this worker answering?",
         (Answer(200, "It is.", messages.HealthReply),),
+        access=Access.OPEN,
+        prefixed=False,
+    ),
+    Route(
+        "livez",
+        "GET",
+        "/livez",
+        "Does this process answer?",
+        (Answer(200, "It does.", messages.LiveReply),),
+        access=Access.OPEN,
+        prefixed=False,
+    ),
+    Route(
+        "readyz",
+        "GET",
+        "/readyz",
+        "Can this worker serve?",
+        (Answer(200, "It can.", messages.ReadyReply),),
+        (errors.Overloaded,),
+        query=(Param("verbose", "List the checks; no value is needed."),),
+        access=Access.OPEN,
+        prefixed=False,
+    ),
+    Route(
+        "version",
+        "GET",
+        "/version",
+        "What is running here?",
+        (Answer(200, "Name, versions, process.", messages.VersionReply),),
         access=Access.OPEN,
         prefixed=False,
     ),
