@@ -104,6 +104,10 @@ def nginx(front: Front) -> str:
         header_timeout=_milliseconds(limits.header_timeout_s + _MARGIN_S),
         request_timeout=_milliseconds(limits.request_timeout_s + _MARGIN_S),
         keep_alive=_milliseconds(limits.keep_alive_s),
+        long_digits=len(str(1024 * _head_kib(front.settings))),
+        other_error_pages="\n".join(
+            "    " + _nginx_error_page(*row) for row in _NGINX_ERRORS if row[2] != 502
+        ),
         error_pages="\n".join(_nginx_error_page(*row) for row in _NGINX_ERRORS),
         error_locations="\n".join(_nginx_error_location(*row) for row in _NGINX_ERRORS),
     )
@@ -133,6 +137,7 @@ def envoy(front: Front) -> str:
         bucket_mask=BUCKETS - 1,
         auth=json.dumps(settings.auth_enabled),
         width=_width(len(front.sockets)),
+        two_hosts=_problem(MalformedRequest("more than one host header"), 400),
         owners_lua="\n".join(_owners(len(front.sockets))),
     )
     slots = range(len(front.sockets))
@@ -247,14 +252,14 @@ def _nginx_server(front: Front, slot: int, more: str = "") -> str:
 
 def _nginx_error_page(statuses: tuple[int, ...], _: Fs9Error, answered: int) -> str:
     codes = " ".join(str(status) for status in statuses)
-    return f"        error_page {codes} ={answered} @fs9_{answered};"
+    return f"        error_page {codes} ={answered} /.fs9/{answered};"
 
 
 def _nginx_error_location(_: tuple[int, ...], error: Fs9Error, answered: int) -> str:
     body = _problem(error, answered)
     retry = f" add_header Retry-After {RETRY_AFTER_S} always;" if answered == 503 else ""
     return (
-        f"        location @fs9_{answered} {{ default_type application/json;{retry}"
+        f"        location = /.fs9/{answered} {{ internal; default_type application/json;{retry}"
         f" return {answered} '{body}'; }}"
     )
 
