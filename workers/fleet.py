@@ -22,6 +22,7 @@ from fs9.config import ConfigError, check_exposure
 from fs9.observe.log import configure as configure_logging
 from fs9.observe.metrics import forget_all, forget_gauges
 from fs9.services import make_data_dir, metrics_directory, preflight
+from workers.notify import Notifier
 from workers.slots import RunDirectory, lowest_free
 from workers.worker import FleetWorker
 
@@ -36,8 +37,10 @@ log = logging.getLogger("fs9.fleet")
 _RUN_PATH_BYTES_MAX = 107 - 20
 
 
-def main(settings: Settings) -> int:
+def main(settings: Settings, notify_socket: str | None = None) -> int:
     """Serve until told to stop; the exit status of the process.
+
+    `notify_socket` is where a service manager wants to hear of it (`workers.notify`).
 
     Raises ConfigError for an exposed address without authentication, a mount that does not
     work, and an address or a data directory in use.
@@ -50,10 +53,12 @@ def main(settings: Settings) -> int:
     run_directory = RunDirectory(run_directory_path(settings.data_dir))
     run_directory.create()
     lock = _lock_fleet(run_directory, settings)
+    # What was set for the fleet before this one; the settings hold again.
+    run_directory.log_levels.unlink(missing_ok=True)
     forget_all(metrics_directory(settings.data_dir))
     asyncio.run(preflight(settings))
     listener = _listen(settings)
-    application = FleetApplication(settings, run_directory, listener)
+    application = FleetApplication(settings, run_directory, listener, Notifier(notify_socket))
     try:
         application.run()
     except SystemExit as end:
@@ -103,11 +108,16 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
     """gunicorn's view of the fleet: its settings; each worker makes its own application."""
 
     def __init__(
-        self, settings: Settings, run_directory: RunDirectory, listener: socket.socket
+        self,
+        settings: Settings,
+        run_directory: RunDirectory,
+        listener: socket.socket,
+        notifier: Notifier,
     ) -> None:
         self.settings = settings
         self.run_directory = run_directory
         self.listener = listener
+        self.notifier = notifier
         self.address: tuple[Any, ...] = listener.getsockname()
         self._ready_read, self._ready_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         super().__init__()
@@ -198,11 +208,14 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
             if self._not_ready <= 0:
                 sys.stdout.write(greeting(self.app.settings, self.app.address))
                 sys.stdout.flush()
+                self.app.notifier.ready(f"{self.app.settings.workers} workers serve")
         signals: list[int] = super().wait_for_signals(timeout)
         return signals
 
     def signal(self, sig: int, frame: FrameType | None) -> None:
         if sig in {signal.SIGTERM, signal.SIGINT}:
             sig = signal.SIGQUIT if self._leaving else signal.SIGTERM
+            if not self._leaving:
+                self.app.notifier.stopping()
             self._leaving = True
         super().signal(sig, frame)

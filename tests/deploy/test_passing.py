@@ -75,8 +75,9 @@ async def test_an_answer_is_the_worker_s_own(
     headers: dict[str, str],
 ) -> None:
     """Status, headers and body are those that the worker gives without a proxy."""
-    through = await ask(proxy, method, target, token | headers)
-    direct = await ask(fleet, method, target, token | headers)
+    headers = token | headers | {"X-Request-ID": "the-client-s-own"}
+    through = await ask(proxy, method, target, headers)
+    direct = await ask(fleet, method, target, headers)
     assert comparable(through) == comparable(direct)
     assert through.headers.get("content-length") == direct.headers.get("content-length")
 
