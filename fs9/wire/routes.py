@@ -108,6 +108,7 @@ _FILE_HEADERS = (
     Param("content-security-policy", "Keeps a stored page from acting as this server."),
     Param("x-content-type-options", "Always `nosniff`."),
 )
+_NOT_KEPT = (Param("cache-control", "Always `no-store`."),)
 _PAGE_HEADERS = (
     Param("content-security-policy", "Lets the page load nothing."),
     Param("referrer-policy", "Always `no-referrer`."),
@@ -168,7 +169,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/livez",
         "Does this process answer?",
-        (Answer(200, "It does.", messages.LiveReply),),
+        (Answer(200, "It does.", messages.LiveReply, headers=_NOT_KEPT),),
         access=Access.OPEN,
         prefixed=False,
     ),
@@ -177,7 +178,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/readyz",
         "Can this worker serve?",
-        (Answer(200, "It can.", messages.ReadyReply),),
+        (Answer(200, "It can.", messages.ReadyReply, headers=_NOT_KEPT),),
         (errors.Overloaded,),
         query=(Param("verbose", "List the checks; no value is needed."),),
         access=Access.OPEN,
