@@ -42,6 +42,8 @@ _SPARES = 2
 #: A proxy drops idle connections to a worker before the worker closes them.
 _UPSTREAM_KEEP_ALIVE = 0.8
 _LINE = 96
+#: Where systemd makes the directories of services.
+_STATE = "/var/lib"
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -164,14 +166,19 @@ def systemd(unit: Unit) -> str:
     """A unit of systemd."""
     settings = unit.settings
     data_dir = settings.data_dir
-    writable = "\n".join(f"ReadWritePaths={path}" for path in (data_dir, *unit.writable))
+    writable = [f"ReadWritePaths={path}" for path in unit.writable]
+    if data_dir.is_relative_to(_STATE):  # systemd makes it
+        state = data_dir.relative_to(_STATE)
+        writable = [f"StateDirectory={state}", "StateDirectoryMode=0700", *writable]
+    else:
+        writable.insert(0, f"ReadWritePaths={data_dir}")
     at_home = any(path.is_relative_to("/home") for path in (data_dir, *unit.writable))
     return _fill(
         "fs9.service",
         user=unit.user,
         command=" ".join(_quoted(word) for word in unit.command),
         data_dir=data_dir,
-        writable=writable,
+        writable="\n".join(writable),
         protect_home="no" if at_home else "yes",
         capabilities="CAP_NET_BIND_SERVICE" if 0 < settings.port < 1024 else "",
         shutdown_seconds=f"{settings.limits.shutdown_timeout_s:g}",
