@@ -15,10 +15,10 @@ from fs9.http.operations import OPERATIONS
 from fs9.observe.metrics import CONNECTIONS, IN_PROGRESS, WORKERS, WORKERS_WANTED
 from fs9.services import Services
 from fs9.wire.routes import PREFIX
-from router.framing import Block, parse_block
 from router.handoff import Handed, HandoffReceiver, HandoffSender
 from router.ring import Ring
 from workers.account import Account
+from workers.blocks import Blocks
 from workers.sink import BufferPool
 
 if TYPE_CHECKING:
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from workers.protocol import Fs9Protocol
     from workers.slots import RunDirectory
 
-#: Header blocks kept parsed: a keep-alive client repeats the very same bytes.
-_BLOCKS_MAX = 8192
-_BLOCK_BYTES_MAX = 4096
 #: How long a request waits for its owner to be replaced, and how often it looks.
 _OWNER_WAIT_S = 10.0
 _OWNER_RETRY_S = 0.05
@@ -68,6 +65,7 @@ class Node:
         self.ring = Ring(range(slots))
         services.owns = lambda namespace: self.ring.owner(namespace) == self.slot
         self.operations = _fixed_routes()
+        self.block = Blocks().parse
         self.buffers = BufferPool(self.limits.write_piece_bytes)
         #: Requests in progress in this worker, but for those answered without a task.
         self.active = 0
@@ -75,7 +73,6 @@ class Node:
             run_directory.handoff_socket, self._adopt, asyncio.get_running_loop()
         )
         self._connection: Callable[..., Fs9Protocol] | None = None
-        self._blocks: dict[bytes, Block] = {}
         self._heads: dict[tuple[int, str | None], bytes] = {}
         self._heads_made_of: object = None
         self._receiver: HandoffReceiver | None = None
@@ -167,17 +164,6 @@ class Node:
         await self.services.aclose()
 
     # -- For the connections ----------------------------------------------------------------
-
-    def block(self, data: bytes, minor: int) -> Block:
-        """The parsed header lines `data`; equal bytes parse equally, so parse them once."""
-        block = self._blocks.get(data)
-        if block is None or not minor:
-            block = parse_block(data, minor)
-            if minor and len(data) <= _BLOCK_BYTES_MAX:
-                if len(self._blocks) >= _BLOCKS_MAX:
-                    del self._blocks[next(iter(self._blocks))]
-                self._blocks[data] = block
-        return block
 
     def head_start(self, status: int, content_type: str | None, state: ServerState) -> bytes:
         """The first lines of an answer: status, Date and X-FS9-Slot as uvicorn keeps them.
