@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import ipaddress
 import os
@@ -156,8 +157,7 @@ def _owner(data_dir: Path) -> str:
 
 
 def _unit(args: argparse.Namespace, settings: Settings, render: Any) -> object:  # noqa: ANN401
-    if not settings.data_dir.is_absolute():
-        raise ConfigError("a service needs an absolute data directory: give --data-dir")
+    settings = dataclasses.replace(settings, data_dir=settings.data_dir.absolute())
     fleet = importlib.import_module("workers.fleet")
     if not fleet.run_directory_path(settings.data_dir).is_relative_to(settings.data_dir.resolve()):
         raise ConfigError(

@@ -52,10 +52,10 @@ class Proxy:
         if kind == "nginx":
             (directory / "ns.js").write_text(self.render("njs"))
             config = directory / "nginx.conf"
-            command = [_program("nginx"), "-c", str(config), "-g", "daemon off;"]
+            command = [program("nginx"), "-c", str(config), "-g", "daemon off;"]
         else:
             config = directory / "envoy.yaml"
-            command = [_program("envoy"), "-c", str(config), "--concurrency", "1", "-l", "warn"]
+            command = [program("envoy"), "-c", str(config), "--concurrency", "1", "-l", "warn"]
             command += [
                 "--disable-hot-restart",
                 "--file-flush-interval-msec",
@@ -129,7 +129,7 @@ def slot_of(socket_path: str) -> str:
     return found[1] if found else socket_path
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     """The path of a program that is needed; without it the test is skipped, except under CI."""
     path = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
     path = path or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
