@@ -57,6 +57,7 @@ class Front:
     listen: str
     #: Whose the sockets are.
     user: str
+    group: str
     #: nginx: where the script is, where it may write, and where its logs are.
     njs_file: Path
     state_dir: Path
@@ -93,7 +94,7 @@ def nginx(front: Front) -> str:
     return _fill(
         "nginx.conf",
         key_source=_key_source(front.settings),
-        user=front.user,
+        user=front.user if front.group == front.user else f"{front.user} {front.group}",
         njs_file=front.njs_file,
         state_dir=front.state_dir,
         log_dir=front.log_dir,

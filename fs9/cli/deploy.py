@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import grp
 import importlib
 import ipaddress
 import os
@@ -105,6 +106,7 @@ def _front(args: argparse.Namespace, settings: Settings, render: Any) -> object:
         sockets=[run_directory.front_socket(slot) for slot in range(slots)],
         listen=args.listen,
         user=args.user or _owner(settings.data_dir),
+        group=_group(args.user or _owner(settings.data_dir)),
         njs_file=Path(args.njs_file),
         state_dir=Path(args.state_dir),
         log_dir=Path(args.log_dir or "/var/log/nginx"),
@@ -154,6 +156,14 @@ def _owner(data_dir: Path) -> str:
     except OSError:
         uid = os.getuid()
     return pwd.getpwuid(uid).pw_name
+
+
+def _group(user: str) -> str:
+    """The user's own group; as the user where this host does not know it."""
+    try:
+        return grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
+    except KeyError:
+        return user
 
 
 def _unit(args: argparse.Namespace, settings: Settings, render: Any) -> object:  # noqa: ANN401

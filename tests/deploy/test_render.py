@@ -159,6 +159,10 @@ def test_what_cannot_be_is_refused_in_words(render: Callable[..., str]) -> None:
     ):
         error = render(target, *flags, status=1)
         assert text in error, flags
+    with pytest.MonkeyPatch.context() as patch:  # Debian's nobody has no group of its name
+        patch.setattr("fs9.cli.deploy._group", {"nobody": "nogroup"}.__getitem__)
+        assert "\nuser nobody nogroup;\n" in render("nginx", "--user", "nobody")
+    assert "\nuser no-such-user;\n" in render("nginx", "--user", "no-such-user")
     assert "listen 0.0.0.0:80 " in render("nginx", "--listen", "0.0.0.0:80", "--insecure")
     assert "listen [::1]:80 " in render("nginx", "--listen", "[::1]:80")
 
