@@ -44,7 +44,8 @@ class Blocks:
     def _keep(self, data: bytes) -> Block:
         block = parse_block(data)
         if len(self._kept) >= BLOCKS_MAX:
-            del self._kept[next(iter(self._kept))]
+            # Not the oldest alone: the first key of a dict is ever farther from its start.
+            self._kept.clear()
         self._kept[data] = block
         return block
 
@@ -58,7 +59,7 @@ def _cut(data: bytes) -> tuple[bytes, dict[bytes, bytes]]:
     lower = data.lower()
     for name, line_start in _CHANGING.items():
         start = lower.find(line_start)
-        if start < 0 or (start and lower[start - 1] != 10):
+        if start < 0 or (start and lower[start - 2 : start] != b"\r\n"):
             continue
         end = data.find(b"\r\n", start)
         value = _VALUE.fullmatch(data, start + len(name) + 1, end)

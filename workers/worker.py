@@ -112,7 +112,7 @@ class FleetWorker(UvicornWorker):  # type: ignore[misc]
         try:
             set_levels(levels or settings.log_filter or settings.log_level)
         except (ValueError, UnicodeDecodeError) as error:
-            log.warning("the file log-level is not understood: %s", error)
+            log.error("the file log-level is not understood: %s", error)
 
     def _handle_signals(self, server: Server, node: Node) -> None:
         loop = asyncio.get_running_loop()

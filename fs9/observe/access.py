@@ -53,4 +53,4 @@ def redacted(query: bytes) -> bytes:
 
 def _redacted_field(field: bytes) -> bytes:
     name, equals, _ = field.partition(b"=")
-    return name + equals + b"***" if _SECRET.search(unquote_to_bytes(name)) else field
+    return name + equals + b"***" if equals and _SECRET.search(unquote_to_bytes(name)) else field
