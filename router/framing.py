@@ -59,6 +59,8 @@ class Block(msgspec.Struct, gc=False):
     text_fields: dict[str, str]
     #: The namespace that the token names (`router.key.token_namespace`), read once per block.
     claimed_namespace: str | None
+    #: What the worker keeps with the block for the next request that has it.
+    kept: object = None
 
 
 def parse_request_line(line: bytes) -> RequestLine:

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, cast
 from fs9.http.app import create_app
 from fs9.http.context import Context
 from fs9.http.operations import OPERATIONS
-from fs9.observe.metrics import CONNECTIONS, IN_PROGRESS, WORKERS, WORKERS_WANTED
+from fs9.observe.metrics import CONNECTIONS, IN_PROGRESS, TOKEN_HITS, WORKERS, WORKERS_WANTED
 from fs9.services import Services
 from fs9.wire.routes import PREFIX
 from router.handoff import Handed, HandoffReceiver, HandoffSender
 from router.ring import Ring
 from workers.account import Account
 from workers.blocks import Blocks
+from workers.request import Heads
+from workers.sessions import Sessions
 from workers.sink import BufferPool
 
 if TYPE_CHECKING:
@@ -65,7 +67,8 @@ class Node:
         self.ring = Ring(range(slots))
         services.owns = lambda namespace: self.ring.owner(namespace) == self.slot
         self.operations = _fixed_routes()
-        self.block = Blocks().parse
+        self.sessions = Sessions(services)
+        self.heads = Heads(self.limits, Blocks())
         self.buffers = BufferPool(self.limits.write_piece_bytes)
         #: Requests in progress in this worker, but for those answered without a task.
         self.active = 0
@@ -103,6 +106,9 @@ class Node:
             self.run_directory.handoff_socket(self.slot), self._adopt, loop
         )
         self.metrics.watch(CONNECTIONS, lambda: len(state.connections))
+        verifier = self.services.verifier
+        if verifier is not None:
+            self.metrics.watch(TOKEN_HITS, lambda: verifier.stats().hits + self.sessions.entered)
         self.metrics.watch(IN_PROGRESS, lambda: self.active)
         self.metrics.watch(WORKERS, lambda: 1)
         self.metrics.watch(WORKERS_WANTED, lambda: self.services.settings.workers)

@@ -205,7 +205,7 @@ class Fs9Protocol(HttpToolsProtocol):
                 return
 
     def _next_request(self) -> Request | None:
-        request = self.intake.next_request(self.node.limits, self.node.block)
+        request = self.intake.next_request(self.node.heads)
         if request is not None:
             self._head_since_s = None
         elif self._head_since_s is None and self.intake.data:
