@@ -97,7 +97,14 @@ def _wrk(load: Load, seconds: float) -> Pressed:
         lua.write(script)
         lua.flush()
         command = ["wrk", "-t1", f"-c{load.connections}", f"-d{max(1, round(seconds))}s"]
-        command += ["--latency", "--timeout", "30s", "-s", lua.name, f"http://127.0.0.1:{load.port}{target}"]
+        command += [
+            "--latency",
+            "--timeout",
+            "30s",
+            "-s",
+            lua.name,
+            f"http://127.0.0.1:{load.port}{target}",
+        ]
         with cpu.on_core(cpu.LOAD_CORE):
             process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None

@@ -13,6 +13,7 @@ import os
 import secrets
 import threading
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fs9.auth.verifier import Verifier
@@ -21,14 +22,27 @@ from fs9.config import ConfigError, nearest
 from fs9.errors import Fs9Error
 from fs9.meta.sqlite import SqliteStore
 from fs9.names import DEFAULT_NAMESPACE
-from fs9.observe.metrics import HANDLES, NAMESPACES, TOKEN_HITS, TOKEN_MISSES, Metrics
+from fs9.observe import tracing as traces
+from fs9.observe.metrics import (
+    BLOCKING_CALLS,
+    BLOCKING_WAITING,
+    HANDLES,
+    NAMESPACES,
+    TOKEN_HITS,
+    TOKEN_MISSES,
+    Metrics,
+)
+from fs9.observe.readiness import Readiness
+from fs9.observe.tracing import Tracing
 from fs9.providers import builtin
+from fs9.providers.traced import TracedRegistry
 from fs9.threads import BlockingPool
 from fs9.vfs.journal import HandleJournal
 from fs9.vfs.locks import NO_LOCKS, FileLocks
 from fs9.vfs.namespace import Namespaces
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from typing import Self
 
@@ -44,7 +58,10 @@ SYSTEM_USER = "system"
 
 
 class Services:
-    """What a worker serves with. `verifier` is None when authentication is off."""
+    """What a worker serves with.
+
+    `verifier` is None when authentication is off, `tracing` when nobody wants traces.
+    """
 
     def __init__(
         self,
@@ -56,6 +73,8 @@ class Services:
         namespaces: Namespaces,
         verifier: Verifier | None,
         metrics: Metrics,
+        tracing: Tracing | None,
+        instance_id: str,
     ) -> None:
         self.settings = settings
         self.slot = slot
@@ -65,14 +84,35 @@ class Services:
         self.namespaces = namespaces
         self.verifier = verifier
         self.metrics = metrics
+        self.tracing = tracing
         #: Eight hexadecimal digits, another one in each process.
-        self.instance_id = secrets.token_hex(4)
+        self.instance_id = instance_id
+        #: Is a namespace served by this worker? The fleet knows.
+        self.owns: Callable[[str], bool] = lambda _: True
+        checks = {"meta": self._check_meta, "root": self._check_root}
+        self.readiness = Readiness(checks, clock)
         self._stack = AsyncExitStack()
         self._closing: asyncio.Task[None] | None = None
 
     @property
     def limits(self) -> Limits:
         return self.settings.limits
+
+    @property
+    def observed(self) -> bool:
+        """Does somebody want to know of each request?"""
+        return self.settings.log_access or self.tracing is not None
+
+    async def _check_meta(self) -> None:
+        await self.store.namespace(DEFAULT_NAMESPACE)
+
+    async def _check_root(self) -> str | None:
+        """The root mount of `default`, where that is served: its owner alone may load it."""
+        if not self.owns(DEFAULT_NAMESPACE):
+            return "another worker serves it"
+        namespace = await self.namespaces.find(DEFAULT_NAMESPACE, create=False)
+        await namespace.vfs.stat("/")
+        return None
 
     @classmethod
     async def open(
@@ -96,12 +136,21 @@ class Services:
         async with AsyncExitStack() as stack:
             pool = BlockingPool(settings.limits.blocking_threads_max)
             stack.push_async_callback(_shut_down, pool)
+            instance_id = secrets.token_hex(4)
+            tracing: Tracing | None = None
+            if settings.otlp_endpoint:
+                endpoint = settings.otlp_endpoint
+                tracing = Tracing(endpoint, instance_id=instance_id, slot=slot)
+                stack.push_async_callback(pool.run, tracing.close)
             store = await SqliteStore.open(settings.data_dir / "meta.db", clock, pool)
             stack.push_async_callback(store.aclose)
             await store.ensure_namespace(DEFAULT_NAMESPACE, SYSTEM_USER, settings.mounts)
+            metrics = Metrics(metrics_directory(settings.data_dir), slot)
+            stack.callback(metrics.close)
+            registry = builtin.registry()
             namespaces = Namespaces(
                 store=store,
-                registry=builtin.registry(),
+                registry=registry if tracing is None else TracedRegistry(registry, tracing),
                 template=settings.namespace_template,
                 data_dir=settings.data_dir,
                 limits=settings.limits,
@@ -115,13 +164,16 @@ class Services:
                 journal=(
                     HandleJournal(handles_directory(settings.data_dir), pool) if fleet else None
                 ),
+                metrics=metrics,
             )
             stack.push_async_callback(namespaces.aclose)
             verifier = _verifier(settings, clock)
-            metrics = Metrics(metrics_directory(settings.data_dir), slot)
-            stack.callback(metrics.close)
-            _watch(metrics, namespaces, verifier)
-            services = cls(settings, slot, clock, pool, store, namespaces, verifier, metrics)
+            _watch(metrics, namespaces, verifier, pool)
+            services = cls(
+                *(settings, slot, clock, pool, store, namespaces, verifier),
+                *(metrics, tracing, instance_id),
+            )
+            stack.push_async_callback(services.readiness.aclose)
             services._stack = stack.pop_all()
         return services
 
@@ -154,7 +206,11 @@ def handles_directory(data_dir: Path) -> Path:
     return data_dir / "run" / "handles"
 
 
-def _watch(metrics: Metrics, namespaces: Namespaces, verifier: Verifier | None) -> None:
+def _watch(
+    metrics: Metrics, namespaces: Namespaces, verifier: Verifier | None, pool: BlockingPool
+) -> None:
+    metrics.watch(BLOCKING_CALLS, lambda: pool.calls)
+    metrics.watch(BLOCKING_WAITING, lambda: pool.waiting)
     metrics.watch(HANDLES, lambda: namespaces.open_handles)
     metrics.watch(NAMESPACES, lambda: len(namespaces))
     if verifier is not None:
@@ -174,7 +230,9 @@ async def preflight(settings: Settings) -> None:
             if spec.provider not in registry.names():
                 hint = nearest(spec.provider, registry.names())
                 raise ConfigError(f"{key}: {spec.path}: no provider {spec.provider}{hint}")
-    services = await Services.open(settings)
+    traces.check(settings.otlp_endpoint)
+    # Without traces: what they need must not be made before the workers are forked.
+    services = await Services.open(replace(settings, otlp_endpoint=None))
     try:
         await services.namespaces.find(DEFAULT_NAMESPACE, create=False)
     except (Fs9Error, OSError) as error:

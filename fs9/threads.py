@@ -19,6 +19,14 @@ class BlockingPool:
 
     def __init__(self, threads_max: int) -> None:
         self._executor = ThreadPoolExecutor(threads_max, thread_name_prefix="fs9-blocking")
+        self._threads_max = threads_max
+        #: Calls running or waiting; counted on the event loop alone.
+        self.calls = 0
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a thread."""
+        return max(0, self.calls - self._threads_max)
 
     async def run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of `call(...)`, made in a thread.
@@ -27,6 +35,7 @@ class BlockingPool:
         the caller's buffers and descriptors; the cancellation is raised then.
         """
         future = self._executor.submit(call, *args, **kwargs)
+        self.calls += 1
         waiter = asyncio.wrap_future(future)
         try:
             return await asyncio.shield(waiter)
@@ -36,6 +45,8 @@ class BlockingPool:
                 if not waiter.cancelled():
                     waiter.exception()  # seen: the cancellation matters more
             raise
+        finally:
+            self.calls -= 1
 
     def shutdown(self) -> None:
         """Wait for the running calls, start no more."""

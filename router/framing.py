@@ -59,6 +59,8 @@ class Block(msgspec.Struct, gc=False):
     text_fields: dict[str, str]
     #: The namespace that the token names (`router.key.token_namespace`), read once per block.
     claimed_namespace: str | None
+    #: What the worker keeps with the block for the next request that has it.
+    kept: object = None
 
 
 def parse_request_line(line: bytes) -> RequestLine:
@@ -146,7 +148,7 @@ class LengthFramer:
 class ChunkedFramer:
     """A chunked body (RFC 9112, section 7.1), fed in any fragments."""
 
-    __slots__ = ("_line", "_state", "_trailer", "remaining")
+    __slots__ = ("_line", "_state", "_trailer", "received", "remaining")
 
     _SIZE, _DATA, _DATA_END, _TRAILER, _DONE = range(5)
 
@@ -154,8 +156,8 @@ class ChunkedFramer:
         self._state = self._SIZE
         self._line = bytearray()
         self._trailer = 0
-        #: Content bytes left of the present chunk.
-        self.remaining = 0
+        #: Content bytes left of the present chunk, and those that there were in all.
+        self.remaining = self.received = 0
 
     @property
     def done(self) -> bool:
@@ -169,6 +171,7 @@ class ChunkedFramer:
                 size = min(end - start, self.remaining)
                 spans.append((start, start + size))
                 start += size
+                self.received += size
                 self.remaining -= size
                 if not self.remaining:
                     self._state = self._DATA_END

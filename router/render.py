@@ -42,6 +42,8 @@ _SPARES = 2
 #: A proxy drops idle connections to a worker before the worker closes them.
 _UPSTREAM_KEEP_ALIVE = 0.8
 _LINE = 96
+#: Where systemd makes the directories of services.
+_STATE = "/var/lib"
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -55,6 +57,7 @@ class Front:
     listen: str
     #: Whose the sockets are.
     user: str
+    group: str
     #: nginx: where the script is, where it may write, and where its logs are.
     njs_file: Path
     state_dir: Path
@@ -91,7 +94,7 @@ def nginx(front: Front) -> str:
     return _fill(
         "nginx.conf",
         key_source=_key_source(front.settings),
-        user=front.user,
+        user=front.user if front.group == front.user else f"{front.user} {front.group}",
         njs_file=front.njs_file,
         state_dir=front.state_dir,
         log_dir=front.log_dir,
@@ -104,6 +107,10 @@ def nginx(front: Front) -> str:
         header_timeout=_milliseconds(limits.header_timeout_s + _MARGIN_S),
         request_timeout=_milliseconds(limits.request_timeout_s + _MARGIN_S),
         keep_alive=_milliseconds(limits.keep_alive_s),
+        long_digits=len(str(1024 * _head_kib(front.settings))),
+        other_error_pages="\n".join(
+            "    " + _nginx_error_page(*row) for row in _NGINX_ERRORS if row[2] != 502
+        ),
         error_pages="\n".join(_nginx_error_page(*row) for row in _NGINX_ERRORS),
         error_locations="\n".join(_nginx_error_location(*row) for row in _NGINX_ERRORS),
     )
@@ -133,6 +140,7 @@ def envoy(front: Front) -> str:
         bucket_mask=BUCKETS - 1,
         auth=json.dumps(settings.auth_enabled),
         width=_width(len(front.sockets)),
+        two_hosts=_problem(MalformedRequest("more than one host header"), 400),
         owners_lua="\n".join(_owners(len(front.sockets))),
     )
     slots = range(len(front.sockets))
@@ -159,14 +167,19 @@ def systemd(unit: Unit) -> str:
     """A unit of systemd."""
     settings = unit.settings
     data_dir = settings.data_dir
-    writable = "\n".join(f"ReadWritePaths={path}" for path in (data_dir, *unit.writable))
+    writable = [f"ReadWritePaths={path}" for path in unit.writable]
+    if data_dir.is_relative_to(_STATE):  # systemd makes it
+        state = data_dir.relative_to(_STATE)
+        writable = [f"StateDirectory={state}", "StateDirectoryMode=0700", *writable]
+    else:
+        writable.insert(0, f"ReadWritePaths={data_dir}")
     at_home = any(path.is_relative_to("/home") for path in (data_dir, *unit.writable))
     return _fill(
         "fs9.service",
         user=unit.user,
         command=" ".join(_quoted(word) for word in unit.command),
         data_dir=data_dir,
-        writable=writable,
+        writable="\n".join(writable),
         protect_home="no" if at_home else "yes",
         capabilities="CAP_NET_BIND_SERVICE" if 0 < settings.port < 1024 else "",
         shutdown_seconds=f"{settings.limits.shutdown_timeout_s:g}",
@@ -247,14 +260,14 @@ def _nginx_server(front: Front, slot: int, more: str = "") -> str:
 
 def _nginx_error_page(statuses: tuple[int, ...], _: Fs9Error, answered: int) -> str:
     codes = " ".join(str(status) for status in statuses)
-    return f"        error_page {codes} ={answered} @fs9_{answered};"
+    return f"        error_page {codes} ={answered} /.fs9/{answered};"
 
 
 def _nginx_error_location(_: tuple[int, ...], error: Fs9Error, answered: int) -> str:
     body = _problem(error, answered)
     retry = f" add_header Retry-After {RETRY_AFTER_S} always;" if answered == 503 else ""
     return (
-        f"        location @fs9_{answered} {{ default_type application/json;{retry}"
+        f"        location = /.fs9/{answered} {{ internal; default_type application/json;{retry}"
         f" return {answered} '{body}'; }}"
     )
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from fs9.errors import Fs9Error
 from fs9.http.dispatch import answer
 from fs9.http.exchange import BytesBody, Exchange, Reply
-from fs9.wire.query import parse_query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Mapping
+    from collections.abc import Callable, Coroutine, Generator
 
+    from fs9.errors import Fs9Error
     from fs9.http.operations import Operation
     from fs9.types import Buffer
     from workers.protocol import Fs9Protocol
@@ -29,17 +28,22 @@ if TYPE_CHECKING:
 #: A reply up to this size goes out with its head in one write.
 _ONE_WRITE_BYTES_MAX = 64 * 1024
 _BODILESS = frozenset({204, 304})
-_NO_QUERY: Mapping[str, str] = {}
 
 
 def run_small(
     connection: Fs9Protocol, request: Request, operation: Operation, body: bytes
 ) -> Coroutine[Any, Any, None] | None:
     """Answer now, or return what is left to be run as a task."""
-    coroutine = perform(connection, request, operation, BytesBody(body))
+    exchange, operation = _exchange(connection, request, operation, BytesBody(body))
+    sessions, block = connection.node.sessions, request.block
+    sessions.enter(exchange, block, request.tenant)
+    authorization = block.text_fields.get("authorization")
+    coroutine = answer(operation, exchange, authorization, request.tenant)
     try:
         future = coroutine.send(None)
     except StopIteration as done:
+        if block.kept is None:
+            sessions.keep(exchange, block, request.tenant)
         reply: Reply = done.value
         if reply.stream is not None:
             return send_reply(connection, request, reply)
@@ -68,23 +72,27 @@ async def run_in_pieces(
 
 
 def perform(
+    connection: Fs9Protocol, request: Request, operation: Operation, body: SocketBody
+) -> Coroutine[Any, Any, Reply]:
+    """The operation's coroutine, through the same door as Falcon's."""
+    exchange, operation = _exchange(connection, request, operation, body)
+    authorization = request.block.text_fields.get("authorization")
+    return answer(operation, exchange, authorization, request.tenant)
+
+
+def _exchange(
     connection: Fs9Protocol,
     request: Request,
     operation: Operation,
     body: BytesBody | SocketBody,
-) -> Coroutine[Any, Any, Reply]:
-    """The operation's coroutine, through the same door as Falcon's."""
-    line, headers = request.line, request.block.text_fields
-    query: Mapping[str, str] = _NO_QUERY
-    if line.query:
-        try:
-            query = parse_query(line.query)
-        except Fs9Error as error:
-            # Not now: who may not ask at all must not learn what is wrong with the question.
-            operation = msgspec.structs.replace(operation, run=_raising(error))
-    method = "HEAD" if line.method == b"HEAD" else operation.method
-    exchange = Exchange(connection.node.context, method, query, headers, body)
-    return answer(operation, exchange, headers.get("authorization"), request.tenant)
+) -> tuple[Exchange, Operation]:
+    parsed = request.parsed
+    if parsed.bad_query is not None:
+        # Not now: who may not ask at all must not learn what is wrong with the question.
+        operation = msgspec.structs.replace(operation, run=_raising(parsed.bad_query))
+    method = "HEAD" if parsed.line.method == b"HEAD" else operation.method
+    context = connection.node.context
+    return Exchange(context, method, parsed.query, parsed.block.text_fields, body), operation
 
 
 def _raising(error: Fs9Error) -> Callable[[Exchange], Coroutine[Any, Any, Reply]]:
@@ -142,6 +150,7 @@ async def send_reply(connection: Fs9Protocol, request: Request, reply: Reply) ->
 
 def _write_piece(connection: Fs9Protocol, piece: Buffer, *, chunked: bool) -> None:
     write = connection.transport.write
+    connection.sent_bytes += len(piece)
     if not chunked:
         write(piece)
     elif len(piece):
@@ -160,10 +169,12 @@ def write_reply(connection: Fs9Protocol, request: Request | None, reply: Reply) 
     bodiless = reply.status in _BODILESS or (request is not None and request.line.method == b"HEAD")
     if not bodiless and 0 < len(body) <= _ONE_WRITE_BYTES_MAX:
         connection.started = True
+        connection.sent_bytes = len(body)
         connection.transport.write(_head(connection, request, reply, length) + body)
         return
     _write_head(connection, request, reply, length)
     if not bodiless and len(body):
+        connection.sent_bytes = len(body)
         connection.transport.write(body)
 
 
@@ -179,12 +190,13 @@ def _head(
 ) -> bytes:
     connection.status = reply.status
     start = connection.node.head_start(reply.status, reply.content_type, connection.server_state)
+    request_id = connection.node.account.begin_refusal() if request is None else request.id
     if length is None:
-        end = b"transfer-encoding: chunked\r\n"
+        end = b"x-request-id: %b\r\ntransfer-encoding: chunked\r\n" % request_id
     elif reply.status in _BODILESS:
-        end = b""
+        end = b"x-request-id: %b\r\n" % request_id
     else:
-        end = b"content-length: %d\r\n" % length
+        end = b"x-request-id: %b\r\ncontent-length: %d\r\n" % (request_id, length)
     for name, value in reply.headers:
         start += f"{name}: {value}\r\n".encode("latin-1")
     if connection.decide_to_close(request):

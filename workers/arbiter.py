@@ -66,12 +66,15 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
             if self._not_ready <= 0:
                 sys.stdout.write(self.app.greeting())
                 sys.stdout.flush()
+                self.app.notifier.ready(f"{self.app.settings.workers} workers serve")
         signals: list[int] = super().wait_for_signals(timeout)
         return signals
 
     def signal(self, sig: int, frame: FrameType | None) -> None:
         if sig in {signal.SIGTERM, signal.SIGINT}:
             sig = signal.SIGQUIT if self._leaving else signal.SIGTERM
+            if not self._leaving:
+                self.app.notifier.stopping()
             self._leaving = True
         super().signal(sig, frame)
 

@@ -170,7 +170,7 @@ def load(run_directory: RunDirectory) -> Saved | None:
         data = run_directory.view_file.read_bytes()
         try:
             return msgspec.json.decode(data, type=Saved)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             log.warning("the saved view cannot be read, the fleet is seen anew: %s", error)
     return None
 

@@ -22,6 +22,7 @@ from router.messages import (
     Done,
     Drained,
     FleetStatus,
+    Introduce,
     NamespaceChanged,
     Received,
     Refused,
@@ -176,6 +177,7 @@ class BusClient:
         A caller that stops waiting need not start again: the client goes on trying, and a
         worker serves without a broker, too.
         """
+        assert not self._sockets, "started twice"
         self._on_message, self._on_snapshot = on_message, on_snapshot
         self._loop = asyncio.get_running_loop()
         self._context = zmq.Context()
@@ -243,8 +245,8 @@ class BusClient:
         if self._timer is not None:
             self._timer.cancel()
         for sock in self._sockets:
-            assert self._loop is not None
-            self._loop.remove_reader(_descriptor(sock))
+            if self._loop is not None and not self._loop.is_closed():
+                self._loop.remove_reader(_descriptor(sock))
             sock.close()
         self._sockets = []
         if self._context is not None:
@@ -312,6 +314,8 @@ class BusClient:
             self._reporter.on_received(epoch, message.number)
             if not self._reporter.outstanding:
                 self._confirmed.set()
+        elif isinstance(message, Introduce):
+            self._do(self._reporter.on_introduce(epoch, now_s))
         elif isinstance(message, Snapshot):
             self._do(self._subscriber.on_snapshot(epoch, message, now_s))
         elif isinstance(message, Accepted | Done | Refused | FleetStatus):

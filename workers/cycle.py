@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
+from fs9.observe.request import HEADER
+
 if TYPE_CHECKING:
     from uvicorn._types import (
         ASGI3Application,
         ASGIReceiveCallable,
         ASGISendCallable,
         ASGISendEvent,
+        HTTPResponseStartEvent,
         Scope,
     )
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -29,14 +32,23 @@ def take_over(connection: Fs9Protocol, cycle: RequestResponseCycle) -> None:
     async def watched_send(message: ASGISendEvent) -> None:
         if message["type"] == "http.response.start":
             connection.status = message["status"]
+            if connection.request is not None:
+                message = _with_id(message, connection.request.id)
             closes = connection.decide_to_close(connection.request)
             cycle.keep_alive = cycle.keep_alive and not closes
             connection.started = True
+        elif message["type"] == "http.response.body":
+            connection.sent_bytes += len(message.get("body", b""))
         connection.touch()
         await send(message)
 
     cycle.send = watched_send  # type: ignore[method-assign]
     cycle.transport = cast("asyncio.Transport", CycleTransport(connection, cycle))
+
+
+def _with_id(message: HTTPResponseStartEvent, request_id: bytes) -> HTTPResponseStartEvent:
+    headers = [*message.get("headers", ()), (HEADER, request_id)]
+    return {"type": message["type"], "status": message["status"], "headers": headers}
 
 
 def cancellable(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:

@@ -153,6 +153,7 @@ class Departure:
         self._active = upstream
         upstream.begin(request.head, head_request=request.line.method == b"HEAD")
         self._connection.begin_forward(request)
+        request.trail = None  # the owner tells of it
         self.feed()
 
     def feed(self) -> None:

@@ -19,8 +19,10 @@ from gunicorn.app.base import BaseApplication
 from fs9.config import ConfigError, check_exposure
 from fs9.observe.log import configure as configure_logging
 from fs9.observe.metrics import forget_all, forget_gauges
-from fs9.services import clear_journals, make_data_dir, metrics_directory, preflight
+from fs9.services import handles_directory, make_data_dir, metrics_directory, preflight
+from fs9.vfs.journal import clear_journals
 from workers.arbiter import FleetArbiter, give_slot
+from workers.notify import Notifier
 from workers.slots import RunDirectory
 from workers.worker import FleetWorker
 
@@ -35,8 +37,10 @@ log = logging.getLogger("fs9.fleet")
 _RUN_PATH_BYTES_MAX = 107 - 20
 
 
-def main(settings: Settings) -> int:
+def main(settings: Settings, notify_socket: str | None = None) -> int:
     """Serve until told to stop; the exit status of the process.
+
+    `notify_socket` is where a service manager wants to hear of it (`workers.notify`).
 
     Raises ConfigError for an exposed address without authentication, a mount that does not
     work, and an address or a data directory in use.
@@ -50,11 +54,13 @@ def main(settings: Settings) -> int:
     run_directory.create()
     lock = _lock_fleet(run_directory, settings)
     run_directory.forget_fleet()
-    clear_journals(settings.data_dir)
+    clear_journals(handles_directory(settings.data_dir))
+    # What was set for the fleet before this one; the settings hold again.
+    run_directory.log_levels.unlink(missing_ok=True)
     forget_all(metrics_directory(settings.data_dir))
     asyncio.run(preflight(settings))
     listener = _listen(settings)
-    application = FleetApplication(settings, run_directory, listener)
+    application = FleetApplication(settings, run_directory, listener, Notifier(notify_socket))
     try:
         application.run()
     except SystemExit as end:
@@ -109,11 +115,16 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
     """gunicorn's view of the fleet: its settings; each worker makes its own application."""
 
     def __init__(
-        self, settings: Settings, run_directory: RunDirectory, listener: socket.socket
+        self,
+        settings: Settings,
+        run_directory: RunDirectory,
+        listener: socket.socket,
+        notifier: Notifier,
     ) -> None:
         self.settings = settings
         self.run_directory = run_directory
         self.listener = listener
+        self.notifier = notifier
         self.address: tuple[Any, ...] = listener.getsockname()
         self._ready_read, self._ready_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         super().__init__()

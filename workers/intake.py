@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from router.framing import LengthFramer, body_framer
-from workers.request import read_head
 
 if TYPE_CHECKING:
-    from fs9.limits import Limits
     from router.framing import Framer
-    from workers.request import ParseBlock, Request
+    from workers.request import Heads, Request
 
 #: Part of a refused body that is read and dropped to keep the connection.
 DRAIN_BYTES_MAX = 256 * 1024
@@ -29,14 +27,14 @@ class Intake:
     def add(self, data: bytes) -> None:
         self.data = self.data + data if self.data else data
 
-    def next_request(self, limits: Limits, parse_block: ParseBlock) -> Request | None:
+    def next_request(self, heads: Heads) -> Request | None:
         """The next request if its head is complete; it stays until `begin`.
 
-        Raises as `read_head`.
+        Raises as `Heads.read`.
         """
         if self.data.startswith(b"\r\n"):  # an empty line before a request (RFC 9112, 2.2)
             self.data = self.data[2:]
-        return read_head(self.data, limits, parse_block)
+        return heads.read(self.data)
 
     def begin(self, request: Request) -> None:
         """Take the head; what follows is the body."""

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from fs9.observe.log import change_level
+from fs9.observe.log import set_levels
 from router.messages import (
     Drained,
     Joined,
@@ -77,7 +77,7 @@ class Lifecycle:
             case ReturnOrder(slot=node.slot):
                 self._bus.report(Ready(node.slot))
             case LogLevel(level=level):
-                change_level(level)
+                set_levels(level)
 
     def _on_view(self, view: View) -> None:
         if self._node.membership.apply(view.number, view.serving):

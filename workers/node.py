@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, cast
 from fs9.http.app import create_app
 from fs9.http.context import Context
 from fs9.http.operations import OPERATIONS
-from fs9.observe.metrics import CONNECTIONS, IN_PROGRESS, OTHER
+from fs9.observe.metrics import CONNECTIONS, IN_PROGRESS, TOKEN_HITS, WORKERS, WORKERS_WANTED
 from fs9.services import Services
 from fs9.wire.routes import PREFIX
-from router.framing import Block, parse_block
 from router.handoff import Handed, HandoffReceiver, HandoffSender
-from router.key import DEFAULT_NAMESPACE
+from workers.account import Account
+from workers.blocks import Blocks
 from workers.membership import Membership
+from workers.request import Heads
+from workers.sessions import Sessions
 from workers.sink import BufferPool
 
 if TYPE_CHECKING:
@@ -31,12 +33,8 @@ if TYPE_CHECKING:
     from fs9.config import Settings
     from fs9.http.operations import Operation
     from workers.protocol import Fs9Protocol
-    from workers.request import Request
     from workers.slots import RunDirectory
 
-#: Header blocks kept parsed: a keep-alive client repeats the very same bytes.
-_BLOCKS_MAX = 8192
-_BLOCK_BYTES_MAX = 4096
 #: How long a request waits for its owner to be replaced, and how often it looks.
 _OWNER_WAIT_S = 10.0
 _OWNER_RETRY_S = 0.05
@@ -45,16 +43,6 @@ _METRICS_FLUSH_S = 1.0
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
-_METHOD_NAMES = {
-    name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
-}
-_PATH_LABELS = {
-    path.encode(): path
-    for operation in OPERATIONS
-    if "{" not in (path := PREFIX + operation.path if operation.prefixed else operation.path)
-}
-_NAMESPACES_PATH = f"{PREFIX}/namespaces/".encode()
-_NAMESPACE_LABEL = f"{PREFIX}/namespaces/:ns"
 
 
 class Node:
@@ -73,12 +61,16 @@ class Node:
         self.forwarding = services.settings.forwarding
         self.metrics = services.metrics
         self.context = Context.of(services)
+        self.account = Account(services)
         self.app = create_app(self.context)
         self.run_directory = run_directory
         self.membership = Membership(services.slot, range(slots))
+        services.owns = self.membership.owns
         #: Is the worker leaving while others stay? Then connections are handed to them.
         self.moving_out = False
         self.operations = _fixed_routes()
+        self.sessions = Sessions(services)
+        self.heads = Heads(self.limits, Blocks())
         self.buffers = BufferPool(self.limits.write_piece_bytes)
         #: Requests in progress in this worker, but for those answered without a task.
         self.active = 0
@@ -86,7 +78,6 @@ class Node:
             run_directory.handoff_socket, self._adopt, asyncio.get_running_loop()
         )
         self._connection: Callable[..., Fs9Protocol] | None = None
-        self._blocks: dict[bytes, Block] = {}
         self._heads: dict[tuple[int, str | None], bytes] = {}
         self._heads_made_of: object = None
         self._receiver: HandoffReceiver | None = None
@@ -117,7 +108,12 @@ class Node:
             self.run_directory.handoff_socket(self.slot), self._adopt, loop
         )
         self.metrics.watch(CONNECTIONS, lambda: len(state.connections))
+        verifier = self.services.verifier
+        if verifier is not None:
+            self.metrics.watch(TOKEN_HITS, lambda: verifier.stats().hits + self.sessions.entered)
         self.metrics.watch(IN_PROGRESS, lambda: self.active)
+        self.metrics.watch(WORKERS, lambda: 1)
+        self.metrics.watch(WORKERS_WANTED, lambda: self.services.settings.workers)
         self._housekeeping = [
             loop.create_task(self._flush_metrics()),
             loop.create_task(self._watch_deadlines(state)),
@@ -161,6 +157,7 @@ class Node:
 
     def stop_taking(self) -> None:
         """Take no connections from other workers and proxies any more."""
+        self.services.readiness.leaving = "it is leaving"
         if self._receiver is not None:
             self._receiver.close()
             self._receiver = None
@@ -175,35 +172,6 @@ class Node:
         await self.services.aclose()
 
     # -- For the connections ----------------------------------------------------------------
-
-    def block(self, data: bytes, minor: int) -> Block:
-        """The parsed header lines `data`; equal bytes parse equally, so parse them once."""
-        block = self._blocks.get(data)
-        if block is None or not minor:
-            block = parse_block(data, minor)
-            if minor and len(data) <= _BLOCK_BYTES_MAX:
-                if len(self._blocks) >= _BLOCKS_MAX:
-                    del self._blocks[next(iter(self._blocks))]
-                self._blocks[data] = block
-        return block
-
-    def count_answer(self, request: Request | None, status: int, seconds: float) -> None:
-        """Count a request that was answered here; None: it was no HTTP."""
-        if request is None:
-            self.metrics.count_request("-", OTHER, status, OTHER, seconds)
-            return
-        key = request.key
-        # A namespace that is not in memory here is perhaps none at all, but a probe.
-        if key is None or self.services.namespaces.loaded(key) is None:
-            key = DEFAULT_NAMESPACE if key is None else OTHER
-        method = _METHOD_NAMES.get(request.line.method, OTHER)
-        self.metrics.count_request(method, self._path_label(request.path), status, key, seconds)
-
-    def _path_label(self, path: bytes) -> str:
-        label = _PATH_LABELS.get(path)
-        if label is None:
-            label = _NAMESPACE_LABEL if path.startswith(_NAMESPACES_PATH) else OTHER
-        return label
 
     def head_start(self, status: int, content_type: str | None, state: ServerState) -> bytes:
         """The first lines of an answer: status, Date and X-FS9-Slot as uvicorn keeps them.

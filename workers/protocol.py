@@ -32,9 +32,6 @@ from fs9.errors import (
     RequestTimeout,
     RouteNotFound,
 )
-from fs9.http.dispatch import REFUSING
-from fs9.http.failures import reply_to_error
-from fs9.observe.metrics import REFUSALS
 from router.key import routing_key
 from workers.answering import run_in_pieces, run_small, write_reply
 from workers.cycle import cancellable, take_over
@@ -105,10 +102,9 @@ class Fs9Protocol(HttpToolsProtocol):
         self.request: Request | None = None
         self._body: SocketBody | None = None
         self._task: asyncio.Task[None] | None = None
-        #: Is the first byte of the answer out, and with which status (0: not ours)?
+        #: Is the answer's first byte out, with which status (0: not ours), how much of its body?
         self.started = False
-        self.status = 0
-        self.sent_bytes = 0  # of the answer's body
+        self.status = self.sent_bytes = 0
         self._since_s = 0.0
         self._counted = False  # this request counts as one in progress
         self._ending = False  # no request after this one
@@ -234,7 +230,7 @@ class Fs9Protocol(HttpToolsProtocol):
                 return
 
     def _next_request(self) -> Request | None:
-        request = self.intake.next_request(self.node.limits, self.node.block)
+        request = self.intake.next_request(self.node.heads)
         if request is not None:
             self._head_since_s = None
         elif self._head_since_s is None and self.intake.data:
@@ -446,9 +442,7 @@ class Fs9Protocol(HttpToolsProtocol):
             self._begin(request)
         self.end_after_this(not isinstance(error, _PASSING))
         self._state = State.ANSWER
-        if error.status in REFUSING:
-            self.node.metrics.count(REFUSALS, error.kind)
-        write_reply(self, request, reply_to_error(error))
+        write_reply(self, request, self.node.account.refusal(error))
         self.finish()
 
     def finish(self) -> None:

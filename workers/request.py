@@ -5,37 +5,80 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from fs9.errors import HeadersTooLarge, MalformedRequest, UriTooLong
+from fs9.errors import Fs9Error, HeadersTooLarge, MalformedRequest, UriTooLong
+from fs9.wire.query import parse_query
 from router.framing import parse_request_line
 from router.key import split_tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
     from fs9.http.operations import Operation
     from fs9.limits import Limits
+    from fs9.observe.request import Trail
     from router.framing import Block, RequestLine
+    from workers.blocks import Blocks
 
-    #: (header lines, minor version) -> Block; the worker's own keeps what it has parsed.
-    ParseBlock = Callable[[bytes, int], Block]
+#: Whole heads kept parsed: mounts and pollers ask for the same again and again.
+HEADS_MAX = 4096
+HEAD_BYTES_MAX = 2048
 
 _LONE_LF = re.compile(rb"(?<!\r)\n")
+_NO_QUERY: Mapping[str, str] = {}
+
+
+class Head:
+    """A head, parsed; nothing in it changes, so equal bytes share one.
+
+    `path` is without the tenant's prefix. `bad_query`: why `query` is empty.
+    """
+
+    __slots__ = ("bad_query", "block", "line", "path", "query", "raw", "tenant")
+
+    def __init__(self, line: RequestLine, block: Block, raw: bytes) -> None:
+        self.line = line
+        self.block = block
+        self.raw = raw
+        self.tenant, self.path = split_tenant(line.path)
+        self.query: Mapping[str, str] = _NO_QUERY
+        self.bad_query: Fs9Error | None = None
+        if line.query:
+            try:
+                self.query = parse_query(line.query)
+            except Fs9Error as error:
+                self.bad_query = error
 
 
 class Request:
-    """A request whose head is complete. `path` is without the tenant's prefix."""
+    """A request whose head is complete."""
 
-    __slots__ = ("block", "head", "key", "line", "operation", "path", "tenant")
+    __slots__ = (
+        "block",
+        "head",
+        "id",
+        "key",
+        "line",
+        "operation",
+        "parsed",
+        "path",
+        "tenant",
+        "trail",
+    )
 
-    def __init__(self, line: RequestLine, block: Block, head: bytes) -> None:
-        self.line = line
-        self.block = block
-        self.head = head
-        self.tenant, self.path = split_tenant(line.path)
+    def __init__(self, parsed: Head) -> None:
+        self.parsed = parsed
+        self.line = parsed.line
+        self.block = parsed.block
+        self.head = parsed.raw
+        self.path = parsed.path
+        self.tenant = parsed.tenant
         #: The namespace it is about (`router.key`), once that is known.
         self.key: str | None = None
         #: The operation that answers it in the protocol class, if one does.
         self.operation: Operation | None = None
+        #: Given by `workers.account`, which also tells what becomes of it.
+        self.id = b""
+        self.trail: Trail | None = None
 
     def head_without_upgrade(self) -> bytes:
         """The head without an offer to change protocols, which is declined by ignoring it."""
@@ -47,25 +90,42 @@ class Request:
         return first + b"".join(kept) + b"\r\n"
 
 
-def read_head(data: bytes, limits: Limits, parse_block: ParseBlock) -> Request | None:
-    """The request at the start of `data`; None when its head is not complete yet.
+class Heads:
+    """Reads heads for one worker, and keeps what it has parsed."""
 
-    Raises MalformedRequest, UriTooLong, HeadersTooLarge, as soon as it is certain.
-    """
-    line_end = data.find(b"\r\n")
-    head_end = data.find(b"\r\n\r\n", line_end) if line_end >= 0 else -1
-    _check_size(len(data), line_end, head_end, limits)
-    if head_end < 0:
-        if _LONE_LF.search(data):
-            raise MalformedRequest("a line does not end with CRLF")
-        return None
-    line = parse_request_line(data[:line_end])
-    block = parse_block(data[line_end + 2 : head_end + 2], line.minor)
-    return Request(line, block, data[: head_end + 4])
+    def __init__(self, limits: Limits, blocks: Blocks) -> None:
+        self._limits = limits
+        self._blocks = blocks
+        self._kept: dict[bytes, Head] = {}
 
+    def read(self, data: bytes) -> Request | None:
+        """The request at the start of `data`; None when its head is not complete yet.
 
-def _check_size(size: int, line_end: int, head_end: int, limits: Limits) -> None:
-    if (line_end if line_end >= 0 else size) > limits.request_line_bytes_max:
-        raise UriTooLong(f"at most {limits.request_line_bytes_max} bytes")
-    if (head_end if head_end >= 0 else size) - line_end > limits.headers_bytes_max:
-        raise HeadersTooLarge(f"at most {limits.headers_bytes_max} bytes")
+        Raises MalformedRequest, UriTooLong, HeadersTooLarge, as soon as it is certain.
+        """
+        head_end = data.find(b"\r\n\r\n")
+        if head_end >= 0:
+            head = self._kept.get(data[: head_end + 4])
+            if head is not None:
+                return Request(head)
+        line_end = data.find(b"\r\n")
+        self._check_size(len(data), line_end, head_end)
+        if head_end < 0:
+            if _LONE_LF.search(data):
+                raise MalformedRequest("a line does not end with CRLF")
+            return None
+        line = parse_request_line(data[:line_end])
+        block = self._blocks.parse(data[line_end + 2 : head_end + 2], line.minor)
+        head = Head(line, block, data[: head_end + 4])
+        if len(head.raw) <= HEAD_BYTES_MAX:
+            if len(self._kept) >= HEADS_MAX:
+                self._kept.clear()
+            self._kept[head.raw] = head
+        return Request(head)
+
+    def _check_size(self, size: int, line_end: int, head_end: int) -> None:
+        limits = self._limits
+        if (line_end if line_end >= 0 else size) > limits.request_line_bytes_max:
+            raise UriTooLong(f"at most {limits.request_line_bytes_max} bytes")
+        if (head_end if head_end >= 0 else size) - line_end > limits.headers_bytes_max:
+            raise HeadersTooLarge(f"at most {limits.headers_bytes_max} bytes")

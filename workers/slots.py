@@ -82,6 +82,11 @@ class RunDirectory:
         """Where the slot takes forwarded requests, of other workers only: they never move."""
         return self.path / f"slot-{slot}.http"
 
+    @property
+    def log_levels(self) -> Path:
+        """What to log, as `logging.filter` says it; workers read it when they get SIGUSR1."""
+        return self.path / "log-level"
+
     def lock_slot(self, slot: int) -> int:
         """Wait for the slot's lock; the descriptor that holds it."""
         fd = os.open(self.path / f"slot-{slot}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -7,14 +7,18 @@ import contextlib
 import ctypes
 import functools
 import gc
+import logging
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
 from fs9.limits import MIB
+from fs9.observe.log import configure as configure_logging
+from fs9.observe.log import set_levels
 from workers.bus import BusClient
 from workers.lifecycle import Lifecycle
 from workers.node import Node
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from workers.fleet import FleetApplication
+
+log = logging.getLogger("fs9.worker")
 
 #: Before the deadline of the whole shutdown: time to close handles after the last request.
 _CLOSING_RESERVE_S = 2.0
@@ -73,6 +79,8 @@ class FleetWorker(UvicornWorker):  # type: ignore[misc]
         _leave_with_the_arbiter()
         _keep_pieces_in_the_heap()
         application = self.app
+        configure_logging(application.settings, sys.stderr, slot=self.slot)
+        self._set_log_levels()
         lock = application.run_directory.lock_slot(self.slot)
         node = await Node.open(
             application.settings,
@@ -101,9 +109,22 @@ class FleetWorker(UvicornWorker):  # type: ignore[misc]
             await node.aclose()
             os.close(lock)
 
+    def _set_log_levels(self) -> None:
+        """Log what the file of the run directory says; without one, what the settings say."""
+        settings = self.app.settings
+        try:
+            levels = self.app.run_directory.log_levels.read_text().strip()
+        except FileNotFoundError:
+            levels = ""
+        try:
+            set_levels(levels or settings.log_filter or settings.log_level)
+        except (ValueError, UnicodeDecodeError) as error:
+            log.error("the file log-level is not understood: %s", error)
+
     def _handle_signals(self, leave: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, leave)
+        loop.add_signal_handler(signal.SIGUSR1, self._set_log_levels)
         # A second signal to the arbiter, or its deadline: the end at once.
         loop.add_signal_handler(signal.SIGQUIT, lambda: os._exit(1))
         loop.add_signal_handler(signal.SIGINT, lambda: None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import grp
 import importlib
 import ipaddress
 import os
@@ -104,6 +106,7 @@ def _front(args: argparse.Namespace, settings: Settings, render: Any) -> object:
         sockets=[run_directory.front_socket(slot) for slot in range(slots)],
         listen=args.listen,
         user=args.user or _owner(settings.data_dir),
+        group=_group(args.user or _owner(settings.data_dir)),
         njs_file=Path(args.njs_file),
         state_dir=Path(args.state_dir),
         log_dir=Path(args.log_dir or "/var/log/nginx"),
@@ -155,9 +158,16 @@ def _owner(data_dir: Path) -> str:
     return pwd.getpwuid(uid).pw_name
 
 
+def _group(user: str) -> str:
+    """The user's own group; as the user where this host does not know it."""
+    try:
+        return grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name
+    except KeyError:
+        return user
+
+
 def _unit(args: argparse.Namespace, settings: Settings, render: Any) -> object:  # noqa: ANN401
-    if not settings.data_dir.is_absolute():
-        raise ConfigError("a service needs an absolute data directory: give --data-dir")
+    settings = dataclasses.replace(settings, data_dir=settings.data_dir.absolute())
     fleet = importlib.import_module("workers.fleet")
     if not fleet.run_directory_path(settings.data_dir).is_relative_to(settings.data_dir.resolve()):
         raise ConfigError(

@@ -29,7 +29,8 @@ def run(args: argparse.Namespace) -> int:
         check_exposure(settings)
         # By name, at call time: the processes are composed of everything, also of this.
         fleet = importlib.import_module("workers.fleet")
-        code: int = fleet.main(settings)
+        # Taken out: gunicorn would say that it is ready before a worker is.
+        code: int = fleet.main(settings, os.environ.pop("NOTIFY_SOCKET", None))
     except ConfigError as error:
         print(f"fs9: serve: {error}", file=sys.stderr)
         return ERROR

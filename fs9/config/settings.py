@@ -156,6 +156,22 @@ class Settings:
         env="FS9_LOG_FILTER",
         example="info,fs9.http=debug",
     )
+    log_access: bool = _declare(
+        "logging.access",
+        Switch(),
+        "Whether each request is logged when it is answered, in one line of the logger"
+        " `fs9.access` at level info. Tokens are never in it.",
+        default=False,
+    )
+    otlp_endpoint: str | None = _declare(
+        "tracing.otlp_endpoint",
+        Text(),
+        "Where traces are sent by OTLP over gRPC; unset there are none. Needs the extra"
+        " `fs9[otel]`. The other `OTEL_...` variables hold as OpenTelemetry defines them.",
+        optional=True,
+        env="OTEL_EXPORTER_OTLP_ENDPOINT",
+        example="http://127.0.0.1:4317",
+    )
     metrics_enabled: bool = _declare(
         "server.metrics.enabled",
         Switch(),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fs9.http.gate import Gate
+from fs9.http.observed import ObservedGate
 
 if TYPE_CHECKING:
     from fs9.limits import Limits
@@ -20,4 +21,5 @@ class Context:
 
     @classmethod
     def of(cls, services: Services) -> Context:
-        return cls(services, Gate(services), services.limits)
+        gate = ObservedGate(services) if services.observed else Gate(services)
+        return cls(services, gate, services.limits)

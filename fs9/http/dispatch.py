@@ -25,12 +25,13 @@ async def answer(
 ) -> Reply:
     """The reply of `operation`; raises nothing but CancelledError.
 
-    `authorization` and `tenant` as for `Gate.principal`. A HEAD request runs the operation of
+    `authorization` and `tenant` as for `Gate.principal`; they are not looked at when the
+    exchange has a session already. A HEAD request runs the operation of
     its GET route: the driver sends the reply's headers, with the Content-Length that the body
     has, leaves the body out and closes the stream.
     """
     try:
-        if operation.access is not _OPEN:
+        if exchange.session is None and operation.access is not _OPEN:
             gate = exchange.context.gate
             principal = exchange.principal = gate.principal(authorization, tenant)
             if operation.access is _SESSION:
@@ -38,6 +39,7 @@ async def answer(
                 exchange.session = gate.enter_cached(principal)
         return await operation.run(exchange)
     except Fs9Error as error:
+        exchange.context.services.metrics.count_refusal(error)
         return reply_to_error(error)
     except Exception as error:
         return reply_to_bug(error)

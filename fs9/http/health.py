@@ -1,22 +1,52 @@
-"""Is this worker answering, and what has the fleet done?"""
+"""Is this worker answering, can it serve, what is it, and what has the fleet done?"""
 
 from __future__ import annotations
 
+import platform
 from typing import TYPE_CHECKING
 
-from fs9.errors import RouteNotFound
+import fs9
+from fs9.errors import Overloaded, RouteNotFound
 from fs9.http.exchange import Reply
 from fs9.observe.metrics import CONTENT_TYPE
 from fs9.principal import ADMIN, OPERATOR, require_role
 from fs9.wire.codec import encode
-from fs9.wire.messages import HealthReply
+from fs9.wire.messages import CheckReply, HealthReply, LiveReply, ReadyReply, VersionReply
 
 if TYPE_CHECKING:
     from fs9.http.exchange import Exchange
 
+_NOT_KEPT = (("cache-control", "no-store"),)
+
 
 async def health(x: Exchange) -> Reply:
     return Reply(200, encode(HealthReply("ok", x.context.services.instance_id)))
+
+
+async def livez(x: Exchange) -> Reply:
+    """That it comes is all it says: nothing behind this worker is asked."""
+    return Reply(200, encode(LiveReply("ok")), headers=_NOT_KEPT)
+
+
+async def readyz(x: Exchange) -> Reply:
+    """Raises Overloaded, with what is wrong; `verbose` names what is right, too."""
+    verbose = "verbose" in x.query
+    findings = await x.context.services.readiness.findings()
+    if not all(finding.ok for finding in findings):
+        shown = [
+            f"{finding.name}: {finding.detail or 'ok'}"
+            for finding in findings
+            if verbose or not finding.ok
+        ]
+        raise Overloaded(f"not ready: {'; '.join(shown)}")
+    checks = [CheckReply(*finding) for finding in findings] if verbose else None
+    return Reply(200, encode(ReadyReply("ok", checks)), headers=_NOT_KEPT)
+
+
+async def version(x: Exchange) -> Reply:
+    services = x.context.services
+    body = VersionReply("fs9", fs9.__version__, platform.python_version(), services.instance_id)
+    return Reply(200, encode(body))
 
 
 async def metrics(x: Exchange) -> Reply:

@@ -18,6 +18,7 @@ from fs9.wire.routes import (
     BYTES,
     JSON,
     PREFIX,
+    REQUEST_ID,
     ROUTES,
     SLOT,
     TENANT_PREFIX,
@@ -42,7 +43,10 @@ the namespace. Every refusal is JSON: `error` for people, `code` repeats the sta
 is what programs decide by. Every answer of a fleet names the worker that gave it in
 `x-fs9-slot`. HEAD works wherever GET does.
 """
-_SLOT = Param(SLOT, "The worker that answered.")
+_EVERYWHERE = (
+    Param(SLOT, "The worker that answered."),
+    Param(REQUEST_ID, "The id of the request: its own, or a new one."),
+)
 _VERSION = (
     Param("etag", "Of a download: the version that is current."),
     Param("last-modified", "Of a download: when that changed."),
@@ -205,7 +209,10 @@ def _responses(route: Route) -> Json:
 
 
 def _success(route: Route, answer: Answer) -> Json:
-    response: Json = {"description": answer.text, "headers": _headers(*answer.headers, _SLOT)}
+    response: Json = {
+        "description": answer.text,
+        "headers": _headers(*answer.headers, *_EVERYWHERE),
+    }
     if answer.media is not None:
         content: Json = {} if answer.shape is None else {"schema": _schema(answer.shape)}
         example = EXAMPLES.get(route.name)
@@ -247,7 +254,7 @@ def _failures() -> Json:
 def _failure(status: int, kinds: list[str]) -> Json:
     return {
         "description": f"{HTTPStatus(status).phrase}: {', '.join(kinds)}.",
-        "headers": _headers(*_ERROR_HEADERS.get(status, ()), _SLOT),
+        "headers": _headers(*_ERROR_HEADERS.get(status, ()), *_EVERYWHERE),
         "content": {
             JSON: {
                 "schema": _schema(messages.Problem),

@@ -36,6 +36,9 @@ class Operation(msgspec.Struct, frozen=True):
 
 _RUN: dict[str, Run] = {
     "health": health.health,
+    "livez": health.livez,
+    "readyz": health.readyz,
+    "version": health.version,
     "metrics": health.metrics,
     "openapi": document.openapi,
     "docs": document.docs,

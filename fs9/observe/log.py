@@ -1,7 +1,8 @@
 """Logging set-up: the standard library's loggers, written to one stream as the settings say.
 
 Every module logs through `logging.getLogger(__name__)`. What a line is about travels in
-`extra`: `log.warning("…", extra={"namespace": name, "request_id": x})`.
+`extra`: `log.warning("…", extra={"namespace": name})`. The handler adds the slot, and within a
+request its id and trace.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 import msgspec
 
 from fs9.config.log_filter import LEVELS, parse_filter
+from fs9.observe.request import REQUEST_ID, TRAIL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,25 +23,43 @@ if TYPE_CHECKING:
     from fs9.config import Settings
 
 #: The fields that may be given in `extra`, in the order in which they are shown.
-FIELDS = ("slot", "request_id", "namespace", "user")
+FIELDS = (
+    *("method", "route", "path", "query", "status", "duration_ms", "received_bytes", "sent_bytes"),
+    *("slot", "request_id", "trace_id", "namespace", "user"),
+)
 
 # What a caller sends must not look like another line, nor move the terminal's cursor.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def configure(settings: Settings, stream: TextIO) -> None:
+def configure(settings: Settings, stream: TextIO, *, slot: int | None = None) -> None:
     """Make the root logger write to `stream`; a second call replaces the first one's work."""
     logging.addLevelName(LEVELS["trace"], "TRACE")
     handler = FieldHandler(stream)
+    handler.slot = slot
     handler.setFormatter(FORMATTERS[settings.log_format]())
-    levels = parse_filter(settings.log_filter) or {"": LEVELS[settings.log_level]}
     root = logging.getLogger()
-    for previous in [item for item in root.handlers if isinstance(item, FieldHandler)]:
+    for previous in _handlers():
         root.removeHandler(previous)
         _apply(dict.fromkeys(previous.levels, logging.NOTSET))
-    handler.levels = {"": LEVELS["info"], **levels}
-    _apply(handler.levels)
     root.addHandler(handler)
+    set_levels(settings.log_filter or settings.log_level)
+
+
+def set_levels(text: str) -> None:
+    """Log from now on what the filter `text` says, as the setting `logging.filter` has it.
+
+    Raises ValueError.
+    """
+    levels = {"": LEVELS["info"], **parse_filter(text)}
+    for handler in _handlers():
+        _apply(dict.fromkeys(handler.levels, logging.NOTSET))
+        handler.levels = levels
+    _apply(levels)
+
+
+def _handlers() -> list[FieldHandler]:
+    return [item for item in logging.getLogger().handlers if isinstance(item, FieldHandler)]
 
 
 def _apply(levels: Mapping[str, int]) -> None:
@@ -51,6 +71,19 @@ class FieldHandler(logging.StreamHandler[TextIO]):
     """The handler that `configure` installs, so that it can be found again."""
 
     levels: Mapping[str, int] = {}
+    slot: int | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        known = record.__dict__
+        if self.slot is not None:
+            known.setdefault("slot", self.slot)
+        request_id = REQUEST_ID.get()
+        if request_id and "request_id" not in known:
+            known["request_id"] = request_id.decode("latin-1")
+        trail = TRAIL.get()
+        if trail is not None and trail.trace_id:
+            known.setdefault("trace_id", trail.trace_id)
+        super().emit(record)
 
 
 class Pretty(logging.Formatter):

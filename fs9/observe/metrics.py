@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from fs9.errors import Fs9Error
+
 #: Upper bounds in seconds: from the fast lane's microseconds to the request timeout.
 BUCKETS_S = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
@@ -31,11 +33,17 @@ BUCKETS_S = (
 #: Namespaces with a label of their own; the next ones share `other`.
 NAMESPACES_MAX = 1000
 OTHER = "other"
+#: The statuses of refusals for lack of room, of time or of a worker: what operators count.
+_REFUSING = frozenset({408, 421, 429, 503, 504, 507})
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metric(NamedTuple):
-    """`kind` as prometheus-client names its files: counter, histogram, gauge_livesum."""
+    """`kind` as prometheus-client names its files.
+
+    counter, histogram: summed over all processes there ever were; gauge_livesum: over those
+    that live; gauge_max: the largest, for what every worker says alike.
+    """
 
     name: str
     kind: str
@@ -62,20 +70,50 @@ DURATION = Metric(
     "From the end of a request's head to the last byte of its answer.",
     ("method", "path", "status"),
 )
-_DURATION_BUCKET = Metric(DURATION.name, DURATION.kind, DURATION.text, (*DURATION.labels, "le"))
+REQUEST_BYTES = Metric(
+    "fs9_http_request_bytes_total", "counter", "Bytes of the bodies of requests, unframed."
+)
+RESPONSE_BYTES = Metric(
+    "fs9_http_response_bytes_total", "counter", "Bytes of the bodies of answers, unframed."
+)
+REFUSALS = Metric(
+    "fs9_refusals_total",
+    "counter",
+    "Requests refused for lack of room, of time or of a worker, by kind of error.",
+    ("kind",),
+)
 HANDOFFS = Metric("fs9_handoffs_total", "counter", "Connections handed over to other workers.")
 FORWARDS = Metric("fs9_forwards_total", "counter", "Requests forwarded to other workers.")
 TOKEN_HITS = Metric("fs9_token_cache_hits_total", "counter", "Tokens found verified already.")
 TOKEN_MISSES = Metric("fs9_token_cache_misses_total", "counter", "Tokens that were verified.")
+NAMESPACE_LOADS = Metric(
+    "fs9_namespace_load_seconds",
+    "histogram",
+    "From the first request for a namespace to its mounts being there, or to the failure.",
+    ("outcome",),
+)
 HANDLES = Metric("fs9_active_handles", "gauge_livesum", "Open handles.")
 NAMESPACES = Metric("fs9_loaded_namespaces", "gauge_livesum", "Namespaces in memory.")
 CONNECTIONS = Metric("fs9_connections", "gauge_livesum", "Client connections.")
 IN_PROGRESS = Metric("fs9_requests_in_progress", "gauge_livesum", "Requests being answered.")
+BLOCKING_CALLS = Metric(
+    "fs9_blocking_calls", "gauge_livesum", "Calls in threads that block, running or waiting."
+)
+BLOCKING_WAITING = Metric(
+    "fs9_blocking_calls_waiting", "gauge_livesum", "Of these, those that wait for a thread."
+)
+WORKERS = Metric("fs9_workers", "gauge_livesum", "Workers that serve.")
+WORKERS_WANTED = Metric("fs9_workers_wanted", "gauge_max", "Workers that the settings ask for.")
 
 ALL = (
-    *(REQUESTS, DURATION, HANDOFFS, FORWARDS, TOKEN_HITS, TOKEN_MISSES),
-    *(HANDLES, NAMESPACES, CONNECTIONS, IN_PROGRESS),
+    *(REQUESTS, DURATION, REQUEST_BYTES, RESPONSE_BYTES, REFUSALS, HANDOFFS, FORWARDS),
+    *(TOKEN_HITS, TOKEN_MISSES, NAMESPACE_LOADS, HANDLES, NAMESPACES, CONNECTIONS, IN_PROGRESS),
+    *(BLOCKING_CALLS, BLOCKING_WAITING, WORKERS, WORKERS_WANTED),
 )
+
+#: One row of a histogram: a count for each bucket, then the sum of seconds.
+_Row = list[float]
+_ROW_LENGTH = len(BUCKETS_S) + 1
 
 
 class Metrics:
@@ -87,9 +125,10 @@ class Metrics:
         self._slot = slot
         self._files: dict[str, MmapedDict] = {}
         self._requests: defaultdict[tuple[str, str, int, str], int] = defaultdict(int)
-        # One row a series: a count for each bucket, then the sum of seconds.
-        self._durations: dict[tuple[str, str, int], list[float]] = {}
-        self._counts: defaultdict[Metric, int] = defaultdict(int)
+        self._durations: dict[tuple[str, str, int], _Row] = {}
+        self._rows: dict[tuple[Metric, tuple[str, ...]], _Row] = {}
+        self._counts: defaultdict[tuple[Metric, tuple[str, ...]], int] = defaultdict(int)
+        self._received_bytes = self._sent_bytes = 0
         self._watched: dict[Metric, Callable[[], float]] = {}
         self._seen: dict[Metric, float] = {}
         self._namespaces: set[str] = set()
@@ -97,17 +136,29 @@ class Metrics:
     # -- Counting ---------------------------------------------------------------------------
 
     def count_request(
-        self, method: str, path: str, status: int, namespace: str, seconds: float
+        self,
+        method: str,
+        path: str,
+        status: int,
+        namespace: str,
+        seconds: float,
+        received_bytes: int = 0,
+        sent_bytes: int = 0,
     ) -> None:
-        """`path` is a template, so that the series are bounded; namespaces are bounded here."""
+        """`path` is a template, so that the series are bounded; namespaces are bounded here.
+
+        The bytes are those of the two bodies.
+        """
         if namespace not in self._namespaces:
             namespace = self._admit(namespace)
         self._requests[method, path, status, namespace] += 1
         row = self._durations.get((method, path, status))
         if row is None:
-            row = self._durations[method, path, status] = [0.0] * (len(BUCKETS_S) + 1)
+            row = self._durations[method, path, status] = [0.0] * _ROW_LENGTH
         row[bisect_left(BUCKETS_S, seconds)] += 1
         row[-1] += seconds
+        self._received_bytes += received_bytes
+        self._sent_bytes += sent_bytes
 
     def _admit(self, namespace: str) -> str:
         if len(self._namespaces) >= NAMESPACES_MAX:
@@ -115,9 +166,20 @@ class Metrics:
         self._namespaces.add(namespace)
         return namespace
 
-    def count(self, metric: Metric) -> None:
-        """One more of a counter without labels."""
-        self._counts[metric] += 1
+    def count(self, metric: Metric, *labels: str) -> None:
+        """One more of a counter; the values of `labels` must be few."""
+        self._counts[metric, labels] += 1
+
+    def count_refusal(self, error: Fs9Error) -> None:
+        """Count an error if it is one for lack of room, of time or of a worker."""
+        if error.status in _REFUSING:
+            self.count(REFUSALS, error.kind)
+
+    def observe(self, metric: Metric, seconds: float, *labels: str) -> None:
+        """One more in a histogram of seconds; the values of `labels` must be few."""
+        row = self._rows.setdefault((metric, labels), [0.0] * _ROW_LENGTH)
+        row[bisect_left(BUCKETS_S, seconds)] += 1
+        row[-1] += seconds
 
     def watch(self, metric: Metric, read: Callable[[], float]) -> None:
         """Read the metric at each flush: a gauge, or a counter kept elsewhere in this process."""
@@ -132,10 +194,17 @@ class Metrics:
             self._add(REQUESTS, REQUESTS.key(method, path, str(status), namespace), count)
         durations, self._durations = self._durations, {}
         for (method, path, status), row in durations.items():
-            self._add_duration((method, path, str(status)), row)
+            self._add_row(DURATION, (method, path, str(status)), row)
+        rows, self._rows = self._rows, {}
+        for (metric, labels), row in rows.items():
+            self._add_row(metric, labels, row)
+        received, self._received_bytes = self._received_bytes, 0
+        sent, self._sent_bytes = self._sent_bytes, 0
+        self._add(REQUEST_BYTES, REQUEST_BYTES.key(), received)
+        self._add(RESPONSE_BYTES, RESPONSE_BYTES.key(), sent)
         counts, self._counts = self._counts, defaultdict(int)
-        for metric, count in counts.items():
-            self._add(metric, metric.key(), count)
+        for (metric, labels), count in counts.items():
+            self._add(metric, metric.key(*labels), count)
         for metric, read in self._watched.items():
             if metric.kind == "counter":
                 self._add(metric, metric.key(), self._grown(metric, read()))
@@ -146,13 +215,13 @@ class Metrics:
         before, self._seen[metric] = self._seen.get(metric, 0.0), value
         return value - before
 
-    def _add_duration(self, labels: tuple[str, ...], row: list[float]) -> None:
+    def _add_row(self, metric: Metric, labels: tuple[str, ...], row: _Row) -> None:
+        bucket = metric._replace(labels=(*metric.labels, "le"))
         for bound, count in zip(BUCKETS_S, row, strict=False):
             # Zeros too, once: a histogram needs all its buckets.
-            name = f"{DURATION.name}_bucket"
-            key = _DURATION_BUCKET.key(*labels, floatToGoString(bound), name=name)
-            self._add(DURATION, key, count)
-        self._add(DURATION, DURATION.key(*labels, name=f"{DURATION.name}_sum"), row[-1])
+            key = bucket.key(*labels, floatToGoString(bound), name=f"{metric.name}_bucket")
+            self._add(metric, key, count)
+        self._add(metric, metric.key(*labels, name=f"{metric.name}_sum"), row[-1])
 
     def _add(self, metric: Metric, key: str, value: float) -> None:
         file = self._file(metric.kind)

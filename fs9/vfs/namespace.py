@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fs9.errors import AlreadyExists, Forbidden, Fs9Error, NotFound, OwnerUnavailable
 from fs9.observe.audit import AuditLog
+from fs9.observe.metrics import NAMESPACE_LOADS
 from fs9.path import clean
 from fs9.vfs.handles import HandleTable, background
 from fs9.vfs.locks import NO_LOCKS, NamespaceLocks
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from fs9.clock import Clock
     from fs9.limits import Limits
+    from fs9.observe.metrics import Metrics
     from fs9.principal import Principal
     from fs9.provider import Provider
     from fs9.threads import BlockingPool
@@ -226,6 +228,7 @@ class Namespaces:
         data_dir: Path,
         locks: NamespaceLocks = NO_LOCKS,
         journal: HandleJournal | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """`template`: the mounts of a namespace that is created at its first use.
 
@@ -239,6 +242,7 @@ class Namespaces:
         self._clock = clock
         self._pool = pool
         self._data_dir = data_dir
+        self._metrics = metrics
         self._loaded: dict[str, Namespace] = {}
         self._loading: dict[str, _Loading] = {}
         #: Unloads in progress: a namespace is loaded again only after its providers let go.
@@ -290,12 +294,14 @@ class Namespaces:
 
     def _start_loading(self, name: str, create: bool) -> _Loading:
         task = background(self._load(name, create))
+        since_s = self._clock.monotonic_s()
         loading = self._loading[name] = _Loading(task, create)
 
         def finished(task: asyncio.Task[Namespace]) -> None:
             del self._loading[name]
-            if not task.cancelled():
-                task.exception()  # seen, even if every caller went away
+            outcome = _outcome(task)  # sees its exception, even if every caller went away
+            if self._metrics is not None:
+                self._metrics.observe(NAMESPACE_LOADS, self._clock.monotonic_s() - since_s, outcome)
 
         task.add_done_callback(finished)
         return loading
@@ -461,6 +467,14 @@ class Namespaces:
             self._unload(name, namespace)
         if self._closing or self._leaving:
             await asyncio.wait([*self._closing.values(), *self._leaving.values()])
+
+
+def _outcome(task: asyncio.Task[Namespace]) -> str:
+    """Of a load that is over: ok, refused (no such namespace), failed."""
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, Forbidden):
+        return "refused"
+    return "failed" if error is not None or task.cancelled() else "ok"
 
 
 async def close_providers(providers: Sequence[Provider]) -> None:

@@ -34,6 +34,25 @@ _NAMESPACE = {
 #: By the name of the route.
 EXAMPLES: dict[str, Example] = {
     "health": Example(answer={"status": "ok", "instance_id": "3f9a0c1d"}),
+    "livez": Example(answer={"status": "ok"}),
+    "readyz": Example(
+        answer={
+            "status": "ok",
+            "checks": [
+                {"name": "worker", "ok": True},
+                {"name": "meta", "ok": True},
+                {"name": "root", "ok": True},
+            ],
+        }
+    ),
+    "version": Example(
+        answer={
+            "name": "fs9",
+            "version": "0.1.0",
+            "python": "3.12.4",
+            "instance_id": "3f9a0c1d",
+        }
+    ),
     "stat": Example(answer=_INFO),
     "wstat": Example({"path": "/notes.txt", "changes": {"name": "/old/notes.txt"}}),
     "statfs": Example(

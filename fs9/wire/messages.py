@@ -153,6 +153,34 @@ class HealthReply(msgspec.Struct, gc=False):
     instance_id: Annotated[str, Meta(pattern="^[0-9a-f]{8}$")]
 
 
+class LiveReply(msgspec.Struct, gc=False):
+    status: Literal["ok"]
+
+
+class CheckReply(msgspec.Struct, gc=False, omit_defaults=True):
+    """One check: `worker`, `meta` (the metadata), `root` (the mount at `/` of `default`)."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+class ReadyReply(msgspec.Struct, gc=False, omit_defaults=True):
+    """`checks` when they were asked for."""
+
+    status: Literal["ok"]
+    checks: list[CheckReply] | None = None
+
+
+class VersionReply(msgspec.Struct, gc=False):
+    """`version` is that of fs9, `python` the interpreter's."""
+
+    name: Literal["fs9"]
+    version: str
+    python: str
+    instance_id: Annotated[str, Meta(pattern="^[0-9a-f]{8}$")]
+
+
 class Problem(msgspec.Struct, gc=False, omit_defaults=True):
     """Why a request was refused. `code` is the status; programs decide by `kind`."""
 

@@ -29,6 +29,7 @@ EVENTS_DEFAULT = 100
 #: Names of our own headers.
 NEXT_CURSOR = "x-fs9-next-cursor"
 SLOT = "x-fs9-slot"
+REQUEST_ID = "x-request-id"
 
 
 class Access(enum.Enum):
@@ -107,6 +108,7 @@ _FILE_HEADERS = (
     Param("content-security-policy", "Keeps a stored page from acting as this server."),
     Param("x-content-type-options", "Always `nosniff`."),
 )
+_NOT_KEPT = (Param("cache-control", "Always `no-store`."),)
 _PAGE_HEADERS = (
     Param("content-security-policy", "Lets the page load nothing."),
     Param("referrer-policy", "Always `no-referrer`."),
@@ -159,6 +161,35 @@ ROUTES: tuple[Route, ...] = (
         "/health",
         "Is this worker answering?",
         (Answer(200, "It is.", messages.HealthReply),),
+        access=Access.OPEN,
+        prefixed=False,
+    ),
+    Route(
+        "livez",
+        "GET",
+        "/livez",
+        "Does this process answer?",
+        (Answer(200, "It does.", messages.LiveReply, headers=_NOT_KEPT),),
+        access=Access.OPEN,
+        prefixed=False,
+    ),
+    Route(
+        "readyz",
+        "GET",
+        "/readyz",
+        "Can this worker serve?",
+        (Answer(200, "It can.", messages.ReadyReply, headers=_NOT_KEPT),),
+        (errors.Overloaded,),
+        query=(Param("verbose", "List the checks; no value is needed."),),
+        access=Access.OPEN,
+        prefixed=False,
+    ),
+    Route(
+        "version",
+        "GET",
+        "/version",
+        "What is running here?",
+        (Answer(200, "Name, versions, process.", messages.VersionReply),),
         access=Access.OPEN,
         prefixed=False,
     ),

@@ -118,6 +118,11 @@ end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
+  -- Envoy joins several Host headers with commas.
+  if (headers:get(":authority") or ""):find(",", 1, true) then
+    handle:respond({[":status"] = "400", ["content-type"] = "application/json"}, [[@@two_hosts]])
+    return
+  end
   local path, authorization = headers:get(":path"), headers:get("authorization")
   -- In place of whatever the client has sent under this name.
   headers:replace("x-fs9-cluster", "fs9_" .. place_of(path or "", authorization))

@@ -21,7 +21,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     seen: list[Settings] = []
     fleet = types.ModuleType("workers.fleet")
 
-    def main(settings: Settings) -> int:
+    def main(settings: Settings, notify_socket: str | None = None) -> int:
         seen.append(settings)
         return 5
 

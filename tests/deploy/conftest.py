@@ -18,11 +18,13 @@ import pytest
 from tests.fix_fleet import SECRET, Fleet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 WORKERS = 4
 #: Small enough that a refused body is cheap to send, larger than what is streamed.
 BODY_BYTES_MAX = 64 * 1024 * 1024
+#: How often Envoy writes its access log.
+LOG_FLUSH_S = 0.05
 _NJS = Path("/usr/lib/nginx/modules/ngx_http_js_module.so")
 _WAIT_S = 20
 _YAML = f"""
@@ -44,16 +46,21 @@ class Proxy:
         self.state_dir = directory / "state"
         self.state_dir.mkdir(parents=True)
         self.access_log = directory / "fs9.access.log"
+        self._log_start = 0
         self.port = _free_port()
         self._environ = {"FS9_JWT_SECRET": SECRET} if auth else {}
         if kind == "nginx":
             (directory / "ns.js").write_text(self.render("njs"))
             config = directory / "nginx.conf"
-            command = [_program("nginx"), "-c", str(config), "-g", "daemon off;"]
+            command = [program("nginx"), "-c", str(config), "-g", "daemon off;"]
         else:
             config = directory / "envoy.yaml"
-            command = [_program("envoy"), "-c", str(config), "--concurrency", "1", "-l", "warn"]
-            command += ["--disable-hot-restart", "--file-flush-interval-msec", "50"]
+            command = [program("envoy"), "-c", str(config), "--concurrency", "1", "-l", "warn"]
+            command += [
+                "--disable-hot-restart",
+                "--file-flush-interval-msec",
+                str(int(LOG_FLUSH_S * 1000)),
+            ]
         config.write_text(self.render(kind))
         self.output = directory / "output"
         with self.output.open("wb") as output:
@@ -86,18 +93,29 @@ class Proxy:
         raise AssertionError(f"{self.kind} did not start:\n{self.output.read_text()}")
 
     def logged(self, least: int) -> list[re.Match[str]]:
-        """At least so many requests of the access log, waited for."""
+        """The requests in the access log since `forget`; at least so many, waited for."""
         tick = threading.Event()
         for _ in range(_WAIT_S * 20):
-            found = list(ACCESS.finditer(self.access_log.read_text()))
+            text = self.access_log.read_bytes()[self._log_start :].decode()
+            found = list(ACCESS.finditer(text))
             if len(found) >= least:
                 return found
             tick.wait(0.05)
         raise AssertionError(f"{len(found)} requests in the log instead of {least}")
 
     def forget(self) -> None:
-        """Begin a new access log."""
-        os.truncate(self.access_log, 0)
+        """Let `logged` begin here, when what was asked before has been written."""
+        tick = threading.Event()
+        size = -1
+        while size != self.access_log.stat().st_size:
+            size = self.access_log.stat().st_size
+            tick.wait(4 * LOG_FLUSH_S)
+        self._log_start = size
+
+    def complaints(self) -> str:
+        """What the proxy has written of warnings and errors."""
+        own_log = self.directory / "fs9.error.log"
+        return self.output.read_text() + (own_log.read_text() if own_log.exists() else "")
 
     def stop(self) -> None:
         if self.process.poll() is None:
@@ -111,7 +129,7 @@ def slot_of(socket_path: str) -> str:
     return found[1] if found else socket_path
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     """The path of a program that is needed; without it the test is skipped, except under CI."""
     path = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
     path = path or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
@@ -164,17 +182,3 @@ def open_proxy(
     running = Proxy(request.param, open_fleet, tmp_path_factory.mktemp(request.param), auth=False)
     yield running
     running.stop()
-
-
-@pytest.fixture
-def start_proxy(tmp_path: Path) -> Iterator[Callable[..., Proxy]]:
-    """`start_proxy(kind, fleet, auth=…)`: one of its own for a test."""
-    proxies: list[Proxy] = []
-
-    def start(kind: str, fleet: Fleet, *, auth: bool) -> Proxy:
-        proxies.append(Proxy(kind, fleet, tmp_path / f"proxy-{len(proxies)}", auth=auth))
-        return proxies[-1]
-
-    yield start
-    for running in proxies:
-        running.stop()

@@ -30,6 +30,13 @@ mounts:
 - {path: /hello, provider: hellofs}
 """
 
+#: `FS9_FAST_LANE=false pytest tests/e2e` runs all of it on the other lane, and so on.
+_VARIANT = {
+    name: os.environ[name]
+    for name in ("FS9_FAST_LANE", "FS9_EVENT_LOOP", "FS9_FORWARDING")
+    if name in os.environ
+}
+
 _numbers = itertools.count()
 
 
@@ -41,7 +48,8 @@ def new_name() -> str:
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Without authentication."""
-    running = Fleet(tmp_path_factory.mktemp("open"), workers=WORKERS, yaml=_YAML, environ={})
+    directory = tmp_path_factory.mktemp("open")
+    running = Fleet(directory, workers=WORKERS, yaml=_YAML, environ=_VARIANT)
     yield running
     _stop_healthy(running)
 
@@ -50,7 +58,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """With authentication."""
     directory = tmp_path_factory.mktemp("guarded")
-    running = Fleet(directory, workers=WORKERS, yaml=_YAML, environ={"FS9_JWT_SECRET": SECRET})
+    environ = _VARIANT | {"FS9_JWT_SECRET": SECRET}
+    running = Fleet(directory, workers=WORKERS, yaml=_YAML, environ=environ)
     yield running
     _stop_healthy(running)
 

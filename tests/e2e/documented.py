@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 #: Headers of HTTP itself or of every answer.
 _OF_ALL = {"date", "x-fs9-slot", "content-length", "content-type", "transfer-encoding"}
-_OF_ALL |= {"connection"}
+_OF_ALL |= {"connection", "x-request-id"}
 
 
 class Documented:

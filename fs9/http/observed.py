@@ -1,0 +1,39 @@
+"""The gate while access lines or traces are wanted: it notes who came, and traces the steps."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from fs9.http.gate import Gate
+from fs9.observe.request import TRAIL
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from fs9.principal import Principal
+    from fs9.services import Services
+    from fs9.vfs.session import Session
+
+
+class ObservedGate(Gate):
+    __slots__ = ("_tracing",)
+
+    def __init__(self, services: Services) -> None:
+        super().__init__(services)
+        self._tracing = services.tracing
+
+    def principal(self, authorization: str | None, tenant: str | None = None) -> Principal:
+        with self._step("authenticate"):
+            principal = super().principal(authorization, tenant)
+        trail = TRAIL.get()
+        if trail is not None:
+            trail.user = principal.user
+        return principal
+
+    async def enter(self, principal: Principal) -> Session:
+        with self._step("attach"):
+            return await super().enter(principal)
+
+    def _step(self, name: str) -> AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._tracing is None else self._tracing.step(name)

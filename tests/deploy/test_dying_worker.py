@@ -1,0 +1,133 @@
+"""A worker is killed behind the proxy: what can be repeated safely succeeds, nothing is done
+twice, and the worker's namespaces come back to it directly."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from router.ring import Ring
+from tests.deploy.calls import FrontClient, ask
+from tests.deploy.conftest import WORKERS, Proxy, slot_of
+from tests.fix_fleet import Fleet
+from tests.workers.wire_client import request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TENANTS = [f"t{number}" for number in range(40)]
+VICTIM = 1
+STOP = signal.SIGSTOP
+
+
+@pytest.fixture(scope="module", params=["nginx", "envoy"])
+def own_proxy(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Proxy]:
+    """With a fleet of its own, without authentication."""
+    directory = tmp_path_factory.mktemp("dying")
+    fleet = Fleet(directory, workers=WORKERS, environ={})
+    try:
+        proxy = Proxy(request.param, fleet, directory / "proxy", auth=False)
+        yield proxy
+        proxy.stop()
+    finally:
+        fleet.stop()
+
+
+async def test_gets_succeed_and_changes_happen_once_while_a_worker_is_killed(
+    own_proxy: Proxy,
+) -> None:
+    """Readers ask all the time, of every namespace; one worker dies, twice."""
+    fleet = own_proxy.fleet
+    for tenant in TENANTS:
+        put = await ask(own_proxy, "PUT", f"/{tenant}/api/v1/upload?path=/f", {}, b"x")
+        assert put.status == 200
+    ring = Ring(range(WORKERS))
+    assert {ring.owner(tenant) for tenant in TENANTS} == set(range(WORKERS))
+    stop = asyncio.Event()
+    readers = [asyncio.create_task(read_on(own_proxy, number, stop)) for number in range(4)]
+    for _ in range(2):
+        await asyncio.sleep(0.5)
+        old = fleet.kill_worker(VICTIM)
+        await replaced(fleet, old)
+        await asyncio.sleep(0.5)
+    stop.set()
+    counts = await asyncio.gather(*readers)
+    assert sum(counts) > 100
+    await arrives_directly(own_proxy, next(t for t in TENANTS if ring.owner(t) == VICTIM))
+
+
+async def read_on(proxy: Proxy, number: int, stop: asyncio.Event) -> int:
+    """Reads one namespace after another on one connection; how many."""
+    client = await FrontClient.connect(proxy.port)
+    count = 0
+    while not stop.is_set():
+        tenant = TENANTS[(number * 10 + count) % len(TENANTS)]
+        for method in ("GET", "HEAD"):
+            target = f"/{tenant}/api/v1/download?path=/f"
+            await client.send(request(method, target))
+            head = method == "HEAD"
+            answer = await asyncio.wait_for(client.response(to_head=head), 15)
+            assert (answer.status, answer.body) == (200, b"" if head else b"x"), tenant
+        count += 1
+    await client.close()
+    return count
+
+
+async def replaced(fleet: Fleet, old: int) -> None:
+    for _ in range(500):
+        with suppress(ValueError):  # just being written
+            if fleet.pid_of(VICTIM) != old:
+                return
+        await asyncio.sleep(0.02)
+    raise AssertionError("the worker was not replaced")
+
+
+async def arrives_directly(proxy: Proxy, tenant: str) -> None:
+    """The proxy tries the worker's own socket again, soon."""
+    deadline_s = time.monotonic() + 10
+    while True:
+        proxy.forget()
+        answer = await ask(proxy, "GET", f"/{tenant}/api/v1/stat?path=/f")
+        assert answer.headers["x-fs9-slot"] == str(VICTIM)
+        if slot_of(proxy.logged(1)[0]["to"].rpartition(" ")[2]) == str(VICTIM):
+            return
+        assert time.monotonic() < deadline_s
+
+
+async def test_a_change_that_was_sent_is_not_sent_again(own_proxy: Proxy) -> None:
+    """The worker stands still with the request, and is killed: the client hears of it."""
+    for method in ("PUT", "POST", "DELETE"):
+        await send_and_kill(own_proxy, method)
+
+
+async def send_and_kill(own_proxy: Proxy, method: str) -> None:
+    fleet = own_proxy.fleet
+    ring = Ring(range(WORKERS))
+    tenant = next(t for t in TENANTS if ring.owner(t) == VICTIM)
+    put = await ask(own_proxy, "PUT", f"/{tenant}/api/v1/upload?path=/f", {}, b"old")
+    assert put.status == 200
+    own_proxy.forget()
+    pid = fleet.pid_of(VICTIM)
+    fleet.kill_worker(VICTIM, sig=STOP)
+    targets = {"PUT": "upload?path=/f", "DELETE": "remove?path=/f", "POST": "close"}
+    client = await FrontClient.connect(own_proxy.port)
+    headers = {"Content-Type": "application/json"} if method == "POST" else {}
+    body = {"PUT": b"new", "POST": b'{"handle_id": "x"}', "DELETE": b""}[method]
+    wire = request(method, f"/{tenant}/api/v1/{targets[method]}", headers=headers, body=body)
+    await client.send(wire)
+    await asyncio.sleep(0.5)
+    fleet.kill_worker(VICTIM)
+    answer = await asyncio.wait_for(client.response(), 15)
+    assert answer.status in {502, 503}
+    await client.close()
+    await replaced(fleet, pid)
+    kept = await ask(fleet, "GET", f"/{tenant}/api/v1/download?path=/f")
+    assert kept.body == b"old"
+    assert own_proxy.logged(1)[0]["to"].count("slot-") == 1

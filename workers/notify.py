@@ -1,0 +1,34 @@
+"""Tells systemd how the fleet is doing (sd_notify(3)), when systemd has started it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+
+class Notifier:
+    """One datagram a change of state, to the socket that the service manager has named.
+
+    `address` is the value of NOTIFY_SOCKET; without it nothing is sent. That nobody hears it
+    is no error: the fleet serves all the same.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        # `@` stands for the zero byte of an abstract address (unix(7)).
+        self._address = address and ("\0" + address[1:] if address[0] == "@" else address)
+
+    def ready(self, status: str) -> None:
+        """All workers serve."""
+        self._send(f"READY=1\nSTATUS={status}")
+
+    def stopping(self) -> None:
+        """The fleet has begun to stop."""
+        self._send("STOPPING=1\nSTATUS=finishing requests")
+
+    def _send(self, state: str) -> None:
+        if not self._address:
+            return
+        kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+        with socket.socket(socket.AF_UNIX, kind) as sock, contextlib.suppress(OSError):
+            sock.connect(self._address)
+            sock.sendall(state.encode())

@@ -1,0 +1,56 @@
+"""The sessions of keep-alive clients, kept with their header blocks.
+
+A client that sends the very same headers again is the very same principal, so its session is
+entered without looking at the token again: as long as the token holds, and at most as long as
+the verifier itself remembers one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+if TYPE_CHECKING:
+    from fs9.http.exchange import Exchange
+    from fs9.services import Services
+    from fs9.vfs.session import Session
+    from router.framing import Block
+
+
+class _Kept(NamedTuple):
+    session: Session
+    until_s: float
+
+
+class Sessions:
+    """Of one worker. `entered` counts the tokens that needed no look."""
+
+    def __init__(self, services: Services) -> None:
+        self._clock = services.clock
+        self._ttl_s = services.limits.token_cache_ttl_s
+        # Without tokens there is nothing to be saved, and what is observed is observed at the
+        # gate.
+        self._on = services.verifier is not None and not services.observed
+        self.entered = 0
+
+    def enter(self, exchange: Exchange, block: Block, tenant: str | None) -> None:
+        """Give the exchange the block's session, if there is one that still holds."""
+        kept = cast("_Kept | None", block.kept)
+        if kept is None or tenant is not None:
+            return
+        session, until_s = kept
+        if session.namespace.closed or self._clock.now_s() >= until_s:
+            block.kept = None
+            return
+        self.entered += 1
+        exchange.principal = session.principal
+        exchange.session = session
+
+    def keep(self, exchange: Exchange, block: Block, tenant: str | None) -> None:
+        """Keep the session of an exchange that came through the gate, for `enter`."""
+        session = exchange.session
+        if session is None or tenant is not None or not self._on:
+            return
+        until_s = self._clock.now_s() + self._ttl_s
+        if session.principal.expires_at_s is not None:
+            until_s = min(until_s, session.principal.expires_at_s)
+        block.kept = _Kept(session, until_s)
