@@ -13,7 +13,7 @@ from fs9.config import ConfigError, Settings
 from fs9.errors import BackendUnavailable
 from fs9.limits import Limits
 from fs9.principal import Principal
-from fs9.services import Services, preflight
+from fs9.services import Services, handles_directory, locks_directory, preflight
 from fs9.types import MKDIR, REPLACE, MountSpec, OpenFlags
 
 MEMORY = (MountSpec("/", "memfs"),)
@@ -180,3 +180,32 @@ async def test_the_preflight_names_what_does_not(tmp_path, mounts, template, tex
     settings = Settings(data_dir=tmp_path / "d", mounts=mounts, namespace_template=template)
     with pytest.raises(ConfigError, match=text):
         await preflight(settings)
+
+
+async def test_a_fleet_locks_and_journals(settings):
+    """Two workers of one data directory: one at a time has a namespace, its handles go along."""
+    first = await Services.open(settings, fleet=True)
+    second = await Services.open(settings, slot=1, fleet=True)
+    session = (await first.namespaces.find("default", create=False)).attach(ANONYMOUS)
+    handle, _ = await session.open("/f", OpenFlags(read=True, write=True, create=True))
+    await session.write(handle, 0, b"abc")
+    there = asyncio.create_task(second.namespaces.find("default", create=False))
+    await asyncio.sleep(0.03)
+    assert not there.done()
+    assert await first.namespaces.give_up("default")
+    session = (await there).attach(ANONYMOUS)
+    assert bytes(await session.read(handle, 0, 9)) == b"abc"
+    await session.close(handle)
+    await second.aclose()
+    await first.aclose()
+    assert list(handles_directory(settings.data_dir).iterdir()) == []
+    assert [path.name for path in locks_directory(settings.data_dir).iterdir()] == ["default"]
+
+
+async def test_alone_there_are_no_locks_and_no_journal(settings):
+    services = await Services.open(settings)
+    session = (await services.namespaces.find("default", create=False)).attach(ANONYMOUS)
+    await session.open("/f", OpenFlags(write=True, create=True))
+    await services.aclose()
+    assert not locks_directory(settings.data_dir).exists()
+    assert not handles_directory(settings.data_dir).exists()

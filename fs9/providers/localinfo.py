@@ -37,7 +37,9 @@ def etag(found: os.stat_result) -> str:
     return f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ctime_ns:x}"
 
 
-def file_info(path: str, found: os.stat_result, target: str | None = None) -> FileInfo | None:
+def file_info(
+    path: str, found: os.stat_result, target: str | None = None, file_id: str = ""
+) -> FileInfo | None:
     """What clients see of `found`; None when they see nothing."""
     kind = _TYPES.get(stat.S_IFMT(found.st_mode))
     if kind is None:
@@ -54,8 +56,13 @@ def file_info(path: str, found: os.stat_result, target: str | None = None) -> Fi
         found.st_ctime_ns,
         etag(found),
         target,
-        f"{found.st_dev:x}.{found.st_ino:x}",
+        file_id,
     )
+
+
+def file_id(found: os.stat_result) -> str:
+    """The device too: another mount may put another file system at the same path."""
+    return f"{found.st_dev:x}.{found.st_ino:x}"
 
 
 def link_target(fd: int) -> str:

@@ -29,7 +29,7 @@ from fs9.providers import locallisting, localstage
 from fs9.providers.jail import Entry, Jail, reopen
 from fs9.providers.localerrors import Translated
 from fs9.providers.localfile import Descriptor, LocalDirectory, LocalFile, open_mode
-from fs9.providers.localinfo import etag, file_info, file_type, located_info
+from fs9.providers.localinfo import etag, file_id, file_info, file_type, located_info
 from fs9.types import FileInfo, FsStats, OpenFlags
 
 if TYPE_CHECKING:
@@ -111,7 +111,8 @@ def open_located(
 
 
 def _seen(path: str, found: os.stat_result) -> FileInfo:
-    info = file_info(path, found)
+    """Of a file that is open: with its identity."""
+    info = file_info(path, found, file_id=file_id(found))
     if info is None:
         raise NotFound(path)
     return info

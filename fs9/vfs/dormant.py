@@ -29,8 +29,8 @@ class _Node:
         self.handle_ids: set[str] = set()
 
 
-class _Handle(msgspec.Struct):
-    """`node` is None once the file has no path any more."""
+class _Handle(msgspec.Struct, gc=False):
+    """`node` is None once the file has no path any more. No node leads back here: no cycle."""
 
     node: _Node | None
     bits: int

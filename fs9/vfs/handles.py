@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
-from fs9.errors import InvalidHandle, OwnerUnavailable, QuotaExceeded
+from fs9.errors import Fs9Error, InvalidHandle, OwnerUnavailable, QuotaExceeded
 from fs9.provider import OpenFile
 from fs9.types import Capability, FileInfo, OpenFlags
 from fs9.vfs.mounts import Mount
@@ -41,6 +41,8 @@ _CLOSING_MAX = 16
 
 _STREAMING = int(Capability.STREAMING)
 
+UNLOADING = "the namespace is being unloaded"
+
 _UNJOURNALED = contextlib.nullcontext()
 
 
@@ -62,7 +64,7 @@ class InUse:
 
     def __enter__(self) -> None:
         if self.closed:
-            raise OwnerUnavailable("the namespace is being unloaded")
+            raise OwnerUnavailable(UNLOADING)
         self.running += 1
         self.total += 1
 
@@ -94,8 +96,9 @@ class File(msgspec.Struct, gc=False, eq=False):
     """An open file. `info` is as it was at open, with the namespace path.
 
     As a context manager it counts an operation in progress: `close` waits for those, and a
-    closed file refuses new ones. A transfer in several pieces holds it around all of them, so
-    that the namespace is not given up in between.
+    closed file refuses new ones. Who transfers in several pieces by a handle holds the file from
+    the first to the last: the namespace is not given up in between, while `close` does not wait
+    (the next piece is refused then).
 
     `gc=False`: a file is in no reference cycle that lasts, and a million of these must not slow
     the garbage collector down (see `bench/handles.py`).
@@ -108,6 +111,7 @@ class File(msgspec.Struct, gc=False, eq=False):
     in_use: InUse
     used_s: float
     running: int = 0
+    held: int = 0
     closed: bool = False
     drained: asyncio.Event | None = None
 
@@ -129,7 +133,7 @@ class File(msgspec.Struct, gc=False, eq=False):
     def __enter__(self) -> Self:
         if self.closed:
             if self.in_use.closed:  # not by its client
-                raise OwnerUnavailable("the namespace is being unloaded")
+                raise OwnerUnavailable(UNLOADING)
             raise InvalidHandle("closed")
         self.running += 1
         return self
@@ -139,9 +143,22 @@ class File(msgspec.Struct, gc=False, eq=False):
         if self.drained is not None and not self.running:
             self.drained.set()
 
+    def hold(self) -> None:
+        """`let_go` ends it, in every case."""
+        self.held += 1
+
+    def let_go(self) -> None:
+        self.held -= 1
+        if self.drained is not None and not self.held:
+            self.drained.set()
+
+    @property
+    def busy(self) -> bool:
+        return self.running > 0 or self.held > 0
+
     async def wait_idle(self) -> None:
-        """Until no operation is in progress; the file stays open."""
-        if self.running:
+        """Until no operation is in progress and nobody holds it; the file stays open."""
+        while self.busy:
             self.drained = asyncio.Event()
             await self.drained.wait()
             self.drained = None
@@ -234,20 +251,25 @@ class HandleTable:
         return file
 
     def get(self, handle_id: str) -> File:
-        """As `find`; raises InvalidHandle."""
+        """As `find`; raises InvalidHandle, OwnerUnavailable when the table is retired."""
         file = self.find(handle_id)
         if file is None:
-            raise InvalidHandle(handle_id)
+            raise self._missing(handle_id)
         return file
 
     def pop(self, handle_id: str) -> File:
-        """The file, which is the caller's to close now; raises InvalidHandle."""
+        """The file, which is the caller's to close now; raises as `get`."""
         file = self._files.pop(handle_id, None)
         if file is None:
-            raise InvalidHandle(handle_id)
+            raise self._missing(handle_id)
         if self.journal is not None and file.lasting:
             self.journal.closed([handle_id])
         return file
+
+    def _missing(self, handle_id: str) -> Fs9Error:
+        if self._retired is not None:  # the next owner may have it
+            return OwnerUnavailable(UNLOADING)
+        return InvalidHandle(handle_id)
 
     def changing_path(self, path: str, target: str = "") -> AbstractContextManager[None]:
         """Around a rename to `target`, or a removal: so that the journal stays true."""

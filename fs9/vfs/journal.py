@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 
 from fs9.errors import Fs9Error
+from fs9.path import is_within
 from fs9.types import OpenFlags
 from fs9.vfs.dormant import Handles
 
@@ -114,20 +115,18 @@ def clear_journals(directory: Path) -> None:
 class NamespaceJournal:
     """One namespace's journal, and the handles in it that are dormant.
 
-    `dormant` is kept true by the same calls that write records. `changes` counts the renames
-    and removals that have ended, `changing` those in progress.
+    `dormant` is kept true by the same calls that write records.
     """
 
     __slots__ = (
         "_broken",
+        "_changes",
         "_fd",
         "_open",
         "_path",
         "_pool",
         "_records",
         "_rewriting",
-        "changes",
-        "changing",
         "dormant",
         "unsettled",
     )
@@ -148,8 +147,8 @@ class NamespaceJournal:
         self._rewriting: asyncio.Task[None] | None = None
         self.dormant = dormant
         self.unsettled = unsettled
-        self.changes = 0
-        self.changing = 0
+        #: Renames and removals in progress.
+        self._changes: list[tuple[str, str]] = []
 
     def opened(self, handle_id: str, path: str, flags: OpenFlags, file_id: str) -> None:
         self._open += 1
@@ -168,20 +167,18 @@ class NamespaceJournal:
 
     def replaced(self, path: str, file_id: str) -> None:
         """The path has a new version, with this id; what was there has no path any more."""
-        self.changes += 1
         if self._open:
             self.dormant.lose(path, file_id)
             self._append(Gone(path, file_id))
 
     def begin(self, path: str, target: str) -> None:
-        self.changing += 1
+        self._changes.append((path, target))
         if self._open:
             self._append(Begun(path, target))
 
     def end(self, path: str, target: str, done: bool | None) -> None:
         """`done`: None when nobody knows, which is settled by the next owner."""
-        self.changing -= 1
-        self.changes += 1
+        self._changes.remove((path, target))
         if not self._open or done is None:
             return
         if not done:
@@ -195,8 +192,15 @@ class NamespaceJournal:
 
     def settle(self, path: str, target: str, *, done: bool) -> None:
         """What became of an unsettled change."""
-        self.changing += 1
+        self._changes.append((path, target))
         self.end(path, target, done)
+
+    def changing(self, path: str) -> bool:
+        """Is the path being renamed, replaced or removed, by itself or with a directory?"""
+        return any(
+            is_within(path, source) or (target != "" and is_within(path, target))
+            for source, target in self._changes
+        )
 
     def tidy(self) -> None:
         """Remove the file when no handle is in it."""

@@ -21,7 +21,7 @@ from fs9.errors import (
     Transient,
 )
 from fs9.types import OpenFlags
-from fs9.vfs.handles import File, HandleTable, background
+from fs9.vfs.handles import UNLOADING, File, HandleTable, background
 from fs9.vfs.journal import flags_of
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Revival:
 
     def _check(self, handle_id: str) -> None:
         if self._vfs.in_use.closed:
-            raise OwnerUnavailable("the namespace is being unloaded")
+            raise OwnerUnavailable(UNLOADING)
         if self._journal is None or handle_id not in self._journal.dormant:
             raise InvalidHandle(handle_id)
 
@@ -87,14 +87,14 @@ class Revival:
                 if known is None:  # closed meanwhile
                     raise InvalidHandle(handle_id)
                 path, bits, file_id = known
-                changes, changing = journal.changes, journal.changing
                 file = await self._open(path, flags_of(bits)) if path else None
                 if file is not None:
                     if file.info.file_id == file_id and handle_id in journal.dormant:
                         self._handles.adopt(handle_id, file)
                         return file
                     await file.close()
-                if not changing and changes == journal.changes:
+                now = journal.dormant.get(handle_id)
+                if now == known and not journal.changing(path):
                     break
                 # It may have been on its way to another path; the journal will know.
                 await asyncio.sleep(_RETRY_S)

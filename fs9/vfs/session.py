@@ -140,18 +140,10 @@ class Session:
         """Write all of the data or raise; the count, 0 for no data without asking anyone."""
         self._require_change()
         file = self._handles.find(handle_id) or await self._wake(handle_id)
-        return await self.write_whole(file, offset, data)
-
-    async def write_whole(self, file: File, offset: int, data: Buffer) -> int:
-        """As `write`, to the open file of a handle."""
-        self._require_change()
         if not data:
             return 0
         if file.flags.append:
-            # Waiting for its turn, too, it is in progress: it must not meet a closed file.
-            with file:
-                async with self._vfs.append_lock(file):
-                    return await self._vfs.write(file, offset, data)
+            return await self._append(file, offset, data)
         return await self._vfs.write(file, offset, data)
 
     async def close(self, handle_id: str, sync: bool = False) -> None:
@@ -174,8 +166,8 @@ class Session:
     async def wake_file(self, handle_id: str) -> File:
         """The open file of a handle, for reading or writing in pieces, opened again if need be.
 
-        The caller holds it (`with file:`) around all its pieces. Raises InvalidHandle,
-        OwnerUnavailable.
+        The caller holds it (`File.hold`) from the first piece to the last, without an `await`
+        before. Raises InvalidHandle, OwnerUnavailable.
         """
         return self._handles.find(handle_id) or await self._wake(handle_id)
 
@@ -201,6 +193,16 @@ class Session:
         file.used_s = self._clock.monotonic_s()
         return await self._vfs.write(file, offset, data)
 
+    async def write_whole(self, file: File, offset: int, data: Buffer) -> int:
+        """As `write`, to the open file of a handle: an append waits for its turn."""
+        self._require_change()
+        if not data:
+            return 0
+        file.used_s = self._clock.monotonic_s()
+        if file.flags.append:
+            return await self._append(file, offset, data)
+        return await self._vfs.write(file, offset, data)
+
     async def commit_file(self, file: File, sync: bool = True) -> FileInfo | None:
         """Close, and swap a replacement in; its info then, else None."""
         if file.flags.write:
@@ -216,6 +218,14 @@ class Session:
         return self._vfs.append_lock(file)
 
     # -------------------------------------------------------------------------------------------
+
+    async def _append(self, file: File, offset: int, data: Buffer) -> int:
+        file.hold()  # while it waits for its turn, the namespace is not given up
+        try:
+            async with self._vfs.append_lock(file):
+                return await self._vfs.write(file, offset, data)
+        finally:
+            file.let_go()
 
     async def _wake(self, handle_id: str) -> File:
         return await self.namespace.revival.file(handle_id)

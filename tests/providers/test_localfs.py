@@ -126,6 +126,24 @@ async def test_stat_tells_what_lstat_tells(local, host_root):
     assert (await local.stat("/")).is_dir
 
 
+async def test_an_open_file_has_an_identity(local):
+    """Under every name, made or found, by every way to open it; another file has another one."""
+    ids = []
+    for path, flags in (("/f", READ), ("/f", WRITE), ("/d", READ), ("/new", CREATE), ("/e", MKDIR)):
+        file, info = await local.open(path, flags)
+        await local.close(file)
+        ids.append(info.file_id)
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 4
+    await local.wstat("/f", StatChanges(name="/g"))
+    file, info = await local.open("/g", READ)
+    assert info.file_id == ids[0]
+    await local.close(file)
+    staged, info = await local.open("/g", REPLACE)
+    assert info.file_id not in ids
+    assert (await local.close(staged)).file_id == info.file_id
+
+
 async def test_statfs_is_the_hosts(local, host_root):
     """Sizes are those of the file system; free is what an unprivileged user could still take."""
     found = os.statvfs(host_root)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
+import msgspec
 import pytest
 
 from fs9 import errors
@@ -42,7 +43,7 @@ async def test_a_replacement_is_seen_only_when_closed(local, host_root):
     assert await content(local, "/f") == b"content"
     assert len(await names(local)) == 3
     swapped = await local.close(file, sync=True)
-    assert swapped == await local.stat("/f")
+    assert msgspec.structs.replace(swapped, file_id="") == await local.stat("/f")
     assert await content(local, "/f") == b"new version"
     assert sorted(os.listdir(host_root)) == ["d", "f", "link"]
 

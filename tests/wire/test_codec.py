@@ -44,7 +44,9 @@ def test_an_info_round_trips(info: FileInfo) -> None:
 
 
 def test_an_info_on_the_wire_is_compact_in_the_contract_s_order() -> None:
-    info = FileInfo("/ä", 3, FileType.REGULAR, 0o644, 1, 2, -1, 1_999_999_999, 2 * 10**9, "e")
+    info = FileInfo(
+        "/ä", 3, FileType.REGULAR, 0o644, 1, 2, -1, 1_999_999_999, 2 * 10**9, "e", file_id="x"
+    )
     assert codec.encode_info(info).decode() == (
         '{"path":"/ä","size":3,"file_type":"regular","mode":420,"uid":1,"gid":2,'
         '"atime":0,"mtime":1,"ctime":2,"etag":"e"}'
@@ -54,9 +56,9 @@ def test_an_info_on_the_wire_is_compact_in_the_contract_s_order() -> None:
 def test_infos_of_other_servers_may_have_more_and_less() -> None:
     body = (
         b'{"path":"/a","size":0,"file_type":"regular","mode":0,"uid":0,"gid":0,'
-        b'"atime":0,"mtime":0,"ctime":0,"new":1}'
+        b'"atime":0,"mtime":0,"ctime":0,"new":1,"file_id":"x"}'
     )
-    assert codec.decode_info(body).etag == ""
+    assert (codec.decode_info(body).etag, codec.decode_info(body).file_id) == ("", "")
 
 
 @given(st.builds(FsStats, U64, U64, U64, U64, U32, U32))
