@@ -25,6 +25,7 @@ from router.messages import (
     DrainRequest,
     FleetStatus,
     Heartbeat,
+    Introduce,
     Joined,
     LeaveOrder,
     LogLevel,
@@ -58,11 +59,13 @@ if TYPE_CHECKING:
 
 HEARTBEAT_S = 0.2
 #: While somebody has not acknowledged, and for so long after the last announcement.
-HEARTBEAT_LAGGING_S = 0.05
+HEARTBEAT_LAGGING_S = 0.02
 _LAGGING_S = 2.0
 #: Announcements kept for those that missed a few; who missed more gets what still holds.
 _HISTORY_MAX = 1024
 _SHARE_SAMPLES = 4096
+#: Clients whose numbers are remembered, the dead among them.
+_CLIENTS_MAX = 4096
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -82,7 +85,7 @@ class Publish(NamedTuple):
 
 class Reply(NamedTuple):
     client: bytes
-    message: Answer | Snapshot | Received
+    message: Answer | Snapshot | Received | Introduce
 
 
 class Persist(NamedTuple):
@@ -171,12 +174,9 @@ class BrokerState:
         if epoch != self.epoch:
             return []
         if isinstance(message, Status):
-            process = self.processes.get(message.slot)
-            if process is not None and process.pid == message.pid:
-                process.status, process.heard_s = message, now_s
-            return []
+            return self._note_status(client, message)
         if number == self._numbers.get(client, 0) + 1:
-            self._numbers[client] = number
+            self._remember_number(client, number)
             self._take(client, message)
         self._effects.append(Reply(client, Received(self._numbers.get(client, 0))))
         return self._settle()
@@ -273,6 +273,9 @@ class BrokerState:
         self._replace_view(view.with_leaving(slots) if leaving else view)
         for slot in slots:
             self._drained_by[slot] = self.view.number
+            if slot in self.processes:
+                # This order takes the place of an earlier one to exit, which comes again.
+                self.processes[slot].dismissed = False
             self.announce(LeaveOrder(slot, exit=False))
 
     def undrain(self, slots: Iterable[int]) -> None:
@@ -307,6 +310,21 @@ class BrokerState:
         self._effects.append(Publish(self.sequence, message))
 
     # -- Reports ----------------------------------------------------------------------------
+
+    def _note_status(self, client: bytes, status: Status) -> list[Effect]:
+        """A worker that is not known here was taken for dead: a late word of an earlier process
+        of its slot can do that."""
+        process = self.processes.get(status.slot)
+        if process is not None and process.pid == status.pid:
+            process.status, process.heard_s = status, self._now_s
+            if self.view.state(status.slot) is not SlotState.GONE:
+                return []
+        return [Reply(client, Introduce())]
+
+    def _remember_number(self, client: bytes, number: int) -> None:
+        self._numbers[client] = number
+        if len(self._numbers) > _CLIENTS_MAX:
+            del self._numbers[next(iter(self._numbers))]
 
     def _take(self, client: bytes, message: Report) -> None:
         if isinstance(message, NamespaceChanged):
@@ -352,7 +370,6 @@ class BrokerState:
 
     def _bury(self, slot: int, process: Process) -> None:
         del self.processes[slot]
-        self._numbers.pop(process.client, None)
         self._died[slot] = process.pid
         if process.dismissed:
             self._standing.pop(slot, None)
@@ -393,10 +410,12 @@ class BrokerState:
         return effects
 
     def _drain_surplus(self) -> None:
-        """Slots beyond the wanted number, however they came to have a process."""
-        for slot in [slot for slot in self.processes if slot >= self.workers]:
-            process, state = self.processes[slot], self.view.state(slot)
-            if state is SlotState.JOINING and not process.dismissed:
+        """Slots beyond the wanted number go, however they came to be there."""
+        for slot in [slot for slot in self.view.slots if slot >= self.workers]:
+            process, state = self.processes.get(slot), self.view.state(slot)
+            if process is None:
+                self.change([(slot, Event.EXPIRED)])
+            elif state is SlotState.JOINING and not process.dismissed:
                 self.dismiss(slot, process)
             elif state is SlotState.READY and self.view.drain_refusal([slot]) is None:
                 self.drain([slot], leaving=True)

@@ -145,6 +145,10 @@ class Received(Message, frozen=True):
     number: int
 
 
+class Introduce(Message, frozen=True):
+    """To the worker: who are you? Report again what you are."""
+
+
 # -- Operator and broker --------------------------------------------------------------------
 
 
@@ -224,7 +228,7 @@ Request = (
 Answer = Accepted | Done | Refused | FleetStatus
 #: All that the broker hears, and all that it publishes and answers.
 ToBroker = Report | Acknowledged | SnapshotRequest | Request
-FromBroker = Announcement | Heartbeat | Snapshot | Received | Answer
+FromBroker = Announcement | Heartbeat | Snapshot | Received | Introduce | Answer
 
 T = TypeVar("T")
 
@@ -266,6 +270,6 @@ def _decode(data: bytes, decoder: msgspec.msgpack.Decoder[T]) -> Envelope[T]:
                 f"a message of version {envelope.v} of the bus; this program speaks {VERSION}"
             )
         message = decoder.decode(envelope.message)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnknownMessage(f"not a message of the bus: {error}") from error
     return Envelope(envelope.v, envelope.epoch, envelope.sequence, message)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from router.view import View
 
 #: A lost snapshot or report is asked for or sent again after this.
-RETRY_S = 0.05
+RETRY_S = 0.03
 #: Every consumer asks what it may have missed, even if nothing points to it.
 RECONCILE_S = 5.0
 #: The broker speaks every 200 ms; after so much silence the worker no longer counts as in sync.
@@ -235,6 +235,17 @@ class Reporter:
         self._number = len(messages)
         self._unconfirmed = deque(enumerate(messages, 1))
         return self._send_all(now_s)
+
+    def on_introduce(self, epoch: str, now_s: float) -> list[Output]:
+        """The broker does not know, or no longer, who we are."""
+        if epoch != self._epoch or self._unconfirmed:
+            # It learns it from what is on its way.
+            return []
+        outputs: list[Output] = []
+        for message in (self._joined, self._state):
+            if message is not None:
+                outputs += self.report(message, now_s)
+        return outputs
 
     def on_received(self, epoch: str, number: int) -> None:
         if epoch == self._epoch:

@@ -166,6 +166,7 @@ class BusClient:
         self._confirmed = asyncio.Event()
         self._pumping = False
         self._sent = False
+        self._idle = False
 
     # -- What the worker sees ---------------------------------------------------------------
 
@@ -259,14 +260,22 @@ class BusClient:
         return time.monotonic()
 
     def _tick(self) -> None:
-        assert self._loop is not None
         now_s = self._now_s()
         self._do(self._subscriber.on_tick(now_s))
         self._do(self._reporter.on_tick(now_s))
         self._pump()
-        busy = self._reporter.outstanding or not self._subscriber.in_sync(now_s)
-        if self._sockets:
-            self._timer = self._loop.call_later(RETRY_S if busy else _IDLE_TICK_S, self._tick)
+        self._schedule(RETRY_S if self._busy() else _IDLE_TICK_S)
+
+    def _busy(self) -> bool:
+        """Is there something to ask or to send again?"""
+        return self._reporter.outstanding > 0 or not self._subscriber.in_sync(self._now_s())
+
+    def _schedule(self, delay_s: float) -> None:
+        if self._loop is not None and self._sockets:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(delay_s, self._tick)
+            self._idle = delay_s == _IDLE_TICK_S
 
     def _pump(self) -> None:
         """Read until there is nothing more, also for what the sending has brought."""
@@ -285,6 +294,8 @@ class BusClient:
                 self._loop.call_soon(self._pump)
         finally:
             self._pumping = False
+        if self._idle and self._busy():
+            self._schedule(RETRY_S)
 
     def _read(self, sock: zmq.Socket[bytes]) -> int:
         for count in range(_BATCH):

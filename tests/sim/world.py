@@ -27,6 +27,7 @@ from router.messages import (
     Acknowledged,
     Drained,
     DrainRequest,
+    Introduce,
     Joined,
     LeaveOrder,
     NamespaceChanged,
@@ -60,6 +61,7 @@ SLOTS_MAX = 5
 HOPS_MAX = 8
 _LOCK_RETRY_S = 0.02
 _TICK_S = 0.1
+_STATUS_S = 1.0
 
 ring_of = functools.lru_cache(maxsize=None)(Ring)
 
@@ -245,6 +247,7 @@ class Worker:
         self.announced: list[tuple[str, int]] = []
         self.do(self.reporter.report(Joined(slot, self.pid), world.now_s))
         world.later(world.random.uniform(0.01, _TICK_S), self.tick)
+        world.later(_STATUS_S, self.report_status)
 
     # -- Processor time ---------------------------------------------------------------------
 
@@ -264,6 +267,11 @@ class Worker:
             self.do(self.reporter.on_tick(now_s))
             self.world.later(_TICK_S, self.tick)
 
+    def report_status(self) -> None:
+        if self.awake(self.report_status):
+            self.do(self.reporter.report(Status(self.slot, self.pid), self.world.now_s))
+            self.world.later(_STATUS_S, self.report_status)
+
     # -- The bus ----------------------------------------------------------------------------
 
     def hear(self, epoch: str, sequence: int, message: FromBroker) -> None:
@@ -272,6 +280,8 @@ class Worker:
         now_s = self.world.now_s
         if isinstance(message, Received):
             self.reporter.on_received(epoch, message.number)
+        elif isinstance(message, Introduce):
+            self.do(self.reporter.on_introduce(epoch, now_s))
         elif isinstance(message, Snapshot):
             self.do(self.subscriber.on_snapshot(epoch, message, now_s))
         else:

@@ -1,0 +1,110 @@
+"""workers.broker: the process: it ends when told, saves its view, and notices deaths at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from router.messages import Done, Joined, Ready, ScaleRequest, StatusRequest
+from router.view import SlotState
+from tests.workers.fix_bus import BrokerProcess, Listener, until
+from workers.broker import load
+from workers.bus import bus_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from workers.slots import RunDirectory
+
+
+async def joined(listener: Listener, slot: int, pid: int = 0) -> None:
+    await listener.start()
+    listener.client.report(Joined(slot, pid))
+    listener.client.report(Ready(slot, pid))
+    assert await listener.client.flush(10)
+
+
+def states(run_directory: RunDirectory) -> dict[int, SlotState]:
+    saved = load(run_directory)
+    return {} if saved is None else saved.view.slots
+
+
+async def test_a_death_is_noticed_at_once_and_forgiven_for_the_grace(
+    run_directory: RunDirectory, broker: BrokerProcess, listen: Callable[..., Listener]
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "input()", stdin=asyncio.subprocess.PIPE
+    )
+    one, other = listen(0), listen(1)
+    await joined(one, 0)
+    await joined(other, 1, process.pid)
+    process.kill()
+    await process.wait()
+    await until(lambda: load(run_directory).pids.keys() == {0, 1})
+    status = await asyncio.to_thread(bus_request, run_directory, StatusRequest(), 5.0)
+    assert [each.pid for each in status.slots] == [os.getpid(), 0]
+    assert states(run_directory)[1] is SlotState.READY
+    await until(lambda: states(run_directory)[1] is SlotState.GONE)
+    await until(lambda: one.client.view.serving == (0,))
+
+
+async def test_the_next_broker_goes_on_with_the_saved_view(
+    run_directory: RunDirectory, broker: BrokerProcess, listen: Callable[..., Listener]
+) -> None:
+    one = listen(0)
+    await joined(one, 0)
+    assert states(run_directory) == {0: SlotState.READY, 1: SlotState.JOINING}
+    epoch = one.client.epoch
+    assert broker.end() == 0
+    broker.start()
+    await until(lambda: one.client.epoch not in {"", epoch} and one.client.in_sync)
+    assert states(run_directory) == {0: SlotState.READY, 1: SlotState.JOINING}
+
+
+async def test_the_wanted_number_is_left_for_the_arbiter(
+    run_directory: RunDirectory, broker: BrokerProcess, listen: Callable[..., Listener]
+) -> None:
+    one = listen(0)
+    await joined(one, 0)
+    assert run_directory.wanted() is None
+    answer = await asyncio.to_thread(bus_request, run_directory, ScaleRequest(1, 5.0), 8.0)
+    assert answer == Done()
+    assert run_directory.wanted() == 1
+    assert states(run_directory) == {0: SlotState.READY, 1: SlotState.GONE}
+    run_directory.forget_fleet()
+    assert load(run_directory) is None
+    assert run_directory.wanted() is None
+
+
+def test_a_saved_view_that_cannot_be_read_is_as_none(run_directory: RunDirectory) -> None:
+    for data in (b"", b"{", b'{"view": 3}', b"\xff\xfe"):
+        run_directory.view_file.write_bytes(data)
+        assert load(run_directory) is None
+
+
+async def test_it_survives_nonsense(
+    run_directory: RunDirectory, broker: BrokerProcess, listen: Callable[..., Listener]
+) -> None:
+    one = listen(0)
+    await one.start()
+    for data in (b"", b"nonsense", b"\xff" * 2000):
+        one.client._sockets[1].send(data)
+    one.client.report(Joined(0))
+    assert await one.client.flush(10)
+
+
+async def test_it_goes_on_after_it_was_stopped_for_a_while(
+    run_directory: RunDirectory, broker: BrokerProcess, listen: Callable[..., Listener]
+) -> None:
+    one = listen(0)
+    await joined(one, 0)
+    broker.send(signal.SIGSTOP)
+    await until(lambda: not one.client.in_sync)
+    assert one.client.lag_s >= 0.9
+    assert one.client.view.serving == (0,), "the worker serves on"
+    broker.send(signal.SIGCONT)
+    await until(lambda: one.client.in_sync)
+    assert one.client.gaps == 0
