@@ -170,6 +170,13 @@ class Departure:
         if len(connection.intake.data) > _BODY_AHEAD_BYTES_MAX:
             connection.flow.pause_reading()
 
+    def forget_leavers(self) -> None:
+        """Close idle connections to workers that do not serve by the newest view."""
+        serving = self._connection.node.membership.serving
+        for slot in [slot for slot in self._upstreams if slot not in serving]:
+            if self._upstreams[slot] is not self._active:
+                self._upstreams.pop(slot).abort()
+
     def resume(self) -> None:
         """The client takes bytes again."""
         if self._active is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fs9.observe.log import set_levels
 from router.messages import (
@@ -23,7 +23,7 @@ from router.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from router.messages import Announcement
     from router.view import View
@@ -81,6 +81,7 @@ class Lifecycle:
 
     def _on_view(self, view: View) -> None:
         if self._node.membership.apply(view.number, view.serving):
+            self._node.forget_leavers()
             for name in self._node.services.namespaces.names():
                 if not self._node.membership.owns(name):
                     self._give_up(name)
@@ -103,6 +104,7 @@ class Lifecycle:
         """The view without us has been published before the order; end what is left."""
         while self._giving_up:
             await asyncio.wait(list(self._giving_up.values()))
+        self._bus.report(self._status())
         self._bus.report(Drained(self._node.slot))
         if leaves:
             await self._bus.flush()
@@ -112,22 +114,22 @@ class Lifecycle:
     # -- Reports ----------------------------------------------------------------------------
 
     async def _report_status(self) -> None:
-        loop, node = asyncio.get_running_loop(), self._node
         while True:
-            namespaces = node.services.namespaces
-            self._bus.report(
-                Status(
-                    slot=node.slot,
-                    namespaces=len(namespaces),
-                    handles=namespaces.open_handles,
-                    in_progress=node.active,
-                    uptime_s=loop.time() - self._started_s,
-                )
-            )
+            self._bus.report(self._status())
             await asyncio.sleep(_STATUS_EVERY_S)
 
-    def _start(self, work: object) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+    def _status(self) -> Status:
+        namespaces = self._node.services.namespaces
+        return Status(
+            slot=self._node.slot,
+            namespaces=len(namespaces),
+            handles=namespaces.open_handles,
+            in_progress=self._node.active,
+            uptime_s=asyncio.get_running_loop().time() - self._started_s,
+        )
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task

@@ -25,7 +25,7 @@ from workers.sink import BufferPool
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from uvicorn.server import ServerState
@@ -66,7 +66,9 @@ class Node:
         self.run_directory = run_directory
         self.membership = Membership(services.slot, range(slots))
         services.owns = self.membership.owns
-        #: Is the worker leaving while others stay? Then connections are handed to them.
+        #: Is the worker leaving? Then a connection ends with the request that is in progress.
+        self.leaving = False
+        #: Does it leave while others stay? Then connections are handed to them instead.
         self.moving_out = False
         self.operations = _fixed_routes()
         self.sessions = Sessions(services)
@@ -78,6 +80,7 @@ class Node:
             run_directory.handoff_socket, self._adopt, asyncio.get_running_loop()
         )
         self._connection: Callable[..., Fs9Protocol] | None = None
+        self._connections: Iterable[object] = ()
         self._heads: dict[tuple[int, str | None], bytes] = {}
         self._heads_made_of: object = None
         self._receiver: HandoffReceiver | None = None
@@ -99,6 +102,7 @@ class Node:
         """
         loop = asyncio.get_running_loop()
         self._connection = connection
+        self._connections = state.connections
         directory = self.run_directory
         self._servers = [
             await _listen(directory.private_socket(self.slot), lambda: connection(private=True)),
@@ -133,6 +137,11 @@ class Node:
         self._adopting.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self.log.warning("a connection was lost on its way", exc_info=task.exception())
+
+    def forget_leavers(self) -> None:
+        """The view has changed: connections to workers that do not serve are closed."""
+        for connection in list(self._connections):
+            cast("Fs9Protocol", connection).forget_leavers()
 
     async def _watch_deadlines(self, state: ServerState) -> None:
         limits, loop = self.limits, asyncio.get_running_loop()

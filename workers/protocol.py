@@ -119,7 +119,10 @@ class Fs9Protocol(HttpToolsProtocol):
         if self._departure.must_wait():
             self._state = State.MOVE
             self.run(self._wait_for_view(), here=False)
-        elif self.node.moving_out:
+        elif self.node.leaving:
+            # Accepted or handed over at the last moment: what it brought is answered.
+            self._ending = not self.node.moving_out
+            self._advance()
             self.shutdown()
         else:
             self._advance()
@@ -183,6 +186,8 @@ class Fs9Protocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """The worker is leaving: no request after the one in progress is answered here."""
         if self.node.moving_out:
+            # A private connection is closed by the worker at its other end: only that one knows
+            # that it has no request on its way here.
             if self._state in {State.IDLE, State.COLLECT} and not self._private:
                 self._move_out()
             return
@@ -191,6 +196,10 @@ class Fs9Protocol(HttpToolsProtocol):
             self.transport.close()
         elif self._state is State.APP:
             self.cycle.keep_alive = False
+
+    def forget_leavers(self) -> None:
+        """The view has changed: keep no connection to a worker that may want to leave."""
+        self._departure.forget_leavers()
 
     def _move_out(self) -> None:
         """Give the connection to a worker that stays, with what was read of the next request."""

@@ -134,7 +134,9 @@ def _leave(server: Server, node: Node) -> None:
     """End the process when the requests in progress have ended."""
     # Whatever hangs, be it a thread at the very end, does not outlive the deadline.
     signal.setitimer(signal.ITIMER_REAL, node.limits.shutdown_timeout_s)
-    node.stop_taking()
+    node.leaving = True
+    if node.moving_out:
+        node.stop_taking()
     server.should_exit = True
 
 

@@ -81,19 +81,27 @@ async def write(x: Exchange) -> Reply:
     if offset > OFFSET_MAX:
         raise QuotaExceeded(f"a file has at most {OFFSET_MAX} bytes")
     session = x.session or await attached(x)
-    file = session.handle_file(handle_id)
+    file = await session.wake_file(handle_id)
+    # From the first piece to the last, so that it is not closed between two.
+    file.hold()
+    try:
+        return _written(await _write_body(x, session, file, offset))
+    finally:
+        file.let_go()
+
+
+async def _write_body(x: Exchange, session: Session, file: File, offset: int) -> int:
     bytes_max = x.context.limits.write_body_bytes_max
     if file.message_like:
-        message = await whole_body(x.body, bytes_max)
-        return _written(await session.write(handle_id, offset, message))
+        return await session.write_whole(file, offset, await whole_body(x.body, bytes_max))
     check_length(x.body, bytes_max)
     piece = await x.body.read()
     if len(piece) == (x.body.length or 0):
-        return _written(await session.write(handle_id, offset, piece))
+        return await session.write_whole(file, offset, piece)
     if not file.flags.append:
-        return _written(await _write_pieces(x, session, file, offset, piece))
+        return await _write_pieces(x, session, file, offset, piece)
     async with session.append_lock(file):
-        return _written(await _write_pieces(x, session, file, offset, piece))
+        return await _write_pieces(x, session, file, offset, piece)
 
 
 async def _write_pieces(

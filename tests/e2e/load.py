@@ -60,6 +60,8 @@ class Tenant:
             except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
                 if not self.forgiving:
                     self.tally.failures.append(f"{self.name} {method} {target}: {error!r}")
+                if self.client is not None:
+                    await self.client.close()
                 self.client = await WireClient.connect(self.port)
                 if self.forgiving and time.monotonic() - started < 20:
                     continue
