@@ -386,8 +386,7 @@ def _replay(data: bytes) -> tuple[Handles, list[tuple[str, str]], int]:
                 handles.lose(record.path, record.kept)
                 if not record.kept:
                     _settled(unsettled, record.path, "")
-    changes = [change for change, count in unsettled.items() for _ in range(count)]
-    return handles, changes, len(records)
+    return handles, list(unsettled), len(records)
 
 
 def _settled(unsettled: dict[tuple[str, str], int], path: str, target: str) -> None:
