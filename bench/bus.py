@@ -70,7 +70,7 @@ def _announce(broker: Broker, name: str) -> float:
     begun_s = time.monotonic()
     number = state.sequence + 1
     state.announce(NamespaceChanged(name))
-    broker.do(state.on_tick(begun_s))
+    broker.do(state.on_tick(begun_s))  # the effects of the announcement, and a heartbeat if due
     while state.acknowledged < number:
         broker.step()
     taken_s = time.monotonic() - begun_s

@@ -111,7 +111,8 @@ class Broker:
             self._receive(client, data, now_s)
         if self.server.subscribed():
             self.do(state.on_subscribed(now_s))
-        self.do(state.on_tick(now_s))
+        if now_s >= state.next_tick_s(now_s):
+            self.do(state.on_tick(now_s))
 
     def _receive(self, client: bytes, data: bytes, now_s: float) -> None:
         try:

@@ -23,6 +23,7 @@ from router.messages import (
     DrainRequest,
     FleetStatus,
     Heartbeat,
+    Introduce,
     Joined,
     LeaveOrder,
     LogLevel,
@@ -408,3 +409,36 @@ def test_the_status_tells_of_every_slot() -> None:
     assert (second.slot, second.pid, second.namespaces, second.handles) == (1, 101, 4, 5)
     assert abs(first.ring_share + second.ring_share - 1) < 1e-9
     assert 0.4 < first.ring_share < 0.6
+
+
+def introduced(effects: list[Effect]) -> bool:
+    return any(isinstance(each, Reply) and each.message == Introduce() for each in effects)
+
+
+def test_a_worker_that_was_taken_for_dead_is_asked_who_it_is() -> None:
+    """A word of the process before it arrives late, and seems to be that of its successor."""
+    fleet = Fleet(2)
+    status = Status(1, 101)
+    assert not introduced(fleet.state.on_report(b"101", "e", 0, status, 0.0))
+    fleet.effects += fleet.state.on_report(b"late", "e", 1, Joined(1, 55), 0.0)
+    fleet.effects += fleet.state.on_died(1, 55, 0.0)
+    assert 1 not in fleet.state.processes
+    assert introduced(fleet.state.on_report(b"101", "e", 0, status, 0.0))
+    fleet.report(Joined(1, 101))
+    fleet.report(Ready(1, 101))
+    assert fleet.state.processes[1].pid == 101
+
+
+def test_an_order_to_drain_does_not_make_the_order_to_exit_be_forgotten() -> None:
+    """Sent away while joining, it became ready all the same."""
+    fleet = Fleet(2)
+    fleet.ask(ScaleRequest(1))
+    fleet.drained(1)
+    fleet.die(1)
+    fleet.pids[1] = 555
+    fleet.report(Joined(1, 555))
+    fleet.take()
+    fleet.report(Ready(1, 555))
+    assert fleet.take()[0] == [LeaveOrder(1, exit=False)]
+    fleet.drained(1)
+    assert fleet.take()[0] == [LeaveOrder(1, exit=True, pid=555)]
