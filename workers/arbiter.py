@@ -11,7 +11,7 @@ import select
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.arbiter import Arbiter
 
@@ -19,6 +19,7 @@ from workers import broker
 from workers.slots import lowest_free
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import FrameType
 
     from workers.fleet import FleetApplication
@@ -42,7 +43,7 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
 
     def start(self) -> None:
         super().start()
-        self._broker = BrokerProcess(self.app)
+        self._broker = BrokerProcess(self.app, self.LISTENERS)
 
     def manage_workers(self) -> None:
         """Start a process in each slot that has none; none is stopped here."""
@@ -91,8 +92,9 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
 class BrokerProcess:
     """The broker as a child of the arbiter; started again when it dies."""
 
-    def __init__(self, application: FleetApplication) -> None:
+    def __init__(self, application: FleetApplication, listeners: Sequence[Any]) -> None:
         self._application = application
+        self._listeners = listeners
         self._start()
 
     def _start(self) -> None:
@@ -104,6 +106,8 @@ class BrokerProcess:
 
     def _run(self) -> None:
         """In the child: never returns."""
+        for listener in self._listeners:
+            listener.close()  # or connections would be accepted for as long as the broker lives
         status = 1
         try:
             broker.main(self._application.run_directory, self._application.settings.workers)

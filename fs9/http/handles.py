@@ -54,16 +54,25 @@ async def read(x: Exchange) -> Reply:
 
 
 async def _read_streamed(x: Exchange, session: Session, request: ReadRequest) -> Reply:
-    handle_id = request.handle_id
+    file = await session.wake_file(request.handle_id)
+    file.hold()  # until the stream is closed: the namespace is not given up in between
 
     async def piece(offset: int, size: int) -> Buffer:
-        return await session.read(handle_id, offset, size)
+        return await session.read_file(file, offset, size)
+
+    async def let_go() -> None:
+        file.let_go()
 
     size = min(request.size, OFFSET_MAX - request.offset)
-    pieces = Pieces(piece, request.offset, size, x.context.limits.read_piece_bytes)
+    pieces = Pieces(piece, request.offset, size, x.context.limits.read_piece_bytes, close=let_go)
     # Read before the status is sent, so that an error still has a status of its own.
-    first = await pieces.prefetch()
+    try:
+        first = await pieces.prefetch()
+    except BaseException:
+        await pieces.aclose()
+        raise
     if pieces.at_end:
+        await pieces.aclose()
         return Reply(200, first, BYTES)
     return Reply(200, content_type=BYTES, stream=pieces)
 
