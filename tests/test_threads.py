@@ -100,3 +100,19 @@ async def test_the_error_of_a_call_whose_caller_is_cancelled_is_dropped(pool: Bl
     gate.set()
     with pytest.raises(asyncio.CancelledError):
         await caller
+
+
+async def test_running_and_waiting_calls_are_told() -> None:
+    """Also of callers that went away, until their call is over."""
+    pool = BlockingPool(2)
+    gate = threading.Event()
+    tasks = [asyncio.create_task(pool.run(gate.wait)) for _ in range(5)]
+    await asyncio.sleep(0)
+    assert (pool.calls, pool.waiting) == (5, 3)
+    tasks[0].cancel()
+    await asyncio.sleep(0)
+    assert pool.calls == 5
+    gate.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert (pool.calls, pool.waiting) == (0, 0)
+    pool.shutdown()

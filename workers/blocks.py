@@ -35,11 +35,11 @@ class Blocks:
             return block
         if not minor or len(data) > BLOCK_BYTES_MAX:
             return parse_block(data, minor)
-        rest, changing = _cut(data)
+        rest, cut = _cut(data)
         block = self._kept.get(rest) or self._keep(rest)
-        if not changing:
+        if not cut:
             return block
-        return _with(block, changing) or parse_block(data)
+        return _with(block, cut) or parse_block(data)
 
     def _keep(self, data: bytes) -> Block:
         block = parse_block(data)
@@ -48,6 +48,11 @@ class Blocks:
             self._kept.clear()
         self._kept[data] = block
         return block
+
+
+def changing(block: Block) -> bool:
+    """Has the block a field that is another one at each request?"""
+    return not _CHANGING.keys().isdisjoint(block.fields)
 
 
 def _cut(data: bytes) -> tuple[bytes, dict[bytes, bytes]]:
@@ -70,16 +75,16 @@ def _cut(data: bytes) -> tuple[bytes, dict[bytes, bytes]]:
     return data, found
 
 
-def _with(block: Block, changing: dict[bytes, bytes]) -> Block | None:
+def _with(block: Block, cut: dict[bytes, bytes]) -> Block | None:
     """The block with these fields more, which change nothing that a block says of itself.
 
     None when it has one of them itself.
     """
-    if not changing.keys().isdisjoint(block.fields):
+    if not cut.keys().isdisjoint(block.fields):
         return None
-    text = {name.decode(): value.decode() for name, value in changing.items()}
+    text = {name.decode(): value.decode() for name, value in cut.items()}
     return Block(
-        fields=block.fields | changing,
+        fields=block.fields | cut,
         length=block.length,
         expect_continue=block.expect_continue,
         close=block.close,

@@ -9,6 +9,7 @@ from fs9.errors import Fs9Error, HeadersTooLarge, MalformedRequest, UriTooLong
 from fs9.wire.query import parse_query
 from router.framing import parse_request_line
 from router.key import split_tenant
+from workers.blocks import changing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,7 +118,7 @@ class Heads:
         line = parse_request_line(data[:line_end])
         block = self._blocks.parse(data[line_end + 2 : head_end + 2], line.minor)
         head = Head(line, block, data[: head_end + 4])
-        if len(head.raw) <= HEAD_BYTES_MAX:
+        if len(head.raw) <= HEAD_BYTES_MAX and not changing(block):
             if len(self._kept) >= HEADS_MAX:
                 self._kept.clear()
             self._kept[head.raw] = head

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fs9.errors import NotFound, Overloaded, RequestTimeout
 from fs9.observe.metrics import (
     ALL,
     BUCKETS_S,
     HANDLES,
     HANDOFFS,
+    NAMESPACE_LOADS,
     NAMESPACES_MAX,
     OTHER,
     TOKEN_HITS,
+    WORKERS,
+    WORKERS_WANTED,
     Metrics,
     forget_all,
     forget_gauges,
@@ -49,6 +53,54 @@ def test_one_worker_answers_for_all(tmp_path: Path) -> None:
     assert value(text, "fs9_active_handles") == 70
     first.close()
     second.close()
+
+
+def test_bytes_are_summed_and_what_all_say_alike_is_not(tmp_path: Path) -> None:
+    first, second = Metrics(tmp_path, 0), Metrics(tmp_path, 1)
+    for worker in (first, second):
+        worker.count_request("PUT", "/p", 200, "n", 0.1, 1000, 7)
+        worker.count_request("PUT", "/p", 200, "n", 0.1, 1, 0)
+        worker.watch(WORKERS, lambda: 1)
+        worker.watch(WORKERS_WANTED, lambda: 2)
+        worker.flush()
+        worker.flush()
+    text = first.render()
+    assert value(text, "fs9_http_request_bytes_total") == 2002
+    assert value(text, "fs9_http_response_bytes_total") == 14
+    assert value(text, "fs9_workers") == 2
+    assert value(text, "fs9_workers_wanted") == 2
+    first.close()
+    second.close()
+    forget_gauges(tmp_path, 1)
+    text = first.render()
+    assert value(text, "fs9_workers") == 1, "a worker that died does not serve"
+    assert value(text, "fs9_workers_wanted") == 2
+
+
+def test_refusals_are_counted_by_kind_and_errors_of_the_caller_are_not(tmp_path: Path) -> None:
+    worker = Metrics(tmp_path, 0)
+    for error in (Overloaded("x"), Overloaded("y"), RequestTimeout("z"), NotFound("/a")):
+        worker.count_refusal(error)
+    worker.flush()
+    text = worker.render()
+    assert value(text, 'fs9_refusals_total{kind="Overloaded"}') == 2
+    assert value(text, 'fs9_refusals_total{kind="RequestTimeout"}') == 1
+    assert b'kind="NotFound"' not in text
+    worker.close()
+
+
+def test_a_histogram_of_its_own_has_its_labels(tmp_path: Path) -> None:
+    worker = Metrics(tmp_path, 0)
+    worker.observe(NAMESPACE_LOADS, 0.003, "ok")
+    worker.observe(NAMESPACE_LOADS, 0.3, "ok")
+    worker.observe(NAMESPACE_LOADS, 0.3, "failed")
+    worker.flush()
+    text = worker.render()
+    name = "fs9_namespace_load_seconds"
+    assert value(text, f'{name}_bucket{{le="0.005",outcome="ok"}}') == 1
+    assert value(text, f'{name}_count{{outcome="ok"}}') == 2
+    assert value(text, f'{name}_sum{{outcome="failed"}}') == pytest.approx(0.3)
+    worker.close()
 
 
 def test_a_histogram_has_every_bucket_its_sum_and_its_count(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fs9.auth.tokens import sign
 from tests.fix_fleet import SECRET
-from tests.workers.wire_client import WireClient, request
+from tests.workers.wire_client import WireClient, chunked_request, request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +92,40 @@ async def test_every_worker_tells_the_counts_of_all_and_none_is_lost_with_a_work
     fleet.kill_worker(0)
     samples = await scrape_until(fleet, 1, lambda samples: not complete(samples), within_s=2)
     assert complete(samples), "a dead worker's counts stay, and are not counted twice"
+
+
+async def test_bytes_threads_loads_and_workers_are_told(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    """Body bytes on all lanes, framing left out; what each worker says is merged as it must be."""
+    fleet = start_fleet(workers=2)
+    client = await WireClient.connect(fleet.port)
+    received = sent = 0
+    chunks = [b"x" * 70_000, b"y" * 5]
+    for data, in_bytes in (
+        (request("PUT", "/api/v1/upload?path=/f", body=b"z" * 300_000), 300_000),
+        (chunked_request("PUT", "/api/v1/upload?path=/g", chunks), 70_005),
+        (request("GET", "/api/v1/download?path=/f"), 0),
+        (request("GET", "/api/v1/stat?path=/f"), 0),
+        (request("GET", "/api/v1/mounts"), 0),
+        (request("DELETE", "/api/v1/remove?path=/g"), 0),
+        (request("GET", "/no/such/route"), 0),
+    ):
+        await client.send(data)
+        sent += len((await client.response()).body)
+        received += in_bytes
+    await client.close()
+    samples = await scrape_until(
+        fleet, 0, lambda found: total(found, "fs9_http_requests_total", method="DELETE") == 1
+    )
+    assert total(samples, "fs9_http_request_bytes_total") == received
+    assert total(samples, "fs9_http_response_bytes_total") >= sent
+    assert total(samples, "fs9_http_response_bytes_total") < sent + 100_000, "earlier scrapes"
+    assert total(samples, "fs9_workers") == 2
+    assert total(samples, "fs9_workers_wanted") == 2
+    assert total(samples, "fs9_blocking_calls_waiting") == 0
+    assert total(samples, "fs9_blocking_calls") >= 0
+    assert total(samples, "fs9_namespace_load_seconds_count", outcome="ok") >= 1
 
 
 async def test_with_authentication_the_metrics_are_for_administrators(
