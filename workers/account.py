@@ -1,6 +1,6 @@
 """What is told of each request that a worker answers: its counts, its access line, its span.
 
-    Fs9Protocol ── begin ──> id; a trail when somebody looks ── … ── end ──> metrics, line, span
+    Connection ── begin ──> id; a trail when somebody looks ── … ── end ──> metrics, line, span
 
 Access lines and spans are off unless asked for, and then cost one look at an attribute.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fs9.errors import Fs9Error
     from fs9.http.exchange import Reply
     from fs9.services import Services
-    from workers.protocol import Fs9Protocol
+    from workers.connection import Connection
     from workers.request import Request
 
 #: The status that is told, as nginx does, when the client left before the answer began.
@@ -73,7 +73,7 @@ class Account:
         REQUEST_ID.set(request_id)
         return request_id
 
-    def end(self, connection: Fs9Protocol, seconds: float) -> None:
+    def end(self, connection: Connection, seconds: float) -> None:
         """The answer is written; None for its request: it was no HTTP."""
         request, status = connection.request, connection.status
         sent_bytes, connection.sent_bytes = connection.sent_bytes, 0
@@ -93,7 +93,7 @@ class Account:
         if request.trail is not None:
             self._tell(connection, request, request.trail, status, seconds, sent_bytes)
 
-    def broke_off(self, connection: Fs9Protocol, seconds: float) -> None:
+    def broke_off(self, connection: Connection, seconds: float) -> None:
         """The client left with a request in progress."""
         request = connection.request
         if request is not None and request.trail is not None:
@@ -102,7 +102,7 @@ class Account:
 
     def _tell(
         self,
-        connection: Fs9Protocol,
+        connection: Connection,
         request: Request,
         trail: Trail,
         status: int,
@@ -170,7 +170,7 @@ def _route(path: bytes) -> str:
     return route
 
 
-def _received(connection: Fs9Protocol, request: Request) -> int:
+def _received(connection: Connection, request: Request) -> int:
     """Bytes of the request's body that have arrived."""
     length = request.block.length
     if length == 0:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fs9.errors import Fs9Error
     from fs9.http.operations import Operation
     from fs9.types import Buffer
-    from workers.protocol import Fs9Protocol
+    from workers.connection import Connection
     from workers.request import Request
     from workers.sink import SocketBody
 
@@ -31,7 +31,7 @@ _BODILESS = frozenset({204, 304})
 
 
 def run_small(
-    connection: Fs9Protocol, request: Request, operation: Operation, body: bytes
+    connection: Connection, request: Request, operation: Operation, body: bytes
 ) -> Coroutine[Any, Any, None] | None:
     """Answer now, or return what is left to be run as a task."""
     exchange, operation = _exchange(connection, request, operation, BytesBody(body))
@@ -53,13 +53,13 @@ def run_small(
 
 
 async def _run_rest(
-    connection: Fs9Protocol, request: Request, work: Generator[object, object, Reply]
+    connection: Connection, request: Request, work: Generator[object, object, Reply]
 ) -> None:
     await send_reply(connection, request, await cast("Coroutine[Any, Any, Reply]", work))
 
 
 async def run_in_pieces(
-    connection: Fs9Protocol, request: Request, operation: Operation, body: SocketBody
+    connection: Connection, request: Request, operation: Operation, body: SocketBody
 ) -> None:
     whole = False
     try:
@@ -72,7 +72,7 @@ async def run_in_pieces(
 
 
 def perform(
-    connection: Fs9Protocol, request: Request, operation: Operation, body: SocketBody
+    connection: Connection, request: Request, operation: Operation, body: SocketBody
 ) -> Coroutine[Any, Any, Reply]:
     """The operation's coroutine, through the same door as Falcon's."""
     exchange, operation = _exchange(connection, request, operation, body)
@@ -81,7 +81,7 @@ def perform(
 
 
 def _exchange(
-    connection: Fs9Protocol,
+    connection: Connection,
     request: Request,
     operation: Operation,
     body: BytesBody | SocketBody,
@@ -122,7 +122,7 @@ def _resumed(
 # -- Replies --------------------------------------------------------------------------------
 
 
-async def send_reply(connection: Fs9Protocol, request: Request, reply: Reply) -> None:
+async def send_reply(connection: Connection, request: Request, reply: Reply) -> None:
     """Write a reply, whole or in pieces as the client takes them."""
     stream = reply.stream
     if stream is None:
@@ -148,7 +148,7 @@ async def send_reply(connection: Fs9Protocol, request: Request, reply: Reply) ->
         await cast("Any", stream).aclose()
 
 
-def _write_piece(connection: Fs9Protocol, piece: Buffer, *, chunked: bool) -> None:
+def _write_piece(connection: Connection, piece: Buffer, *, chunked: bool) -> None:
     write = connection.transport.write
     connection.sent_bytes += len(piece)
     if not chunked:
@@ -159,7 +159,7 @@ def _write_piece(connection: Fs9Protocol, piece: Buffer, *, chunked: bool) -> No
         write(b"\r\n")
 
 
-def write_reply(connection: Fs9Protocol, request: Request | None, reply: Reply) -> None:
+def write_reply(connection: Connection, request: Request | None, reply: Reply) -> None:
     """Write a reply that is in memory, in one write when it is small.
 
     A reply to HEAD may name the `length` of a body that it does not have.
@@ -179,14 +179,14 @@ def write_reply(connection: Fs9Protocol, request: Request | None, reply: Reply) 
 
 
 def _write_head(
-    connection: Fs9Protocol, request: Request | None, reply: Reply, length: int | None
+    connection: Connection, request: Request | None, reply: Reply, length: int | None
 ) -> None:
     connection.started = True
     connection.transport.write(_head(connection, request, reply, length))
 
 
 def _head(
-    connection: Fs9Protocol, request: Request | None, reply: Reply, length: int | None
+    connection: Connection, request: Request | None, reply: Reply, length: int | None
 ) -> bytes:
     connection.status = reply.status
     start = connection.node.head_start(reply.status, reply.content_type, connection.server_state)

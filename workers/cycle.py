@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     )
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-    from workers.protocol import Fs9Protocol
+    from workers.connection import Connection
 
 
-def take_over(connection: Fs9Protocol, cycle: RequestResponseCycle) -> None:
+def take_over(connection: Connection, cycle: RequestResponseCycle) -> None:
     """Put ourselves between the cycle and the connection."""
     send = cycle.send
 
@@ -67,11 +67,11 @@ def cancellable(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Appl
 class CycleTransport:
     """The transport as the cycle sees it.
 
-    After a complete answer `Fs9Protocol.finish` closes the connection, lingering; before that
+    After a complete answer `Connection.finish` closes the connection, lingering; before that
     the cycle closes it only because the answer broke off, and it must look so.
     """
 
-    def __init__(self, connection: Fs9Protocol, cycle: RequestResponseCycle) -> None:
+    def __init__(self, connection: Connection, cycle: RequestResponseCycle) -> None:
         self._connection = connection
         self._cycle = cycle
 

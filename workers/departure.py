@@ -17,7 +17,7 @@ from router.forward import Upstream
 from router.handoff import Handed
 
 if TYPE_CHECKING:
-    from workers.protocol import Fs9Protocol
+    from workers.connection import Connection
     from workers.request import Request
 
 #: A connection handed over this often within so many requests is forwarded from then on.
@@ -32,7 +32,7 @@ _BODY_AHEAD_BYTES_MAX = 256 * 1024
 class Departure:
     """How one connection's requests leave for their owners; keeps count of the moves."""
 
-    def __init__(self, connection: Fs9Protocol, handed: Handed | None) -> None:
+    def __init__(self, connection: Connection, handed: Handed | None) -> None:
         self._connection = connection
         self._view = handed.view if handed else 0
         self._moves = handed.moves if handed else 0

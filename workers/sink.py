@@ -15,7 +15,7 @@ from fs9.errors import MalformedRequest
 
 if TYPE_CHECKING:
     from router.framing import Framer
-    from workers.protocol import Fs9Protocol
+    from workers.connection import Connection
 
 _POOL_MAX = 16
 #: What came is given to the reader so long after its first byte, however little it is.
@@ -63,7 +63,7 @@ class SocketBody(asyncio.BufferedProtocol):
 
     def __init__(
         self,
-        connection: Fs9Protocol,
+        connection: Connection,
         framer: Framer,
         length: int | None,
         pool: BufferPool,
