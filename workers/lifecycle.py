@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from fs9.observe.log import set_levels
+from fs9.observe.metrics import BUS_GAPS, BUS_LAG, DRAINS
 from router.messages import (
     Drained,
     Joined,
@@ -46,6 +47,9 @@ class Lifecycle:
         self._started_s = asyncio.get_running_loop().time()
         self._tasks: set[asyncio.Task[None]] = set()
         self._giving_up: dict[str, asyncio.Task[None]] = {}
+        self._drained = False
+        node.metrics.watch(BUS_LAG, self._bus_lag_s)
+        node.metrics.watch(BUS_GAPS, lambda: bus.gaps)
 
     async def join(self) -> None:
         """Know the fleet before serving, if there is a broker to tell."""
@@ -75,6 +79,7 @@ class Lifecycle:
             case LeaveOrder(slot=node.slot, exit=leaves):
                 self._start(self._drain(leaves=leaves))
             case ReturnOrder(slot=node.slot):
+                self._drained = False
                 self._bus.report(Ready(node.slot))
             case LogLevel(level=level):
                 set_levels(level)
@@ -102,8 +107,14 @@ class Lifecycle:
 
     async def _drain(self, *, leaves: bool) -> None:
         """The view without us has been published before the order; end what is left."""
+        since_s = asyncio.get_running_loop().time()
         while self._giving_up:
             await asyncio.wait(list(self._giving_up.values()))
+        if (
+            not self._drained and not leaves
+        ):  # the order to leave follows a drain, and orders repeat
+            self._drained = True
+            self._node.metrics.observe(DRAINS, asyncio.get_running_loop().time() - since_s)
         self._bus.report(self._status())
         self._bus.report(Drained(self._node.slot))
         if leaves:
@@ -117,6 +128,11 @@ class Lifecycle:
         while True:
             self._bus.report(self._status())
             await asyncio.sleep(_STATUS_EVERY_S)
+
+    def _bus_lag_s(self) -> float:
+        if self._bus.view is None:  # no broker has ever spoken
+            return asyncio.get_running_loop().time() - self._started_s
+        return self._bus.lag_s
 
     def _status(self) -> Status:
         namespaces = self._node.services.namespaces

@@ -27,6 +27,7 @@ class Membership:
         self.slot = slot
         self.number = 0
         self._ring = Ring(slots)
+        self._share: tuple[Ring, float] | None = None
         self._changed = asyncio.Event()
         self._busy: defaultdict[str, int] = defaultdict(int)
         self._quiet: dict[str, asyncio.Event] = {}
@@ -42,6 +43,13 @@ class Membership:
     @property
     def serving(self) -> tuple[int, ...]:
         return self._ring.slots
+
+    @property
+    def share(self) -> float:
+        """The part of all namespaces that is ours; reckoned once for each ring."""
+        if self._share is None or self._share[0] is not self._ring:
+            self._share = (self._ring, self._ring.share(self.slot))
+        return self._share[1]
 
     def successor(self) -> int | None:
         """Another slot that serves, for connections that have no owner."""

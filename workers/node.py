@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, cast
 from fs9.http.app import create_app
 from fs9.http.context import Context
 from fs9.http.operations import OPERATIONS
-from fs9.observe.metrics import CONNECTIONS, IN_PROGRESS, TOKEN_HITS, WORKERS, WORKERS_WANTED
+from fs9.observe.metrics import (
+    CONNECTIONS,
+    IN_PROGRESS,
+    RING_SHARE,
+    TOKEN_HITS,
+    WORKERS,
+    WORKERS_WANTED,
+)
 from fs9.services import Services
 from fs9.wire.routes import PREFIX
 from router.handoff import Handed, HandoffReceiver, HandoffSender
@@ -118,6 +125,7 @@ class Node:
         self.metrics.watch(IN_PROGRESS, lambda: self.active)
         self.metrics.watch(WORKERS, lambda: 1)
         self.metrics.watch(WORKERS_WANTED, lambda: self.services.settings.workers)
+        self.metrics.watch(RING_SHARE, lambda: self.membership.share, str(self.slot))
         self._housekeeping = [
             loop.create_task(self._flush_metrics()),
             loop.create_task(self._watch_deadlines(state)),

@@ -42,7 +42,8 @@ class Metric(NamedTuple):
     """`kind` as prometheus-client names its files.
 
     counter, histogram: summed over all processes there ever were; gauge_livesum: over those
-    that live; gauge_max: the largest, for what every worker says alike.
+    that live; gauge_max: the largest, for what every worker says alike; gauge_livemax: the
+    largest of those that live.
     """
 
     name: str
@@ -104,11 +105,34 @@ BLOCKING_WAITING = Metric(
 )
 WORKERS = Metric("fs9_workers", "gauge_livesum", "Workers that serve.")
 WORKERS_WANTED = Metric("fs9_workers_wanted", "gauge_max", "Workers that the settings ask for.")
+BUS_LAG = Metric(
+    "fs9_bus_lag_seconds",
+    "gauge_livemax",
+    "Since the last moment at which a worker knew all that was announced; of the worst one.",
+)
+BUS_GAPS = Metric(
+    "fs9_bus_gaps_total", "counter", "Times a worker missed an announcement, or got another broker."
+)
+DRAINS = Metric(
+    "fs9_drain_seconds", "histogram", "From the order to drain to the worker owning nothing."
+)
+LOCK_WAITS = Metric(
+    "fs9_namespace_lock_wait_seconds",
+    "histogram",
+    "What a load of a namespace waited for its earlier owner, until it had the lock or gave up.",
+)
+REVIVED = Metric(
+    "fs9_handles_revived_total", "counter", "Handles of an earlier owner that were opened again."
+)
+RING_SHARE = Metric(
+    "fs9_ring_share", "gauge_livesum", "The part of all namespaces that a slot has.", ("slot",)
+)
 
 ALL = (
     *(REQUESTS, DURATION, REQUEST_BYTES, RESPONSE_BYTES, REFUSALS, HANDOFFS, FORWARDS),
     *(TOKEN_HITS, TOKEN_MISSES, NAMESPACE_LOADS, HANDLES, NAMESPACES, CONNECTIONS, IN_PROGRESS),
     *(BLOCKING_CALLS, BLOCKING_WAITING, WORKERS, WORKERS_WANTED),
+    *(BUS_LAG, BUS_GAPS, DRAINS, LOCK_WAITS, REVIVED, RING_SHARE),
 )
 
 #: One row of a histogram: a count for each bucket, then the sum of seconds.
@@ -129,8 +153,8 @@ class Metrics:
         self._rows: dict[tuple[Metric, tuple[str, ...]], _Row] = {}
         self._counts: defaultdict[tuple[Metric, tuple[str, ...]], int] = defaultdict(int)
         self._received_bytes = self._sent_bytes = 0
-        self._watched: dict[Metric, Callable[[], float]] = {}
-        self._seen: dict[Metric, float] = {}
+        self._watched: dict[tuple[Metric, tuple[str, ...]], Callable[[], float]] = {}
+        self._seen: dict[str, float] = {}
         self._namespaces: set[str] = set()
 
     # -- Counting ---------------------------------------------------------------------------
@@ -181,9 +205,9 @@ class Metrics:
         row[bisect_left(BUCKETS_S, seconds)] += 1
         row[-1] += seconds
 
-    def watch(self, metric: Metric, read: Callable[[], float]) -> None:
+    def watch(self, metric: Metric, read: Callable[[], float], *labels: str) -> None:
         """Read the metric at each flush: a gauge, or a counter kept elsewhere in this process."""
-        self._watched[metric] = read
+        self._watched[metric, labels] = read
 
     # -- Files ------------------------------------------------------------------------------
 
@@ -205,14 +229,15 @@ class Metrics:
         counts, self._counts = self._counts, defaultdict(int)
         for (metric, labels), count in counts.items():
             self._add(metric, metric.key(*labels), count)
-        for metric, read in self._watched.items():
+        for (metric, labels), read in self._watched.items():
+            key = metric.key(*labels)
             if metric.kind == "counter":
-                self._add(metric, metric.key(), self._grown(metric, read()))
+                self._add(metric, key, self._grown(key, read()))
             else:
-                self._file(metric.kind).write_value(metric.key(), read(), 0.0)
+                self._file(metric.kind).write_value(key, read(), 0.0)
 
-    def _grown(self, metric: Metric, value: float) -> float:
-        before, self._seen[metric] = self._seen.get(metric, 0.0), value
+    def _grown(self, key: str, value: float) -> float:
+        before, self._seen[key] = self._seen.get(key, 0.0), value
         return value - before
 
     def _add_row(self, metric: Metric, labels: tuple[str, ...], row: _Row) -> None:

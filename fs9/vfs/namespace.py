@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fs9.errors import AlreadyExists, Forbidden, Fs9Error, NotFound, OwnerUnavailable
 from fs9.observe.audit import AuditLog
-from fs9.observe.metrics import NAMESPACE_LOADS
+from fs9.observe.metrics import LOCK_WAITS, NAMESPACE_LOADS
 from fs9.path import clean
 from fs9.vfs.handles import HandleTable, background
 from fs9.vfs.locks import NO_LOCKS, NamespaceLocks
@@ -105,13 +105,14 @@ class Namespace:
         limits: Limits,
         clock: Clock,
         journal: NamespaceJournal | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self.name = name
         self.limits = limits
         self.clock = clock
         self.vfs = Vfs(mounts, clock)
         self.handles = HandleTable(limits, clock, journal)
-        self.revival = Revival(self.vfs, self.handles, journal)
+        self.revival = Revival(self.vfs, self.handles, journal, metrics)
         self.audit = AuditLog(limits.events_max)
         self._total_seen = -1
         self._idle_since_s = clock.monotonic_s()
@@ -325,11 +326,14 @@ class Namespaces:
             raise OwnerUnavailable(_MOVING)
         if self._locks is NO_LOCKS:
             return
+        since_s = self._clock.monotonic_s()
         task = self._acquiring[name] = background(self._locks.acquire(name))
         try:
             await asyncio.wait([task])
         finally:
             del self._acquiring[name]
+            if self._metrics is not None:
+                self._metrics.observe(LOCK_WAITS, self._clock.monotonic_s() - since_s)
         if task.cancelled():
             raise OwnerUnavailable(_MOVING)
         task.result()
@@ -344,7 +348,7 @@ class Namespaces:
         except BaseException:
             await close_providers([mount.provider for mount in mounts])
             raise
-        namespace = Namespace(name, mounts, self._limits, self._clock, journal)
+        namespace = Namespace(name, mounts, self._limits, self._clock, journal, self._metrics)
         try:
             await namespace.revival.settle()
             if self._closed:

@@ -20,11 +20,13 @@ from fs9.errors import (
     OwnerUnavailable,
     Transient,
 )
+from fs9.observe.metrics import REVIVED
 from fs9.types import OpenFlags
 from fs9.vfs.handles import UNLOADING, File, HandleTable, background
 from fs9.vfs.journal import flags_of
 
 if TYPE_CHECKING:
+    from fs9.observe.metrics import Metrics
     from fs9.vfs.journal import NamespaceJournal
     from fs9.vfs.vfs import Vfs
 
@@ -40,12 +42,19 @@ _RETRY_S = 0.005
 class Revival:
     """For one namespace; `journal` None: no handle is ever dormant."""
 
-    __slots__ = ("_handles", "_journal", "_reopening", "_vfs")
+    __slots__ = ("_handles", "_journal", "_metrics", "_reopening", "_vfs")
 
-    def __init__(self, vfs: Vfs, handles: HandleTable, journal: NamespaceJournal | None) -> None:
+    def __init__(
+        self,
+        vfs: Vfs,
+        handles: HandleTable,
+        journal: NamespaceJournal | None,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._vfs = vfs
         self._handles = handles
         self._journal = journal
+        self._metrics = metrics
         self._reopening: dict[str, asyncio.Task[File]] = {}
 
     async def file(self, handle_id: str) -> File:
@@ -91,6 +100,8 @@ class Revival:
                 if file is not None:
                     if file.info.file_id == file_id and handle_id in journal.dormant:
                         self._handles.adopt(handle_id, file)
+                        if self._metrics is not None:
+                            self._metrics.count(REVIVED)
                         return file
                     await file.close()
                 now = journal.dormant.get(handle_id)

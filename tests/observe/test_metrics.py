@@ -11,11 +11,13 @@ from fs9.errors import NotFound, Overloaded, RequestTimeout
 from fs9.observe.metrics import (
     ALL,
     BUCKETS_S,
+    BUS_LAG,
     HANDLES,
     HANDOFFS,
     NAMESPACE_LOADS,
     NAMESPACES_MAX,
     OTHER,
+    RING_SHARE,
     TOKEN_HITS,
     WORKERS,
     WORKERS_WANTED,
@@ -75,6 +77,24 @@ def test_bytes_are_summed_and_what_all_say_alike_is_not(tmp_path: Path) -> None:
     text = first.render()
     assert value(text, "fs9_workers") == 1, "a worker that died does not serve"
     assert value(text, "fs9_workers_wanted") == 2
+
+
+def test_gauges_with_a_label_and_the_worst_of_those_that_live(tmp_path: Path) -> None:
+    first, second = Metrics(tmp_path, 0), Metrics(tmp_path, 1)
+    for slot, worker in enumerate((first, second)):
+        worker.watch(BUS_LAG, lambda slot=slot: slot * 7.0)
+        worker.watch(RING_SHARE, lambda slot=slot: (slot + 1) / 4, str(slot))
+        worker.flush()
+    text = first.render()
+    assert value(text, "fs9_bus_lag_seconds") == 7
+    assert value(text, 'fs9_ring_share{slot="0"}') == 0.25
+    assert value(text, 'fs9_ring_share{slot="1"}') == 0.5
+    forget_gauges(tmp_path, 1)
+    text = first.render()
+    assert value(text, "fs9_bus_lag_seconds") == 0, "a dead worker lags no longer"
+    assert b'slot="1"' not in text
+    first.close()
+    second.close()
 
 
 def test_refusals_are_counted_by_kind_and_errors_of_the_caller_are_not(tmp_path: Path) -> None:

@@ -48,3 +48,13 @@ def test_any_text_that_a_token_can_name_has_an_owner() -> None:
     """Also a lone surrogate, which JSON can spell and UTF-8 cannot."""
     ring = Ring(range(3))
     assert all(ring.owner(text) in ring.slots for text in ("", "\ud800", "ä", "\0", "x" * 10_000))
+
+
+def test_the_shares_are_those_of_the_whole_table() -> None:
+    """By a sample, so only about."""
+    ring = Ring(range(4))
+    table = ring.table()
+    for slot in range(4):
+        assert abs(ring.share(slot) - table.count(slot) / len(table)) < 0.05
+    assert sum(ring.share(slot) for slot in range(4)) == 1
+    assert ring.share(9) == 0

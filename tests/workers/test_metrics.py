@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -126,6 +129,48 @@ async def test_bytes_threads_loads_and_workers_are_told(
     assert total(samples, "fs9_blocking_calls_waiting") == 0
     assert total(samples, "fs9_blocking_calls") >= 0
     assert total(samples, "fs9_namespace_load_seconds_count", outcome="ok") >= 1
+
+
+async def test_a_drain_and_what_moves_with_it_is_told(start_fleet: Callable[..., Fleet]) -> None:
+    fleet = start_fleet(workers=2)
+    client = await WireClient.connect(fleet.port)
+    json_type = {"Content-Type": "application/json"}
+    body = b'{"path":"/f","flags":{"create":true,"write":true}}'
+    await client.send(request("POST", "/api/v1/open", headers=json_type, body=body))
+    opened = await client.response()
+    owner = opened.headers["x-fs9-slot"]
+    other = 1 - int(owner)
+    samples = await scrape_until(
+        fleet, other, lambda found: total(found, "fs9_ring_share") > 0.99 and owner in str(found)
+    )
+    for slot in "01":
+        assert 0.3 < total(samples, "fs9_ring_share", slot=slot) < 0.7
+    assert total(samples, "fs9_bus_lag_seconds") < 5
+    assert total(samples, "fs9_drain_seconds_count") == 0
+    for _ in range(2):  # a slot that is drained already is not drained once more
+        await asyncio.to_thread(drain, fleet, owner)
+    handle = json.loads(opened.body)["handle_id"]
+    target = f"/api/v1/write?handle_id={handle}&offset=0"
+    await client.send(request("POST", target, body=b"x"))
+    answer = await client.response()
+    assert (answer.status, answer.headers["x-fs9-slot"]) == (200, str(other))
+    samples = await scrape_until(
+        fleet, other, lambda found: total(found, "fs9_drain_seconds_count") > 0
+    )
+    assert total(samples, "fs9_drain_seconds_count") == 1
+    assert total(samples, "fs9_handles_revived_total") == 1
+    assert total(samples, "fs9_namespace_lock_wait_seconds_count") >= 2
+    assert total(samples, "fs9_ring_share", slot=str(other)) == 1
+    assert total(samples, "fs9_ring_share", slot=owner) == 0
+    fleet.kill_broker()
+    samples = await scrape_until(fleet, other, lambda found: total(found, "fs9_bus_gaps_total") > 0)
+    assert total(samples, "fs9_bus_gaps_total") > 0
+    await client.close()
+
+
+def drain(fleet: Fleet, slot: str) -> None:
+    command = [sys.executable, "-m", "fs9.cli.main", "fleet", "drain", slot]
+    subprocess.run([*command, "--data-dir", str(fleet.data_dir)], check=True, timeout=60)
 
 
 async def test_with_authentication_the_metrics_are_for_administrators(
