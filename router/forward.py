@@ -8,6 +8,7 @@ unchanged; the owner's private socket never passes a request on, so there is one
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Protocol, cast
 
 from fs9.errors import OwnerUnavailable
@@ -42,13 +43,26 @@ class Upstream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     @classmethod
-    async def connect(cls, path: Path, client: ForwardingClient) -> Upstream:
-        """Raises OwnerUnavailable when nobody listens there."""
+    async def connect(
+        cls, path: Path, client: ForwardingClient, own_name: bytes | None = None
+    ) -> Upstream:
+        """Raises OwnerUnavailable when nobody listens there.
+
+        `own_name`: what our end of the connection is to be called, for the owner to see.
+        """
         loop = asyncio.get_running_loop()
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            _, upstream = await loop.create_unix_connection(lambda: cls(client), str(path))
-        except OSError as error:
-            raise OwnerUnavailable("the owner of the namespace is starting") from error
+            sock.setblocking(False)
+            if own_name is not None:
+                sock.bind(own_name)
+            await loop.sock_connect(sock, str(path))
+            _, upstream = await loop.create_unix_connection(lambda: cls(client), sock=sock)
+        except BaseException as error:
+            sock.close()
+            if isinstance(error, OSError):
+                raise OwnerUnavailable("the owner of the namespace is starting") from error
+            raise
         return upstream
 
     @property

@@ -14,6 +14,7 @@ from fs9.http.operations import OPERATIONS
 from fs9.observe import access
 from fs9.observe.metrics import OTHER
 from fs9.observe.request import REQUEST_ID, TRAIL, RequestIds, Trail
+from fs9.wire.forwarded import TrustedProxies
 from fs9.wire.routes import PREFIX
 from router.framing import ChunkedFramer
 from router.key import DEFAULT_NAMESPACE
@@ -48,6 +49,7 @@ class Account:
         self._namespaces = services.namespaces
         self._tracing = services.tracing
         self._access = services.settings.log_access
+        self._proxies = TrustedProxies(services.settings.trusted_proxies)
         self._observed = services.observed
         self._ids = RequestIds()
 
@@ -80,7 +82,7 @@ class Account:
         if request is None:
             self._metrics.count_request("-", OTHER, status, OTHER, 0.0, 0, sent_bytes)
             if self._access:
-                _tell_of_no_request(status, sent_bytes)
+                _tell_of_no_request(status, sent_bytes, connection.peer)
             return
         key = request.key
         # A namespace that is not in memory here is perhaps none at all, but a probe.
@@ -124,6 +126,9 @@ class Account:
                 request_id=request.id,
                 namespace=request.key,
                 user=trail.user,
+                client=self._proxies.client(
+                    connection.peer, request.block.text_fields.get("x-forwarded-for")
+                ),
                 trace_id=trail.trace_id,
             )
         if self._tracing is not None:
@@ -142,7 +147,7 @@ class Account:
             self._tracing.end(trail, status, attributes)
 
 
-def _tell_of_no_request(status: int, sent_bytes: int) -> None:
+def _tell_of_no_request(status: int, sent_bytes: int, peer: str) -> None:
     access.write(
         method="-",
         route=OTHER,
@@ -155,6 +160,7 @@ def _tell_of_no_request(status: int, sent_bytes: int) -> None:
         request_id=REQUEST_ID.get(),
         namespace=None,
         user=None,
+        client=peer,
     )
 
 

@@ -66,6 +66,8 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.node = node
         self._private = private
+        #: Who is at the other end (`workers.peer`), once it is made.
+        self.peer = ""
         self._departure = Departure(self, handed)
         self._state = State.IDLE
         self.intake = Intake(handed.data if handed else b"")

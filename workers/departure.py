@@ -15,6 +15,7 @@ from fs9.errors import MalformedRequest, MisdirectedRequest, OwnerUnavailable
 from fs9.observe.metrics import FORWARDS, HANDOFFS
 from router.forward import Upstream
 from router.handoff import Handed
+from workers.peer import forwarding_name
 
 if TYPE_CHECKING:
     from workers.connection import Connection
@@ -144,7 +145,9 @@ class Departure:
         upstream = self._upstreams.get(owner)
         if upstream is None or not upstream.usable:
             path = self._connection.node.run_directory.private_socket(owner)
-            upstream = self._upstreams[owner] = await Upstream.connect(path, self)
+            upstream = self._upstreams[owner] = await Upstream.connect(
+                path, self, forwarding_name(self._connection.peer)
+            )
         return upstream
 
     def _forward(self, request: Request, upstream: Upstream) -> None:

@@ -32,6 +32,7 @@ from router.key import routing_key
 from workers.answering import run_in_pieces, run_small
 from workers.connection import INPUT_BYTES_MAX, Connection
 from workers.cycle import cancellable, take_over
+from workers.peer import peer_of
 from workers.sink import SocketBody
 from workers.state import IN_PROGRESS, State
 
@@ -64,6 +65,7 @@ class Fs9Protocol(Connection):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.peer = peer_of(transport, private=self._private)
         transport.set_write_buffer_limits(high=WRITE_AHEAD_BYTES)
         if self._departure.must_wait():
             self._state = State.MOVE

@@ -7,6 +7,7 @@ place and the key.
 
 from __future__ import annotations
 
+import ipaddress
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +113,30 @@ class Directory:
         if not text or "\0" in text:
             raise Mismatch("expected a path, got empty text")
         return Path(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """Addresses and networks of other programs, and `unix`."""
+
+    title: str = "list of addresses, networks and `unix`"
+
+    def read(self, node: Node) -> tuple[str, ...]:
+        if isinstance(node, Scalar) and node.value is None:
+            return ()
+        if not isinstance(node, Sequence):
+            raise Mismatch(f"expected a {self.title}, got {_described(node)}")
+        return tuple(_peer(item) for item in node.items)
+
+
+def _peer(node: Node) -> str:
+    try:
+        text = Text().read(node)
+        return text if text == "unix" else str(ipaddress.ip_network(text))
+    except Mismatch as mismatch:
+        raise Mismatch(str(mismatch), node.line) from None
+    except ValueError as error:
+        raise Mismatch(f"not an address, a network or `unix`: {error}", node.line) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,10 +159,10 @@ def _row(setting: Setting) -> tuple[str, ...]:
 
 
 def _default_cell(setting: Setting) -> str:
-    if isinstance(setting.default, tuple):
-        return "a directory of its own at `/`, below `data_dir`"
     if setting.default_text or setting.default in (None, ""):
         return setting.default_shown
+    if isinstance(setting.default, tuple):
+        return "a directory of its own at `/`, below `data_dir`"
     shown = yaml.safe_dump(plain_value(setting.default)).splitlines()[0]
     return f"`{shown}`" + (f" ({_amount(setting)})" if _amount(setting) else "")
 

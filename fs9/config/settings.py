@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fs9.config.kinds import Directory, Kind, Mounts, Switch, Text, Whole
+from fs9.config.kinds import Directory, Kind, Mounts, Peers, Switch, Text, Whole
 from fs9.config.limit_settings import LIMIT_SETTINGS
 from fs9.config.setting import Setting
 from fs9.limits import Limits
@@ -171,6 +171,16 @@ class Settings:
         optional=True,
         env="OTEL_EXPORTER_OTLP_ENDPOINT",
         example="http://127.0.0.1:4317",
+    )
+    trusted_proxies: tuple[str, ...] = _declare(
+        "server.trusted_proxies",
+        Peers(),
+        "Who may say for whom it asks: addresses and networks of proxies, and `unix` for those"
+        " at the workers' front sockets. Then the client in the access log is the last address"
+        " of `X-Forwarded-For` that is not one of these; what others send of it is ignored.",
+        default=(),
+        default_text="none",
+        example=("unix", "10.0.0.0/8"),
     )
     metrics_enabled: bool = _declare(
         "server.metrics.enabled",

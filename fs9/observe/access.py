@@ -24,9 +24,13 @@ def write(
     request_id: bytes,
     namespace: str | None,
     user: str | None,
+    client: str = "",
     trace_id: str = "",
 ) -> None:
-    """`route` is the template, `path` and `query` as they came, not decoded."""
+    """`route` is the template, `path` and `query` as they came, not decoded.
+
+    `client` is an address, or `unix`.
+    """
     fields: dict[str, object] = {
         "method": method,
         "route": route,
@@ -39,7 +43,7 @@ def write(
     }
     if query:
         fields["query"] = redacted(query).decode("latin-1")
-    known = {"namespace": namespace, "user": user, "trace_id": trace_id}
+    known = {"namespace": namespace, "user": user, "client": client, "trace_id": trace_id}
     fields |= {name: value for name, value in known.items() if value}
     log.info("request", extra=fields)
 

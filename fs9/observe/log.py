@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: The fields that may be given in `extra`, in the order in which they are shown.
 FIELDS = (
     *("method", "route", "path", "query", "status", "duration_ms", "received_bytes", "sent_bytes"),
-    *("slot", "request_id", "trace_id", "namespace", "user"),
+    *("slot", "request_id", "trace_id", "namespace", "user", "client"),
 )
 
 # What a caller sends must not look like another line, nor move the terminal's cursor.

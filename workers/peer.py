@@ -1,0 +1,53 @@
+"""Who is at the other end of a connection, also when another worker forwards for it.
+
+A worker that forwards binds its end of the Unix connection to an abstract name (unix(7)) that
+has the address of the client. Only workers reach the private sockets, so nobody else can say
+such a name; and it costs a request nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from fs9.wire.forwarded import UNIX
+
+if TYPE_CHECKING:
+    import asyncio
+
+_PREFIX = b"\0fs9-forwards/"
+
+
+def peer_of(transport: asyncio.Transport, *, private: bool) -> str:
+    """An IP address, `unix` for a proxy at the front socket, or empty: it cannot be known."""
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return ""
+    try:
+        name = sock.getpeername()
+    except OSError:  # gone already: that must not make it another kind of peer
+        return ""
+    if private:
+        return _forwarded_for(name)
+    if sock.family == socket.AF_UNIX:
+        return UNIX
+    return str(name[0]).partition("%")[0]
+
+
+def forwarding_name(peer: str) -> bytes:
+    """The name of a connection that forwards for `peer`; another one at each call."""
+    return b"%b%b/%b" % (_PREFIX, os.urandom(8).hex().encode(), peer.encode("ascii"))
+
+
+def _forwarded_for(name: object) -> str:
+    if not isinstance(name, bytes) or not name.startswith(_PREFIX):
+        return ""
+    peer = name[len(_PREFIX) :].partition(b"/")[2].decode("ascii", "replace")
+    if peer == UNIX:
+        return peer
+    try:
+        return str(ipaddress.ip_address(peer))
+    except ValueError:
+        return ""
