@@ -1,0 +1,227 @@
+"""A namespace has one owner, whatever becomes of it: while a stopped worker lives, its namespaces
+are nobody else's; when it goes on, so do they; when it is killed, the next owner has them."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from tests.workers.wire_client import Response, WireClient, request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.fix_fleet import Fleet
+
+TENANTS = [f"t{number}" for number in range(12)]
+JSON = {"Content-Type": "application/json"}
+#: What was answered before a signal may still be on its way to us.
+_ON_ITS_WAY_S = 0.2
+
+
+class Writer:
+    """Appends numbered lines through one handle; knows what became of each attempt."""
+
+    def __init__(self, port: int, tenant: str) -> None:
+        self.port = port
+        self.tenant = tenant
+        #: (line, slot, when it was answered)
+        self.acknowledged: list[tuple[str, int, float]] = []
+        self.refused: set[str] = set()
+        self.unknown: set[str] = set()
+        self.client: WireClient | None = None
+        self.handle = ""
+
+    async def open(self) -> int:
+        """The slot that has the namespace."""
+        self.client = await WireClient.connect(self.port)
+        flags = {"write": True, "create": True, "append": True}
+        body = json.dumps({"path": "/log", "flags": flags}).encode()
+        answer = await self._ask(f"/{self.tenant}/api/v1/open", body, JSON)
+        assert answer.status == 200, answer.body
+        self.handle = json.loads(answer.body)["handle_id"]
+        return int(answer.headers["x-fs9-slot"])
+
+    async def _ask(self, target: str, body: bytes, headers: dict[str, str]) -> Response:
+        assert self.client is not None
+        await self.client.send(request("POST", target, headers=headers, body=body))
+        return await self.client.response()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        number = 0
+        while not stop.is_set():
+            attempt = 0
+            while not await self._append(f"{number:06}.{attempt:03}"):
+                attempt += 1
+                await asyncio.sleep(0.05)
+            number += 1
+            await asyncio.sleep(0.01)
+        assert self.client is not None
+        await self.client.close()
+
+    async def _append(self, line: str) -> bool:
+        target = f"/{self.tenant}/api/v1/write?handle_id={self.handle}&offset=0"
+        try:
+            answer = await self._ask(target, f"{line}\n".encode(), {})
+        except (OSError, asyncio.IncompleteReadError):
+            self.unknown.add(line)
+            assert self.client is not None
+            await self.client.close()
+            self.client = await WireClient.connect(self.port)
+            return False
+        if answer.status == 503:
+            assert int(answer.headers["retry-after"]) >= 1
+            self.refused.add(line)
+            return False
+        assert answer.status == 200, (line, answer.status, answer.body)
+        slot = int(answer.headers["x-fs9-slot"])
+        self.acknowledged.append((line, slot, time.monotonic()))
+        return True
+
+    def check(self, content: str) -> None:
+        """Each acknowledged line is there once, none that was refused, and all in order."""
+        lines = content.splitlines()
+        assert all(re.fullmatch(r"\d{6}\.\d{3}", line) for line in lines)
+        assert lines == sorted(set(lines)), "written twice, or by two at a time"
+        acknowledged = [line for line, _, _ in self.acknowledged]
+        assert [line for line in lines if line not in self.unknown] == acknowledged
+        assert not self.refused & set(lines)
+
+
+async def until(reached: Callable[[], bool], within_s: float = 20) -> None:
+    async with asyncio.timeout(within_s):
+        while not reached():  # noqa: ASYNC110 - other processes are what changes
+            await asyncio.sleep(0.05)
+
+
+async def grow(writers: list[Writer], lines: int, slots: set[int] | None = None) -> None:
+    """Until each writer has so many more lines acknowledged by one of the slots."""
+    before = {writer.tenant: len(writer.acknowledged) for writer in writers}
+
+    def grown() -> bool:
+        return all(
+            sum(slots is None or slot in slots for _, slot, _ in new) >= lines
+            for new in (writer.acknowledged[before[writer.tenant] :] for writer in writers)
+        )
+
+    await until(grown)
+
+
+async def probe(port: int, tenant: str, timeout_s: float) -> Response | None:
+    """A new client's question; None when nobody answers in time."""
+    client = await WireClient.connect(port)
+    try:
+        await client.send(request("GET", f"/{tenant}/api/v1/stat?path=/log"))
+        return await asyncio.wait_for(client.response(), timeout_s)
+    except TimeoutError:
+        return None
+    finally:
+        await client.close()
+
+
+def fs9_fleet(fleet: Fleet, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fs9.cli.main", "fleet", *arguments]
+    command += ["--data-dir", str(fleet.data_dir)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def locked(fleet: Fleet, tenant: str) -> bool:
+    """Has somebody the namespace?"""
+    fd = os.open(fleet.data_dir / "run" / "locks" / tenant, os.O_RDWR)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+async def refused_while_it_stands(
+    fleet: Fleet, victim: int, writers: list[Writer]
+) -> asyncio.Task[subprocess.CompletedProcess[str]]:
+    """The ring gives the namespaces to others, the locks do not: 503, never a second owner."""
+    tenants = [writer.tenant for writer in writers]
+    drain = asyncio.create_task(
+        asyncio.to_thread(fs9_fleet, fleet, "drain", str(victim), "--timeout", "25")
+    )
+    refused: set[str] = set()
+    async with asyncio.timeout(20):
+        while refused != set(tenants):
+            answers = await asyncio.gather(*(probe(fleet.port, each, 4) for each in tenants))
+            for tenant, answer in zip(tenants, answers, strict=True):
+                if answer is not None:
+                    assert answer.status == 503, "it has two owners"
+                    assert json.loads(answer.body)["kind"] == "OwnerUnavailable"
+                    assert int(answer.headers["retry-after"]) >= 1
+                    assert int(answer.headers["x-fs9-slot"]) != victim
+                    refused.add(tenant)
+    assert all(locked(fleet, tenant) for tenant in tenants)
+    return drain
+
+
+async def test_a_stopped_worker_keeps_its_namespaces_until_it_is_killed(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    fleet = start_fleet(workers=3, yaml="server: {limits: {owner_wait_secs: 1}}\n")
+    writers = [Writer(fleet.port, tenant) for tenant in TENANTS]
+    owners = [await writer.open() for writer in writers]
+    victim = max(set(owners), key=owners.count)
+    theirs = [w for w, owner in zip(writers, owners, strict=True) if owner == victim]
+    others = [w for w in writers if w not in theirs]
+    stop = asyncio.Event()
+    tasks = [asyncio.create_task(writer.run(stop)) for writer in writers]
+    await grow(writers, 10)
+
+    # Stopped: the others go on, and nobody answers for it.
+    stopped = fleet.kill_worker(victim, signal.SIGSTOP)
+    stopped_s = time.monotonic() + _ON_ITS_WAY_S
+    await grow(others, 20)
+    assert await probe(fleet.port, theirs[0].tenant, 0.5) is None
+    drain = await refused_while_it_stands(fleet, victim, theirs)
+    await grow(others, 10)
+    for writer in theirs:
+        assert [line for line in writer.acknowledged if line[2] > stopped_s] == []
+
+    # It goes on: what it had begun ends, then the drain, and others have the namespaces.
+    os.kill(stopped, signal.SIGCONT)
+    done = await drain
+    assert done.returncode == 0, done.stderr
+    await grow(theirs, 10, {0, 1, 2} - {victim})
+    done = await asyncio.to_thread(fs9_fleet, fleet, "undrain", str(victim))
+    assert done.returncode == 0, done.stderr
+    await grow(theirs, 10, {victim})
+
+    # Stopped again, then killed: its locks are free, and who waits is answered.
+    assert fleet.kill_worker(victim, signal.SIGSTOP) == stopped
+    stopped_s = time.monotonic() + _ON_ITS_WAY_S
+    waiting = [asyncio.create_task(probe(fleet.port, w.tenant, 20)) for w in theirs]
+    await grow(others, 20)
+    assert not any(task.done() for task in waiting)
+    assert all(locked(fleet, writer.tenant) for writer in theirs)
+    for writer in theirs:
+        assert [line for line in writer.acknowledged if line[2] > stopped_s] == []
+    os.kill(stopped, signal.SIGKILL)
+    for task in waiting:
+        answer = await task
+        assert answer is not None
+        assert answer.status == 200
+    await grow(writers, 10)
+
+    stop.set()
+    await asyncio.gather(*tasks)
+    assert sum(len(writer.unknown) for writer in others) == 0
+    for writer in writers:
+        client = await WireClient.connect(fleet.port)
+        await client.send(request("GET", f"/{writer.tenant}/api/v1/download?path=/log"))
+        writer.check((await client.response()).body.decode())
+        await client.close()
+    assert fleet.stop() == 0
