@@ -1,6 +1,6 @@
 """Files for what runs in front of the fleet and around it: nginx, Envoy, systemd. Pure.
 
-Text from the settings, the number of slots and the paths of their sockets; the templates are
+Text from the settings, the slots that serve and the paths of their sockets; the templates are
 in `router/templates/`. A proxy in front places namespaces by the table of `router.ring`, so its
 requests reach their owner without a hand-off.
 """
@@ -30,7 +30,7 @@ from fs9.wire.problem import RETRY_AFTER_S
 from router.ring import BUCKETS, Ring
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from fs9.config import Settings
@@ -49,10 +49,13 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True)
 class Front:
-    """A proxy in front of a fleet. `sockets` has the front socket of each slot, in order."""
+    """A proxy in front of a fleet. `sockets` has the front socket of each slot that serves.
+
+    A slot that is not among them, as it was drained, gets nothing from the proxy.
+    """
 
     settings: Settings
-    sockets: Sequence[Path]
+    sockets: Mapping[int, Path]
     #: Where the proxy listens: an IPv4 address, or an IPv6 address in brackets, and the port.
     listen: str
     #: Whose the sockets are.
@@ -64,6 +67,11 @@ class Front:
     log_dir: Path
     #: Envoy: the file of its access log.
     access_log: Path
+
+    @property
+    def slots(self) -> list[int]:
+        """In order."""
+        return sorted(self.sockets)
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,7 @@ def _fill(template: str, **values: object) -> str:
 
 def nginx(front: Front) -> str:
     """A whole configuration of nginx; the script it names is `njs`."""
-    limits, slots = front.settings.limits, range(len(front.sockets))
+    limits, slots = front.settings.limits, front.slots
     return _fill(
         "nginx.conf",
         key_source=_key_source(front.settings),
@@ -118,14 +126,14 @@ def nginx(front: Front) -> str:
 
 def njs(front: Front) -> str:
     """The script by which nginx knows the owner of a request's namespace."""
-    owners = _owners(len(front.sockets))
+    owners = _owners(front.slots)
     return _fill(
         "nginx.js",
-        slots=len(front.sockets),
+        slots=len(front.slots),
         buckets=BUCKETS,
         bucket_mask=BUCKETS - 1,
         auth=json.dumps(front.settings.auth_enabled),
-        width=_width(len(front.sockets)),
+        width=_width(front.slots),
         owners_js="\\\n".join(owners),
     )
 
@@ -139,13 +147,13 @@ def envoy(front: Front) -> str:
         buckets=BUCKETS,
         bucket_mask=BUCKETS - 1,
         auth=json.dumps(settings.auth_enabled),
-        width=_width(len(front.sockets)),
+        width=_width(front.slots),
         two_hosts=_problem(MalformedRequest("more than one host header"), 400),
-        owners_lua="\n".join(_owners(len(front.sockets))),
+        owners_lua="\n".join(_owners(front.slots)),
     )
-    slots = range(len(front.sockets))
+    slots = front.slots
     clusters = [_envoy_cluster(front, str(slot), _with_spares(front, slot)) for slot in slots]
-    clusters.append(_envoy_cluster(front, "any", [list(slots)]))
+    clusters.append(_envoy_cluster(front, "any", [slots]))
     return _fill(
         "envoy.yaml",
         key_source=_key_source(settings),
@@ -190,23 +198,24 @@ def systemd(unit: Unit) -> str:
 # -- The table of the ring ------------------------------------------------------------------
 
 
-def _width(slots: int) -> int:
+def _width(slots: Sequence[int]) -> int:
     """Digits of a slot to the base 36."""
-    return 1 if slots <= len(_DIGITS) else 2
+    return 1 if max(slots) < len(_DIGITS) else 2
 
 
-def _owners(slots: int) -> list[str]:
+def _owners(slots: Sequence[int]) -> list[str]:
     """The slot of every bucket, in lines."""
     width = _width(slots)
-    digits = [_DIGITS[slot // 36] + _DIGITS[slot % 36] for slot in range(slots)]
-    text = "".join(digits[slot][-width:] for slot in Ring(range(slots)).table())
+    digits = {slot: _DIGITS[slot // 36] + _DIGITS[slot % 36] for slot in slots}
+    text = "".join(digits[slot][-width:] for slot in Ring(slots).table())
     return [text[start : start + _LINE] for start in range(0, len(text), _LINE)]
 
 
 def _with_spares(front: Front, slot: int) -> list[list[int]]:
     """The slot itself and those that stand in for it, each first choice before the next."""
-    slots = len(front.sockets)
-    spares = [(slot + step) % slots for step in range(1, min(_SPARES + 1, slots))]
+    slots = front.slots
+    after = slots.index(slot) + 1
+    spares = [*slots[after:], *slots[: after - 1]][:_SPARES]
     return [[slot], *([spare] for spare in spares)]
 
 

@@ -18,14 +18,18 @@ from fs9.config import ConfigError, add_flags, flags_of, load
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from fs9.config import Settings
 
 _RENDER = """\
 Write a whole file to the standard output: nginx (its configuration), njs (the script that
 it names), envoy (its configuration) or systemd (a unit). The flags of `fs9 serve` say which
-server it is for; one that is running is asked for the number of its workers.
+server it is for; one that is running is asked which of its workers serve.
 """
+_STATUS_TIMEOUT_S = 5.0
+#: States of a slot in which it owns nothing, or soon nothing more, until it is undrained.
+_OUT_OF_THE_RING = ("draining", "drained")
 _TARGETS = ("nginx", "njs", "envoy", "systemd")
 
 
@@ -98,12 +102,12 @@ def _front(args: argparse.Namespace, settings: Settings, render: Any) -> object:
     fleet = importlib.import_module("workers.fleet")
     slots_module = importlib.import_module("workers.slots")
     run_directory = slots_module.RunDirectory(fleet.run_directory_path(settings.data_dir))
-    slots = settings.workers
+    slots: Sequence[int] = range(settings.workers)
     if args.workers is None:
-        slots = _running(run_directory) or slots
+        slots = _serving(run_directory) or slots
     return render.Front(
         settings=settings,
-        sockets=[run_directory.front_socket(slot) for slot in range(slots)],
+        sockets={slot: run_directory.front_socket(slot) for slot in slots},
         listen=args.listen,
         user=args.user or _owner(settings.data_dir),
         group=_group(args.user or _owner(settings.data_dir)),
@@ -131,11 +135,30 @@ def _check_listen(listen: str, settings: Settings) -> None:
         )
 
 
-def _running(run_directory: Any) -> int:  # noqa: ANN401  workers.slots.RunDirectory
-    """How many workers the fleet of this directory has now; 0 when none is running."""
+def _serving(run_directory: Any) -> Sequence[int]:  # noqa: ANN401  workers.slots.RunDirectory
+    """The slots of the running fleet but for those that are drained; none when none is running.
+
+    A slot whose process is being replaced counts: it comes back. Without a broker that answers
+    all slots count; a drained one passes on what it gets.
+    """
     locks = run_directory.path.glob("slot-*.lock")
     alive = [int(lock.stem.removeprefix("slot-")) for lock in locks if _has_holder(lock)]
-    return max(alive, default=-1) + 1
+    if not alive:
+        return ()
+    bus = importlib.import_module("workers.bus")
+    messages = importlib.import_module("router.messages")
+    try:
+        status = bus.bus_request(run_directory, messages.StatusRequest(), _STATUS_TIMEOUT_S)
+    except (bus.NoBroker, TimeoutError):
+        print("fs9: deploy: the fleet does not say which slots are drained", file=sys.stderr)
+        return range(max(alive) + 1)
+    if status.operation:
+        print(
+            f"fs9: deploy: a {status.operation} is under way; render again when it is done",
+            file=sys.stderr,
+        )
+    drained = {slot.slot for slot in status.slots if slot.state.value in _OUT_OF_THE_RING}
+    return [slot for slot in range(status.workers) if slot not in drained]
 
 
 def _has_holder(lock: Path) -> bool:

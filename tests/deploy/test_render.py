@@ -148,6 +148,31 @@ def test_a_running_fleet_is_asked_for_the_number_of_its_workers(
     assert len(pattern.findall(render("nginx", *data_dir, yaml=text))) == 5
 
 
+def test_a_drained_slot_is_taken_out_until_it_serves_again(
+    render: Callable[..., str], start_fleet: Callable[..., Fleet]
+) -> None:
+    """No bucket is its own, and no group names its socket; a spare steps over it."""
+    fleet = start_fleet(workers=4)
+    data_dir = ["--data-dir", str(fleet.data_dir)]
+    whole = render("njs", *data_dir), render("nginx", *data_dir), render("envoy", *data_dir)
+    assert main(["fleet", "drain", "1", *data_dir]) == 0
+    script, nginx, envoy = (render(target, *data_dir) for target in ("njs", "nginx", "envoy"))
+    table = re.search(r"OWNERS = '\\\n(.*?)'", script, re.DOTALL)
+    assert table is not None
+    digits = table[1].replace("\\\n", "")
+    assert len(digits) == BUCKETS
+    ring = Ring([0, 2, 3])
+    assert [int(digit) for digit in digits] == list(ring.table())
+    assert "slot-1.front" not in nginx + envoy
+    assert re.findall(r"upstream fs9_(\d+) ", nginx) == ["0", "2", "3"]
+    first = nginx[nginx.index("upstream fs9_0 ") : nginx.index("upstream fs9_0_once")]
+    assert re.findall(r"slot-(\d)\.front", first) == ["0", "2", "3"]
+    assert digits in envoy.replace(" ", "").replace("\n", "")
+    assert main(["fleet", "undrain", "1", *data_dir]) == 0
+    assert (render("njs", *data_dir), render("nginx", *data_dir)) == whole[:2]
+    assert render("envoy", *data_dir) == whole[2]
+
+
 def test_what_cannot_be_is_refused_in_words(render: Callable[..., str]) -> None:
     for target, flags, text in (
         ("nginx", ["--listen", "0.0.0.0:80"], "every request would be trusted"),
