@@ -74,7 +74,8 @@ class Limits:
         for name in self.__slots__:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be greater than 0")
-        if self.fast_body_bytes_max > self.write_body_bytes_max:
-            raise ValueError("fast_body_bytes_max must not exceed write_body_bytes_max")
+        # A lower bound for all bodies is one for small ones, too.
+        fast_bytes = min(self.fast_body_bytes_max, self.write_body_bytes_max)
+        object.__setattr__(self, "fast_body_bytes_max", fast_bytes)
         if self.handle_sweep_interval_s > self.handle_ttl_s:
             raise ValueError("handle_sweep_interval_s must not exceed handle_ttl_s")

@@ -176,6 +176,7 @@ def greeting(settings: Settings, address: tuple[Any, ...]) -> str:
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     auth = settings.auth_enabled or bool(settings.jwt_secret)
     token = '-H "Authorization: Bearer $FS9_TOKEN" ' if auth else ""
+    command_token = 'FS9_TOKEN="$FS9_TOKEN" ' if auth else ""
     who = "on: every request needs a token" if auth else "off: who can connect may do anything"
     return (
         f"fs9 is serving at {url}\n"
@@ -186,7 +187,7 @@ def greeting(settings: Settings, address: tuple[Any, ...]) -> str:
         "Try, in another terminal:\n"
         f"  echo hello | curl {token}-T - '{url}/api/v1/upload?path=/hello.txt'\n"
         f"  curl {token}'{url}/api/v1/download?path=/hello.txt'\n"
-        f"  {_own_command()} --url {url} ls -l /\n"
+        f"  {command_token}{_own_command()} --url {url} ls -l /\n"
         "Ctrl-C stops it.\n"
     )
 

@@ -44,11 +44,11 @@ def show(
     try:
         settings = load(flags_of(args), environ, cwd, system_file=system_file)
     except ConfigError as error:
-        print(f"fs9 config: {error}", file=err)
+        print(f"fs9: config: {error}", file=err)
         return 1
     print(_as_json(settings) if args.json else _as_table(settings), file=out)
     for warning in settings.warnings:
-        print(f"fs9 config: warning: {warning}", file=err)
+        print(f"fs9: config: warning: {warning}", file=err)
     return 0
 
 

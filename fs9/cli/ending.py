@@ -108,9 +108,16 @@ def describe(path: str | None, error: Exception) -> str:
     text = str(error)
     if path is None or isinstance(error, UsageError) or _speaks_for_itself(error):
         return visible(text)
-    if isinstance(error, Fs9Error) and error.prefix and error.detail.strip("/") == path.strip("/"):
+    if isinstance(error, Fs9Error) and error.prefix and _names(error.detail, path):
         return visible(f"{path}: {error.prefix}")
     return visible(f"{path}: {text}")
+
+
+def _names(detail: str, path: str) -> bool:
+    """Is the detail the path itself, or what the path is called within its mount?"""
+    return f"/{path.strip('/')}".endswith(f"/{detail.strip('/')}".rstrip("/")) and (
+        detail.startswith("/") or detail == path
+    )
 
 
 def _speaks_for_itself(error: Exception) -> bool:

@@ -29,7 +29,7 @@ _COLUMNS = ("slot", "state", "pid", "namespaces", "handles", "in flight", "uptim
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
-        "fleet", help="look at a running fleet and change it", description=__doc__
+        "fleet", help="look at a running fleet, drain, scale, reload it", description=__doc__
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     status = _action(actions, "status", "show every slot")

@@ -50,7 +50,7 @@ def _text(info: FileInfo) -> str:
         (
             f"  path: {on_terminal(info.path)}{arrow}",
             f"  type: {info.file_type.value}",
-            f"  size: {info.size} bytes ({human(info.size)})",
+            f"  size: {_size(info.size)}",
             f"  mode: {info.mode & 0o7777:04o} ({mode_text(info)})",
             f" owner: {info.uid}:{info.gid}",
             f"modify: {time_text(info.mtime_ns)}",
@@ -59,3 +59,9 @@ def _text(info: FileInfo) -> str:
             f"  etag: {info.etag}",
         )
     )
+
+
+def _size(size: int) -> str:
+    """In bytes, and as people say it where that is something else."""
+    exact = "1 byte" if size == 1 else f"{size} bytes"
+    return exact if human(size) == str(size) else f"{exact} ({human(size)})"

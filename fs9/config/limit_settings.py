@@ -94,7 +94,7 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         "fast_body_bytes_max",
         "server.limits.max_fast_body_bytes",
         _BYTES,
-        "Bodies up to this size are answered on the fast lane.",
+        "Bodies up to this size, and to `max_write_size_bytes`, are answered on the fast lane.",
     ),
     _limit(
         "handles_per_namespace_max",

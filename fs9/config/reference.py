@@ -116,7 +116,9 @@ are errors that name the file, the line and the key. Nothing falls back to a def
 error. `${{NAME:-default}}` takes the default when the variable is not set or empty. `$${{` is a
 literal `${{`. Keys and comments are left alone, and a variable brings a value, never structure.
 Between quotes the result stays text; unquoted it is read as YAML reads it, so that
-`port: ${{PORT:-9999}}` is a number.
+`port: ${{PORT:-9999}}` is a number. In a flow mapping quotes are needed, because braces mean
+something there: `server: {{port: "${{PORT}}"}}`. A number in quotes is a number where one is
+expected.
 
 ## Authentication
 

@@ -123,7 +123,7 @@ async def mounts(x: Exchange) -> Reply:
 
 
 async def events(x: Exchange) -> Reply:
-    limit = number(x.query.get("limit", str(EVENTS_DEFAULT)), "limit", at_most=PAGE_ENTRIES_MAX)
+    limit = min(number(x.query.get("limit", str(EVENTS_DEFAULT)), "limit"), PAGE_ENTRIES_MAX)
     offset = number(x.query.get("offset", "0"), "offset")
     session = x.session or await attached(x)
     found = session.events(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import fs9
 from fs9.errors import Overloaded, RouteNotFound
 from fs9.http.exchange import Reply
+from fs9.http.failures import reply_to_error
 from fs9.observe.metrics import CONTENT_TYPE
 from fs9.principal import ADMIN, OPERATOR, require_role
 from fs9.wire.codec import encode
@@ -29,7 +30,7 @@ async def livez(x: Exchange) -> Reply:
 
 
 async def readyz(x: Exchange) -> Reply:
-    """Raises Overloaded, with what is wrong; `verbose` names what is right, too."""
+    """200, or 503 with what is wrong, neither to be kept; `verbose` names what is right, too."""
     verbose = "verbose" in x.query
     findings = await x.context.services.readiness.findings()
     if not all(finding.ok for finding in findings):
@@ -38,7 +39,7 @@ async def readyz(x: Exchange) -> Reply:
             for finding in findings
             if verbose or not finding.ok
         ]
-        raise Overloaded(f"not ready: {'; '.join(shown)}")
+        return reply_to_error(Overloaded(f"not ready: {'; '.join(shown)}"), headers=_NOT_KEPT)
     checks = [CheckReply(*finding) for finding in findings] if verbose else None
     return Reply(200, encode(ReadyReply("ok", checks)), headers=_NOT_KEPT)
 

@@ -158,7 +158,7 @@ def _head(get: Json, route: Route) -> Json:
     }
     for status, kinds in _refusals(route):
         if status != _NO_RANGE:
-            responses[str(status)] = _reference("HEAD", status, kinds)
+            responses[str(status)] = _reference(route, "HEAD", status, kinds)
     return {**get, "operationId": f"{get['operationId']}_head", "responses": responses}
 
 
@@ -204,7 +204,7 @@ def _param_schema(param: Param) -> Json:
 def _responses(route: Route) -> Json:
     found = {str(answer.status): _success(route, answer) for answer in route.answers}
     for status, kinds in _refusals(route):
-        found[str(status)] = _reference(route.method, status, kinds)
+        found[str(status)] = _reference(route, route.method, status, kinds)
     return found
 
 
@@ -230,13 +230,14 @@ def _refusals(route: Route) -> list[tuple[int, list[str]]]:
     return sorted(by_status.items())
 
 
-def _reference(method: str, status: int, kinds: list[str]) -> Json:
-    return {"$ref": f"#/components/responses/{_failure_name(method, status, kinds)}"}
+def _reference(route: Route, method: str, status: int, kinds: list[str]) -> Json:
+    return {"$ref": f"#/components/responses/{_failure_name(route, method, status, kinds)}"}
 
 
-def _failure_name(method: str, status: int, kinds: list[str]) -> str:
+def _failure_name(route: Route, method: str, status: int, kinds: list[str]) -> str:
     head = ["HEAD"] if method == "HEAD" else []
-    return ".".join([*head, str(status), *kinds])
+    own = [route.name] if status in route.refusal_headers else []
+    return ".".join([*head, *own, str(status), *kinds])
 
 
 def _failures() -> Json:
@@ -244,17 +245,17 @@ def _failures() -> Json:
     found: Json = {}
     for route in ROUTES:
         for status, kinds in _refusals(route):
-            failure = _failure(status, kinds)
-            found[_failure_name(route.method, status, kinds)] = failure
+            failure = _failure(status, kinds, route.refusal_headers.get(status, ()))
+            found[_failure_name(route, route.method, status, kinds)] = failure
             if route.method == "GET" and status != _NO_RANGE:
-                found[_failure_name("HEAD", status, kinds)] = _without_content(failure)
+                found[_failure_name(route, "HEAD", status, kinds)] = _without_content(failure)
     return found
 
 
-def _failure(status: int, kinds: list[str]) -> Json:
+def _failure(status: int, kinds: list[str], own: tuple[Param, ...]) -> Json:
     return {
         "description": f"{HTTPStatus(status).phrase}: {', '.join(kinds)}.",
-        "headers": _headers(*_ERROR_HEADERS.get(status, ()), *_EVERYWHERE),
+        "headers": _headers(*_ERROR_HEADERS.get(status, ()), *own, *_EVERYWHERE),
         "content": {
             JSON: {
                 "schema": _schema(messages.Problem),

@@ -33,6 +33,10 @@ def etag(found: os.stat_result) -> str:
     are given again, so size and ctime, which nobody can set, follow. The price: chmod, utime
     and rename change the etag too, though the content stays (RFC 9110 allows it). Changes
     within one tick of a coarse clock are kept apart by `fs9.providers.localticks`.
+
+    Replacing or removing a file sets its ctime: a reader that opened it before and looks after
+    gets a tag that no answer had and none will have. It is still that content's alone; the
+    next conditional request with it finds another version, which is true.
     """
     return f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ctime_ns:x}"
 

@@ -52,8 +52,10 @@ if TYPE_CHECKING:
 
 _FILE_MODE = 0o644
 _DIRECTORY_MODE = 0o755
-_MODE_BITS = 0o7777
-_ID_MAX = 2**32 - 1
+# As localfs keeps them: nothing here runs as another user.
+_FILE_BITS = 0o777
+_DIRECTORY_BITS = 0o3777
+_ID_MAX = 2**32 - 2  # the last one, -1, means "leave it" to chown(2)
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -324,7 +326,8 @@ class MemFs(BaseProvider):
                 raise InvalidArgument(f"cannot truncate symlink {path}")
             self._resize(node, changes.size)
         if changes.mode is not None:
-            node.mode = changes.mode & _MODE_BITS
+            kept = _DIRECTORY_BITS if isinstance(node, Directory) else _FILE_BITS
+            node.mode = changes.mode & kept
         if changes.uid is not None:
             node.uid = changes.uid
         if changes.gid is not None:
@@ -443,9 +446,11 @@ def _check_replaced(node: Node, old: Node | None, target: str) -> None:
 
 def _check_values(changes: StatChanges) -> None:
     """Raise InvalidArgument for what no inode can have."""
-    for value, name in ((changes.mode, "mode"), (changes.uid, "uid"), (changes.gid, "gid")):
+    for value, name in ((changes.uid, "uid"), (changes.gid, "gid")):
         if value is not None and not 0 <= value <= _ID_MAX:
             raise InvalidArgument(f"{name} must be from 0 to {_ID_MAX}")
+    if changes.mode is not None and changes.mode < 0:
+        raise InvalidArgument("mode cannot be negative")
     if changes.size is not None and changes.size < 0:
         raise InvalidArgument("size cannot be negative")
 

@@ -148,10 +148,15 @@ def find(root: Directory, path: str) -> Node:
 def find_parent(root: Directory, path: str) -> tuple[Directory, str]:
     """The directory for the last name of the clean path, and that name ("" for the root).
 
-    Raises NotFound and NotDirectory with the path of the parent.
+    Raises NotFound and NotDirectory with the path itself, as the kernel does.
     """
     parent, name = split(path)
-    node = find(root, parent)
+    node: Node = root
+    for step in parent[1:].split("/") if parent != "/" else ():
+        child = node.children.get(step) if isinstance(node, Directory) else None
+        if child is None:
+            raise NotFound(path) if isinstance(node, Directory) else NotDirectory(path)
+        node = child
     if not isinstance(node, Directory):
-        raise NotDirectory(parent)
+        raise NotDirectory(path)
     return node, name

@@ -6,6 +6,8 @@ Every prefixed route exists twice: as `/api/v1/…` and as `/{tenant}/api/v1/…
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -74,7 +76,8 @@ class Route(msgspec.Struct, frozen=True):
 
     `idempotent`: doing it twice has the effect of doing it once, so a client may repeat it
     when it does not know whether the first try arrived. `fast`: may be answered in the
-    protocol class of the workers.
+    protocol class of the workers. `refusal_headers`: what its refusals have beyond the usual,
+    by status.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Route(msgspec.Struct, frozen=True):
     summary: str
     answers: tuple[Answer, ...]
     errors: tuple[type[Fs9Error], ...] = ()
+    refusal_headers: Mapping[int, tuple[Param, ...]] = MappingProxyType({})
     query: tuple[Param, ...] = ()
     headers: tuple[Param, ...] = ()
     request: Any = None
@@ -180,6 +184,7 @@ ROUTES: tuple[Route, ...] = (
         "Can this worker serve?",
         (Answer(200, "It can.", messages.ReadyReply, headers=_NOT_KEPT),),
         (errors.Overloaded,),
+        refusal_headers={503: _NOT_KEPT},
         query=(Param("verbose", "List the checks; no value is needed."),),
         access=Access.OPEN,
         prefixed=False,
@@ -440,7 +445,12 @@ ROUTES: tuple[Route, ...] = (
         (Answer(200, "The events.", list[messages.EventReply]),),
         errors=(errors.InvalidArgument,),
         query=(
-            Param("limit", "At most so many.", number=True, at_most=10_000, default=EVENTS_DEFAULT),
+            Param(
+                "limit",
+                "At most so many, and never more than 10,000.",
+                number=True,
+                default=EVENTS_DEFAULT,
+            ),
             Param("offset", "Leave out so many first.", number=True, default=0),
             Param("path", "Only paths that begin with this text."),
             Param("type", "Only events of this type.", example="create"),

@@ -71,5 +71,5 @@ def test_settings_that_cannot_be_used_are_an_error(command):
     """The same message as at start, and exit code 1."""
     code, out, err = command("-c", "missing.yaml")
     assert (code, out) == (1, "")
-    assert err.startswith("fs9 config: ")
+    assert err.startswith("fs9: config: ")
     assert "missing.yaml: cannot be read" in err

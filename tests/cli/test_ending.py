@@ -85,3 +85,12 @@ def test_codes_of_several_failures(capsys: pytest.CaptureFixture[str]) -> None:
     assert codes(errors.NotFound("/x"), errors.NotFound("/x")) == (1, 3)
     assert codes(errors.NotFound("/x"), errors.Overloaded("")) == (7, 1)
     assert "fs9: x: /x: not found" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", ["/data", "/data/", "data"])
+def test_a_mount_is_named_as_the_caller_names_it(path: str) -> None:
+    """A provider says what a file is called in it."""
+    assert describe(path, errors.AlreadyExists("/")) == f"{path}: already exists"
+    assert describe("/data/a/b", errors.NotFound("/a/b")) == "/data/a/b: not found"
+    assert describe("/data/ab", errors.NotFound("/b")) == "/data/ab: not found: /b"
+    assert describe("/xa", errors.InvalidArgument("a")) == "/xa: invalid argument: a"

@@ -99,7 +99,7 @@ def test_a_reader_that_leaves_is_no_error(live_url: str, client: Client) -> None
 
 def test_interrupt_is_130_and_one_line(live_url: str, tmp_path: Path) -> None:
     """Ctrl-C in a transfer from the standard input, which is waiting for more."""
-    process = start(live_url, "put", "-", "/f")
+    process = start(live_url, "put", "--no-progress", "-", "/f")
     assert process.stdin is not None
     process.stdin.write(b"some")
     process.stdin.flush()

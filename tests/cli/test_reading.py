@@ -122,6 +122,7 @@ def test_stat(fs9: Fs9) -> None:
     out = fs9("stat", "/d/b", "/d/link")[1]
     assert "mode: 0640 (-rw-r-----)" in out
     assert "path: /d/link -> b" in out
+    assert "size: 5 bytes\n" in out
     assert json.loads(fs9("stat", "--json", "/d/b")[1])["size"] == 5
     assert [info["type"] for info in json.loads(fs9("stat", "--json", "/d", "/d/b")[1])] == [
         "directory",

@@ -7,6 +7,7 @@ provider adds a fixture, not tests.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +22,7 @@ from fs9.errors import (
     PermissionDenied,
     PreconditionFailed,
 )
-from fs9.types import READ, REPLACE, Condition, FileType, OpenFlags, StatChanges
+from fs9.types import MKDIR, READ, REPLACE, Condition, FileType, OpenFlags, StatChanges
 from tests.conformance.file_suite import FileSuite
 from tests.conformance.steps import (
     OVERWRITE,
@@ -39,6 +40,8 @@ from tests.conformance.steps import (
 from tests.conformance.table import check_table, open_case, remove_case, rename_case, wstat_case
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from tests.conformance.driver import Driver
 
 __all__ = ["FileSuite", "TreeSuite"]
@@ -250,6 +253,37 @@ class TreeSuite(FileSuite):
         await make_file(driver, "/f")
         await driver.wstat("/f", StatChanges(mtime_ns=1_000_000_000_123_456_789))
         assert (await driver.stat("/f")).mtime_ns == 1_000_000_000_123_456_789
+
+    async def test_no_program_runs_as_another_user(self, driver: Driver) -> None:
+        """Set-user-id goes, of files also set-group-id and sticky: the same everywhere."""
+        await make_file(driver, "/f")
+        await driver.wstat("/f", StatChanges(mode=0o7755))
+        assert (await driver.stat("/f")).mode == 0o755
+        await make_directory(driver, "/d")
+        await driver.wstat("/d", StatChanges(mode=0o7755))
+        assert (await driver.stat("/d")).mode == 0o3755
+
+    async def test_no_owner_is_minus_one(self, driver: Driver) -> None:
+        await make_file(driver, "/f")
+        for changes in (StatChanges(uid=2**32 - 1), StatChanges(gid=2**32 - 1)):
+            with pytest.raises(InvalidArgument):
+                await driver.wstat("/f", changes)
+
+    async def test_an_error_names_the_path_that_was_asked_for(self, driver: Driver) -> None:
+        """Not its parent, though that is what is missing or is no directory."""
+        await make_file(driver, "/f")
+        for target, kind in (("/f/x", NotDirectory), ("/m/x", NotFound)):
+            calls: tuple[Callable[[], Awaitable[object]], ...] = (
+                partial(driver.wstat, "/f", StatChanges(name=target)),
+                partial(driver.wstat, target, StatChanges(symlink_target="t")),
+                partial(driver.open, target, RW_CREATE),
+                partial(driver.open, target, MKDIR),
+                partial(driver.remove, target),
+            )
+            for call in calls:
+                with pytest.raises(kind) as caught:
+                    await call()
+                assert caught.value.detail == target
 
     async def test_no_change_at_all(self, driver: Driver) -> None:
         """An empty change succeeds on what exists."""

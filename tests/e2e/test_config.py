@@ -337,8 +337,7 @@ server:
   max_body_size_bytes: 1000
   max_write_size_bytes: 5000
   limits: {max_handles_per_namespace: 3, max_listing_entries: 2, max_request_line_bytes: 500,
-           max_headers_bytes: 2000, max_file_bytes: 10000,
-           max_fast_body_bytes: 4000}
+           max_headers_bytes: 2000, max_file_bytes: 10000}
 """
     fleet = start_fleet(workers=1, yaml=yaml)
     with httpx2.Client(base_url=f"{fleet.url}/api/v1/") as client:

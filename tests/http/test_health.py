@@ -63,6 +63,7 @@ async def test_not_ready_is_503_and_says_why(
         "kind": "Overloaded",
     }
     assert answer.headers["retry-after"]
+    assert answer.headers["cache-control"] == "no-store"
     verbose = await client.get("readyz?verbose")
     assert verbose.json()["error"] == f"overloaded: not ready: worker: ok; {text}; root: ok"
     assert (await client.get("livez")).status_code == 200

@@ -237,3 +237,14 @@ async def request(client: httpx2.AsyncClient, case: Case) -> httpx2.Response:
         content=content if "json" not in given else None,
         json=given.get("json"),
     )
+
+
+def test_what_only_one_route_refuses_with_is_its_own() -> None:
+    """A 503 of /readyz is not to be kept; one of other routes says nothing about it."""
+    document = openapi_document()
+
+    def headers_of_503(path: str) -> set[str]:
+        name = document["paths"][path]["get"]["responses"]["503"]["$ref"].rpartition("/")[2]
+        return set(document["components"]["responses"][name]["headers"])
+
+    assert headers_of_503("/readyz") - headers_of_503("/livez") == {"cache-control"}

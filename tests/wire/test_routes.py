@@ -32,6 +32,9 @@ def test_the_fast_ones_are_the_hot_ones() -> None:
 def test_only_server_pages_are_open() -> None:
     assert {route.name for route in ROUTES if route.access is Access.OPEN} == {
         "health",
+        "livez",
+        "readyz",
+        "version",
         "openapi",
         "docs",
     }
