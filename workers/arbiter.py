@@ -6,6 +6,7 @@ writes (`RunDirectory.wanted`); the arbiter keeps one process in each of them, a
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from workers.fleet import FleetApplication
     from workers.worker import FleetWorker
+
+log = logging.getLogger("fs9.broker")
 
 #: The broker is not started more often than this.
 _BROKER_PAUSE_S = 0.5
@@ -112,6 +115,8 @@ class BrokerProcess:
         try:
             broker.main(self._application.run_directory, self._application.settings.workers)
             status = 0
+        except Exception:
+            log.exception("the broker failed; it is started again")
         finally:
             os._exit(status)
 

@@ -1,9 +1,12 @@
 """The control bus over ZeroMQ: sockets, descriptors and timers around `router.subscriber`.
 
 The only user of pyzmq. `BusServer` is the broker's end, `BusClient` a worker's, `bus_request`
-an operator's. A ZeroMQ context does not survive a fork: each is made in the process that uses
-it. ZeroMQ's descriptor tells of changes, not of states, so after each wake-up, and after each
-message that was sent, everything there is gets read.
+an operator's. They meet at Unix sockets, or over TCP with CURVE keys (`workers.endpoint`): then
+the broker lets in who has the clients' key, and clients know it by its own.
+
+A ZeroMQ context does not survive a fork: each is made in the process that uses it. ZeroMQ's
+descriptor tells of changes, not of states, so after each wake-up, and after each message that
+was sent, everything there is gets read.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import zmq
+from zmq.utils import z85
 
 from router.messages import (
     Accepted,
@@ -32,6 +36,14 @@ from router.messages import (
     encode,
 )
 from router.subscriber import RETRY_S, Adopt, Deliver, Reporter, Send, Subscriber
+from workers.endpoint import (
+    UnusableKeys,
+    broker_keys,
+    client_keys,
+    endpoint_of,
+    make_keys,
+    set_endpoint,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,6 +65,9 @@ _LINGER_MS = 100
 _IDLE_TICK_S = 0.2
 #: Messages handled in a row before others get their turn on the event loop.
 _BATCH = 256
+#: Over TCP: how often a silent peer is asked for a sign of life, and how long it may take.
+_HEARTBEAT_MS = 1000
+_HEARTBEAT_TIMEOUT_MS = 5000
 #: A broker that lives answers within this, if only `Accepted`.
 _ANSWER_S = 2.0
 
@@ -74,8 +89,69 @@ def _socket(
     return sock
 
 
-def _address(path: Path) -> str:
-    return f"ipc://{path}"
+def _serve_with(sock: zmq.Socket[bytes], keys_dir: Path | None) -> None:
+    """Make the broker's end of a bus over TCP; over Unix sockets there is nothing to do."""
+    if keys_dir is not None:
+        secret, _ = broker_keys(keys_dir)
+        sock.setsockopt(zmq.CURVE_SERVER, 1)
+        sock.setsockopt(zmq.CURVE_SECRETKEY, secret)
+        sock.setsockopt(zmq.ZAP_DOMAIN, b"fs9")
+        _watch_peer(sock)
+
+
+def _connect(sock: zmq.Socket[bytes], address: str, keys_dir: Path | None) -> None:
+    if keys_dir is not None:
+        broker_public, secret = client_keys(keys_dir)
+        sock.setsockopt(zmq.CURVE_SERVERKEY, broker_public)
+        sock.setsockopt(zmq.CURVE_SECRETKEY, secret)
+        sock.setsockopt(zmq.CURVE_PUBLICKEY, zmq.curve_public(secret))
+        _watch_peer(sock)
+    sock.connect(address)
+
+
+def _watch_peer(sock: zmq.Socket[bytes]) -> None:
+    """Notice a peer that is gone without a word; of Unix sockets the kernel tells."""
+    sock.setsockopt(zmq.IPV6, 1)
+    sock.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+    sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
+    sock.setsockopt(zmq.HEARTBEAT_TTL, _HEARTBEAT_TIMEOUT_MS)
+
+
+def prepare_bus(run_directory: RunDirectory, bind: str, keys_dir: Path) -> None:
+    """Say where the bus of a fleet that starts is, and make the keys that are missing.
+
+    Raises UnusableKeys.
+    """
+    if bind != "ipc":
+        make_keys(keys_dir, zmq.curve_keypair)
+        try:
+            public, _ = map(zmq.curve_public, broker_keys(keys_dir))
+        except zmq.ZMQError as error:
+            raise UnusableKeys(f"the keys in {keys_dir} are none: {error}") from None
+        if public != client_keys(keys_dir)[0]:
+            raise UnusableKeys(f"broker.key and broker.public in {keys_dir} are no pair")
+    set_endpoint(run_directory, bind, keys_dir)
+
+
+class _Doorman:
+    """Lets in clients that have the clients' key; ZeroMQ asks over ZAP (RFC 27)."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys_dir: Path) -> None:
+        self._allowed = zmq.curve_public(broker_keys(keys_dir)[1])
+        self.socket = context.socket(zmq.REP)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.bind("inproc://zeromq.zap.01")
+
+    def answer(self) -> None:
+        while True:
+            try:
+                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            version, number, _, _, _, mechanism, *credentials = frames
+            known = mechanism == b"CURVE" and z85.encode(credentials[0]) == self._allowed
+            code, text = (b"200", b"OK") if known else (b"400", b"unknown key")
+            self.socket.send_multipart([version, number, code, text, b"", b""])
 
 
 class BusServer:
@@ -86,9 +162,13 @@ class BusServer:
         self._publications = _socket(self._context, zmq.XPUB, XPUB_VERBOSE=1)
         self._requests = _socket(self._context, zmq.ROUTER, ROUTER_HANDOVER=1)
         self._poller = zmq.Poller()
-        self._publications.bind(_address(run_directory.bus_publications))
-        self._requests.bind(_address(run_directory.bus_requests))
-        for sock in (self._publications, self._requests):
+        publications, requests, keys_dir = endpoint_of(run_directory)
+        self._doorman = None if keys_dir is None else _Doorman(self._context, keys_dir)
+        if self._doorman is not None:
+            self._poller.register(self._doorman.socket, zmq.POLLIN)
+        for sock, address in ((self._publications, publications), (self._requests, requests)):
+            _serve_with(sock, keys_dir)
+            sock.bind(address)
             self._poller.register(sock, zmq.POLLIN)
 
     def watch(self, fd: int) -> None:
@@ -100,6 +180,8 @@ class BusServer:
     def poll(self, timeout_s: float) -> list[int]:
         """Wait until something can be read; the watched descriptors of which that is true."""
         ready = self._poller.poll(max(0, round(timeout_s * 1000)))
+        if self._doorman is not None:
+            self._doorman.answer()
         return [each for each, _ in ready if isinstance(each, int)]
 
     def publish(self, data: bytes) -> None:
@@ -135,6 +217,8 @@ class BusServer:
     def close(self) -> None:
         self._publications.close()
         self._requests.close()
+        if self._doorman is not None:
+            self._doorman.socket.close()
         self._context.term()
 
 
@@ -188,8 +272,12 @@ class BusClient:
         speaking.setsockopt(zmq.ROUTING_ID, b"w" + os.urandom(12))
         self._sockets = [listening, speaking]
         listening.setsockopt(zmq.SUBSCRIBE, b"")
-        listening.connect(_address(self._run_directory.bus_publications))
-        speaking.connect(_address(self._run_directory.bus_requests))
+        publications, requests, keys_dir = endpoint_of(self._run_directory).connectable()
+        try:
+            _connect(listening, publications, keys_dir)
+            _connect(speaking, requests, keys_dir)
+        except UnusableKeys as error:
+            log.error("no way to the broker: %s", error)
         for sock in self._sockets:
             self._loop.add_reader(_descriptor(sock), self._pump)
         self._tick()
@@ -370,7 +458,8 @@ def bus_request(run_directory: RunDirectory, request: Request, timeout_s: float 
     sock = _socket(context, zmq.DEALER)
     sock.setsockopt(zmq.LINGER, 0)
     try:
-        sock.connect(_address(run_directory.bus_requests))
+        endpoint = endpoint_of(run_directory).connectable()
+        _connect(sock, endpoint.requests, endpoint.keys_dir)
         sock.send(encode(request))
         begun_s = time.monotonic()
         answer = _await_answer(sock, min(timeout_s, _ANSWER_S))
@@ -384,6 +473,8 @@ def bus_request(run_directory: RunDirectory, request: Request, timeout_s: float 
         if answer is None:
             raise TimeoutError(f"the fleet has not finished within {timeout_s:g} s")
         return answer
+    except UnusableKeys as error:
+        raise NoBroker(str(error)) from None
     finally:
         sock.close()
         context.term()

@@ -22,6 +22,8 @@ from fs9.observe.metrics import forget_all, forget_gauges
 from fs9.services import handles_directory, make_data_dir, metrics_directory, preflight
 from fs9.vfs.journal import clear_journals
 from workers.arbiter import FleetArbiter, give_slot
+from workers.bus import prepare_bus
+from workers.endpoint import UnusableKeys, endpoint_of, split_address
 from workers.notify import Notifier
 from workers.slots import RunDirectory
 from workers.worker import FleetWorker
@@ -58,6 +60,7 @@ def main(settings: Settings, notify_socket: str | None = None) -> int:
     # What was set for the fleet before this one; the settings hold again.
     run_directory.log_levels.unlink(missing_ok=True)
     forget_all(metrics_directory(settings.data_dir))
+    _prepare_bus(settings, run_directory)
     asyncio.run(preflight(settings))
     listener = _listen(settings)
     application = FleetApplication(settings, run_directory, listener, Notifier(notify_socket))
@@ -95,6 +98,27 @@ def _lock_fleet(run_directory: RunDirectory, settings: Settings) -> int:
             " this one its own with --data-dir"
         ) from None
     return fd
+
+
+def _prepare_bus(settings: Settings, run_directory: RunDirectory) -> None:
+    keys_dir = settings.bus_keys_dir or settings.data_dir / "bus-keys"
+    try:
+        prepare_bus(run_directory, settings.bus_bind, keys_dir)
+    except (UnusableKeys, OSError) as error:
+        raise ConfigError(f"the keys of the bus (server.bus.keys_dir): {error}") from None
+    endpoint = endpoint_of(run_directory)
+    if endpoint.keys_dir is None:
+        return
+    for address in (endpoint.publications, endpoint.requests):
+        host, port = split_address(address)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            socket.create_server((host.strip("[]"), port), family=family).close()
+        except OSError as error:
+            raise ConfigError(
+                f"the bus cannot listen on {host}:{port} ({error.strerror}): choose another"
+                " address for server.bus.bind; it takes its port and the next one"
+            ) from error
 
 
 def _listen(settings: Settings) -> socket.socket:

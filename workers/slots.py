@@ -39,6 +39,11 @@ class RunDirectory:
         return self.path / "bus.requests"
 
     @property
+    def bus_file(self) -> Path:
+        """Where the bus is, if not in these two (`workers.endpoint`)."""
+        return self.path / "bus.json"
+
+    @property
     def view_file(self) -> Path:
         """What a restarted broker goes on with; a fleet that starts anew removes it."""
         return self.path / "view.json"

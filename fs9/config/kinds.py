@@ -116,6 +116,26 @@ class Directory:
 
 
 @dataclass(frozen=True, slots=True)
+class BusAddress:
+    """`ipc`, or an address of this host with a port that has one after it."""
+
+    title: str = "`ipc` or tcp://ADDRESS:PORT"
+
+    def read(self, node: Node) -> str:
+        text = Text().read(node)
+        host, _, port = text.removeprefix("tcp://").rpartition(":")
+        try:
+            address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+            bracketed = host.startswith("[") and host.endswith("]")
+            fits = 0 < int(port) < 65_535 and bracketed == (address.version == 6)
+        except ValueError:
+            fits = False
+        if text != "ipc" and not (fits and text.startswith("tcp://")):
+            raise Mismatch(f"expected {self.title}, got {text!r}")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
 class Peers:
     """Addresses and networks of other programs, and `unix`."""
 

@@ -235,10 +235,12 @@ def _build(
         (limits if setting.is_limit else values)[setting.field] = item.value
     if "host" in values:  # [::1], as in a URL, means ::1
         values["host"] = values["host"].removeprefix("[").removesuffix("]")
+    keys_dir = values.get("bus_keys_dir")
     settings = Settings(
         **{
             **values,
             "data_dir": _absolute(values.get("data_dir", Settings.data_dir), environ, cwd),
+            "bus_keys_dir": keys_dir and _absolute(keys_dir, environ, cwd),
         },
         limits=_limits(limits),
         insecure=flags.insecure,

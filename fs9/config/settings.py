@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fs9.config.kinds import Directory, Kind, Mounts, Peers, Switch, Text, Whole
+from fs9.config.kinds import BusAddress, Directory, Kind, Mounts, Peers, Switch, Text, Whole
 from fs9.config.limit_settings import LIMIT_SETTINGS
 from fs9.config.setting import Setting
 from fs9.limits import Limits
@@ -171,6 +171,24 @@ class Settings:
         optional=True,
         env="OTEL_EXPORTER_OTLP_ENDPOINT",
         example="http://127.0.0.1:4317",
+    )
+    bus_bind: str = _declare(
+        "server.bus.bind",
+        BusAddress(),
+        "Where the workers' control bus is: `ipc`, in sockets of the run directory, or"
+        " `tcp://ADDRESS:PORT`, at this port and the next one, encrypted and for those alone"
+        " who have the keys.",
+        default="ipc",
+        example="tcp://127.0.0.1:9997",
+    )
+    bus_keys_dir: Path | None = _declare(  # noqa: RUF009  a frozen default
+        "server.bus.keys_dir",
+        Directory(),
+        "Directory of the keys of a bus over TCP. Those that are missing are made at start;"
+        " nobody else may read them.",
+        optional=True,
+        default_text="`bus-keys` in the data directory",
+        example="/etc/fs9/bus-keys",
     )
     trusted_proxies: tuple[str, ...] = _declare(
         "server.trusted_proxies",
