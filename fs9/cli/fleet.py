@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fs9.cli.ending import ERROR, OK, UNAVAILABLE, USAGE
-from fs9.cli.show import print_json
 from fs9.config import ConfigError, add_flags, flags_of, load
 
 if TYPE_CHECKING:
@@ -18,11 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _WATCH_EVERY_S = 1.0
+#: ECMA-48: the cursor to the first line; erase to the end of the line, and of the screen.
+_HOME, _END_OF_LINE, _END_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 _STATUS_TIMEOUT_S = 5.0
 #: Beside the broker's own deadline for each slot, so that its refusal is heard.
 _MARGIN_S = 5.0
 #: Slots that a reload may have to wait for, one after the other.
 _SLOTS_MAX = 1024
+
+#: Stands between the last answer and why there is no newer one.
+_STALE = "\nas of then; now "
 
 _COLUMNS = ("slot", "state", "pid", "namespaces", "handles", "in flight", "uptime", "ring")
 
@@ -71,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
     # By name, at call time: commands import nothing of the processes.
     fleet = importlib.import_module("workers.fleet")
     bus = importlib.import_module("workers.bus")
+    messages = importlib.import_module("router.messages")
     run_directory = fleet.run_directory_of(settings.data_dir)
 
     def ask(request: object, timeout_s: float) -> Any:  # noqa: ANN401 - one of several structs
@@ -85,20 +92,44 @@ def run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return UNAVAILABLE
+    except TimeoutError as error:
+        print(f"fs9: fleet {args.action}: {error}: see `fs9 fleet status`", file=sys.stderr)
+        return UNAVAILABLE
+    except messages.UnknownMessage as error:
+        print(f"fs9: fleet: the fleet runs another version of fs9: {error}", file=sys.stderr)
+        return ERROR
 
 
 def _status(args: argparse.Namespace, ask: Callable[[object, float], Any]) -> int:
-    messages = importlib.import_module("router.messages")
+    request = importlib.import_module("router.messages").StatusRequest()
+
+    def text() -> str:
+        status = ask(request, _STATUS_TIMEOUT_S)
+        return json.dumps(_as_dict(status), indent=2) if args.json else _table(status)
+
+    if not args.watch:
+        print(text())
+    elif sys.stdout.isatty() and not args.json:
+        _watch_in_place(text)
+    else:
+        while True:
+            print(text(), flush=True)
+            time.sleep(_WATCH_EVERY_S)
+    return OK
+
+
+def _watch_in_place(text: Callable[[], str]) -> None:
+    """Write over what is there, so that nothing flickers; while no broker answers, say so."""
+    shown = text()  # without a fleet this ends here
     while True:
-        status = ask(messages.StatusRequest(), _STATUS_TIMEOUT_S)
-        if args.json:
-            print_json(_as_dict(status))
-        else:
-            _print_table(status)
-        if not args.watch:
-            return OK
-        sys.stdout.flush()
+        width, height = shutil.get_terminal_size()
+        lines = [line[:width] + _END_OF_LINE for line in shown.splitlines()[: height - 1]]
+        print(_HOME + "\n".join(lines), end=f"\n{_END_OF_SCREEN}", flush=True)
         time.sleep(_WATCH_EVERY_S)
+        try:
+            shown = text()
+        except ConnectionError as error:
+            shown = f"{shown.partition(_STALE)[0]}{_STALE}{error}"
 
 
 def _as_dict(status: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -123,7 +154,7 @@ def _as_dict(status: Any) -> dict[str, Any]:  # noqa: ANN401
     }
 
 
-def _print_table(status: Any) -> None:  # noqa: ANN401
+def _table(status: Any) -> str:  # noqa: ANN401
     rows = [_COLUMNS] + [
         (
             str(slot.slot),
@@ -138,12 +169,13 @@ def _print_table(status: Any) -> None:  # noqa: ANN401
         for slot in status.slots
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    for row in rows:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
     if status.operation:
-        print(f"under way: {status.operation}")
+        lines.append(f"under way: {status.operation}")
+    return "\n".join(lines)
 
 
 def _changing(
