@@ -22,6 +22,7 @@ from router.messages import (
     Status,
     ViewChanged,
 )
+from router.view import SlotState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -87,6 +88,10 @@ class Lifecycle:
     def _on_view(self, view: View) -> None:
         if self._node.membership.apply(view.number, view.serving):
             self._node.forget_leavers()
+            if not self._node.leaving:
+                state = view.state(self._node.slot)
+                out = state in {SlotState.DRAINING, SlotState.DRAINED}
+                self._node.services.readiness.leaving = f"it is {state.value}" if out else ""
             for name in self._node.services.namespaces.names():
                 if not self._node.membership.owns(name):
                     self._give_up(name)

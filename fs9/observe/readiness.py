@@ -43,7 +43,7 @@ class Readiness:
         self._asking: asyncio.Task[list[Finding]] | None = None
         self._found: list[Finding] = []
         self._found_s = float("-inf")
-        #: Why this worker takes no more work; empty while it does.
+        #: Why this worker is to get no work; empty while it is.
         self.leaving = ""
 
     async def findings(self) -> list[Finding]:

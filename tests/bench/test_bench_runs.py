@@ -13,6 +13,7 @@ ROWS = {
     "handoff": ["alternating, hand-off only", "alternating, forwarding"],
     "memory": ["verified token", "idle connection", "upload of", "download of"],
     "requests": ["| Falcon |", "| fast lane |"],
+    "takeover": ["| drain of a slot |", "| kill -9", "Lost or wrong: 0 []"],
     "transfers": ["| fs9 |", "recv_into + pwrite", "fs9 behind Falcon"],
 }
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.load import Tally, Tenant
+from tests.workers.wire_client import WireClient, request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -43,6 +44,15 @@ async def until(reached: Callable[[], Awaitable[bool]], within_s: float = 20) ->
     async with asyncio.timeout(within_s):
         while not await reached():  # noqa: ASYNC110 - another process is what changes
             await asyncio.sleep(0.1)
+
+
+async def readyz(fleet: Fleet, slot: int) -> int:
+    path = fleet.run_directory / f"slot-{slot}.front"
+    client = WireClient(*await asyncio.open_unix_connection(str(path)))
+    await client.send(request("GET", "/readyz"))
+    answer = await client.response()
+    await client.close()
+    return answer.status
 
 
 class Running:
@@ -92,6 +102,7 @@ async def test_drain_and_undrain_under_load(four: Fleet) -> None:
     await change(four, "drain", "1")
     slots = await status(four)
     assert (slots[1]["state"], slots[1]["namespaces"], slots[1]["ring_share"]) == ("drained", 0, 0)
+    assert [await readyz(four, slot) for slot in range(4)] == [200, 503, 200, 200]
     await running.grow(200)
     await change(four, "undrain", "1")
     await running.grow(200)
@@ -99,6 +110,7 @@ async def test_drain_and_undrain_under_load(four: Fleet) -> None:
     assert tally.failures == []
     slots = await status(four)
     assert slots[1]["state"] == "ready"
+    assert await readyz(four, 1) == 200
 
 
 async def test_a_rolling_reload_under_load_replaces_every_process(four: Fleet) -> None:
