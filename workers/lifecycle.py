@@ -124,7 +124,8 @@ class Lifecycle:
         self._bus.report(Drained(self._node.slot))
         if leaves:
             await self._bus.flush()
-            self._node.moving_out = True
+            # Alone, it answers what came; what comes waits for its successor at the listener.
+            self._node.moving_out = self._node.membership.successor() is not None
             self._leave()
 
     # -- Reports ----------------------------------------------------------------------------

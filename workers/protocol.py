@@ -54,6 +54,10 @@ WRITE_AHEAD_BYTES = 256 * 1024
 #: Operations whose body or answer goes in pieces.
 _PIECEWISE = frozenset({"read", "write", "upload", "download"})
 
+#: A connection without a request stays open for so long when its worker leaves: a client that is
+#: just sending one learns from the answer that it is the last, instead of losing it.
+PARTING_S = 0.3
+
 # What every request compares with: the name of an enum's member costs four times as much.
 _IDLE, _COLLECT, _ANSWER = State.IDLE, State.COLLECT, State.ANSWER
 
@@ -144,9 +148,14 @@ class Fs9Protocol(Connection):
             return
         self._ending = True
         if self._state is State.IDLE:
-            self.transport.close()
+            self.loop.call_later(PARTING_S, self._part)
         elif self._state is State.APP:
             self.cycle.keep_alive = False
+
+    def _part(self) -> None:
+        """Close, if no request came; one that came was answered with `connection: close`."""
+        if self._state is State.IDLE:
+            self.transport.close()
 
     def forget_leavers(self) -> None:
         """The view has changed: keep no connection to a worker that may want to leave."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
 
 from tests.e2e.load import Tally, Tenant
@@ -124,6 +125,31 @@ async def test_a_rolling_reload_under_load_replaces_every_process(four: Fleet) -
     after = {slot: info["pid"] for slot, info in (await status(four)).items()}
     assert after.keys() == before.keys()
     assert all(after[slot] != before[slot] for slot in before)
+
+
+async def test_the_only_worker_reloads_and_no_request_fails(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    """What it has accepted it answers, and says that it is the last; what comes waits."""
+    fleet = start_fleet(workers=1)
+    before, done, count = fleet.pid_of(0), False, 0
+
+    async def ask(*, keep_alive: bool) -> None:
+        nonlocal count
+        limits = httpx2.Limits(max_keepalive_connections=1 if keep_alive else 0)
+        async with httpx2.AsyncClient(base_url=fleet.url, limits=limits, timeout=30) as client:
+            while not done:
+                (await client.get("/api/v1/stat?path=/")).raise_for_status()
+                count += 1
+                await asyncio.sleep(0.002)
+
+    asking = [asyncio.create_task(ask(keep_alive=kept)) for kept in (True, True, False, False)]
+    for _ in range(3):
+        await change(fleet, "reload")
+    done = True
+    await asyncio.gather(*asking)
+    assert count > 20
+    assert fleet.pid_of(0) != before
 
 
 async def test_scaling_up_and_down_under_load(four: Fleet) -> None:
