@@ -62,8 +62,8 @@ class Record:
 
     def __init__(self) -> None:
         self.answered: dict[str, list[Answered]] = {}
-        #: When a request ended without an answer, or with an error.
-        self.failed: list[float] = []
+        #: (tenant, when): a request ended without an answer, or with an error.
+        self.failed: list[tuple[str, float]] = []
         #: Connections that were found closed before a request was sent.
         self.found_closed = 0
         self.lost: list[str] = []
@@ -165,13 +165,13 @@ class Client:
                 if isinstance(error, FoundClosedError):
                     self.record.found_closed += 1
                 else:
-                    self.record.failed.append(time.monotonic())
+                    self.record.failed.append((self.tenant, time.monotonic()))
             else:
                 if status < 300:
                     answered = Answered(slot, sent_s, time.monotonic())
                     self.record.answered.setdefault(self.tenant, []).append(answered)
                     return answer
-                self.record.failed.append(time.monotonic())
+                self.record.failed.append((self.tenant, time.monotonic()))
                 await asyncio.sleep(_PAUSE_S)
             sent_s = time.monotonic()
         raise RuntimeError(f"{self.tenant}: {method} {target} is not answered")
@@ -340,12 +340,17 @@ def _print_others(ground: Ground) -> None:
 def _print_failures(ground: Ground, kills_from_s: float, seconds: float) -> None:
     record = ground.record
     total = sum(map(len, record.answered.values()))
-    in_kills = sum(failed_s >= kills_from_s for failed_s in record.failed)
+    in_kills = sum(failed_s >= kills_from_s for _, failed_s in record.failed)
+    kills = [(begin_s, others) for name, begin_s, _, others in ground.events if name == "kill -9"]
+    of_others = sum(
+        any(tenant in others for begin_s, others in kills if 0 <= failed_s - begin_s < _WINDOW_S)
+        for tenant, failed_s in record.failed
+    )
     in_changes = len(record.failed) - in_kills
     print(
         f"\n{total:,} requests answered in {seconds:.0f} s. Failed: {in_changes} while slots"
-        f" drained and reloaded, {in_kills} at kills (in flight; {record.found_closed} more"
-        f" connections were found closed). Lost or wrong: {len(record.lost)} {record.lost[:3]}"
+        f" drained and reloaded, {in_kills} at kills ({of_others} of namespaces of others;"
+        f" {record.found_closed} more connections were found closed). Lost or wrong: {len(record.lost)} {record.lost[:3]}"
     )
 
 
