@@ -40,6 +40,8 @@ class Limits:
     read_piece_bytes: int = MIB
     #: The buffer that uploads and writes are received into.
     write_piece_bytes: int = MIB
+    #: Downloads from this size on are left to nginx, where it may send them itself.
+    lent_bytes_min: int = MIB
     #: Bodies up to this size are answered on the fast lane.
     fast_body_bytes_max: int = 64 * KIB
 

@@ -14,7 +14,7 @@ Which capability an operation needs is checked once, above, by `fs9.vfs.checks`.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fs9.errors import NotSupported
 from fs9.types import (
@@ -28,11 +28,19 @@ from fs9.types import (
     StatChanges,
 )
 
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
 
 class OpenFile:
     """Base of what `Provider.open` returns: a provider's own state of one open file."""
 
     __slots__ = ()
+
+    @property
+    def plain(self) -> AbstractContextManager[int] | None:
+        """A descriptor, for the block, of a regular file whose bytes are this file's, if any."""
+        return None
 
 
 class Provider(Protocol):

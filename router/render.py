@@ -61,6 +61,8 @@ class Front:
     #: Whose the sockets are.
     user: str
     group: str
+    #: nginx: where the workers lend it files; used when `server.accel_redirect` is set.
+    lent_dir: Path
     #: nginx: where the script is, where it may write, and where its logs are.
     njs_file: Path
     state_dir: Path
@@ -103,6 +105,9 @@ def nginx(front: Front) -> str:
         "nginx.conf",
         key_source=_key_source(front.settings),
         user=front.user if front.group == front.user else f"{front.user} {front.group}",
+        accel_map=_accel(front, "nginx-accel-map.conf"),
+        accel_locations=_accel(front, "nginx-accel.conf"),
+        accel_offer=json.dumps(front.settings.accel_redirect or ""),
         njs_file=front.njs_file,
         state_dir=front.state_dir,
         log_dir=front.log_dir,
@@ -261,6 +266,14 @@ def _nginx_upstreams(front: Front, slot: int) -> str:
         "    }",
     ]
     return "\n".join([*lines, ""])
+
+
+def _accel(front: Front, template: str) -> str:
+    """What nginx needs to send files itself; nothing when it is not to."""
+    prefix = front.settings.accel_redirect
+    if prefix is None:
+        return ""
+    return _fill(template, prefix=prefix, directory=json.dumps(f"{front.lent_dir}/"))
 
 
 def _nginx_server(front: Front, slot: int, more: str = "") -> str:

@@ -14,6 +14,7 @@ import msgspec
 
 from fs9.http.dispatch import answer
 from fs9.http.exchange import BytesBody, Exchange, Reply
+from fs9.wire.forwarded import UNIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 #: A reply up to this size goes out with its head in one write.
 _ONE_WRITE_BYTES_MAX = 64 * 1024
+#: What nginx says of itself, and lets no client say: where it finds files that are lent to it.
+_OFFER = "x-fs9-accel"
 _BODILESS = frozenset({204, 304})
 
 
@@ -92,7 +95,13 @@ def _exchange(
         operation = msgspec.structs.replace(operation, run=_raising(parsed.bad_query))
     method = "HEAD" if parsed.line.method == b"HEAD" else operation.method
     context = connection.node.context
-    return Exchange(context, method, parsed.query, parsed.block.text_fields, body), operation
+    exchange = Exchange(context, method, parsed.query, parsed.block.text_fields, body)
+    lender = connection.node.lender
+    # A proxy that can do it says so; the header counts only where clients are not heard.
+    offered = exchange.headers.get(_OFFER) if lender is not None else None
+    if lender is not None and connection.peer == UNIX and offered == lender.prefix:
+        exchange.lend = lender.lend
+    return exchange, operation
 
 
 def _raising(error: Fs9Error) -> Callable[[Exchange], Coroutine[Any, Any, Reply]]:

@@ -25,6 +25,7 @@ from fs9.wire.routes import PREFIX
 from router.handoff import Handed, HandoffReceiver, HandoffSender
 from workers.account import Account
 from workers.blocks import Blocks
+from workers.lending import Lender
 from workers.membership import Membership
 from workers.request import Heads
 from workers.sessions import Sessions
@@ -80,6 +81,11 @@ class Node:
         self.operations = _fixed_routes()
         self.sessions = Sessions(services)
         self.heads = Heads(self.limits, Blocks())
+        prefix = services.settings.accel_redirect
+        #: Lends files to nginx in front, if that is wanted.
+        self.lender = (
+            None if prefix is None else Lender(run_directory.lent, prefix, self.slot, services.pool)
+        )
         self.buffers = BufferPool(self.limits.write_piece_bytes)
         #: Requests in progress in this worker, but for those answered without a task.
         self.active = 0
@@ -186,6 +192,8 @@ class Node:
         for task in self._housekeeping:
             task.cancel()
         self.handoff.close()
+        if self.lender is not None:
+            self.lender.close()
         await self.services.aclose()
 
     # -- For the connections ----------------------------------------------------------------

@@ -44,6 +44,11 @@ class RunDirectory:
         return self.path / "bus.json"
 
     @property
+    def lent(self) -> Path:
+        """The directory of what is lent to nginx (`workers.lending`)."""
+        return self.path / "lent"
+
+    @property
     def view_file(self) -> Path:
         """What a restarted broker goes on with; a fleet that starts anew removes it."""
         return self.path / "view.json"

@@ -111,6 +111,7 @@ def _front(args: argparse.Namespace, settings: Settings, render: Any) -> object:
         listen=args.listen,
         user=args.user or _owner(settings.data_dir),
         group=_group(args.user or _owner(settings.data_dir)),
+        lent_dir=run_directory.lent,
         njs_file=Path(args.njs_file),
         state_dir=Path(args.state_dir),
         log_dir=Path(args.log_dir or "/var/log/nginx"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -113,6 +114,22 @@ class Directory:
         if not text or "\0" in text:
             raise Mismatch("expected a path, got empty text")
         return Path(text)
+
+
+@dataclass(frozen=True, slots=True)
+class InternalPrefix:
+    """A path that no client's request has: a tenant's name begins with no dot."""
+
+    title: str = "a path as /.fs9/files/"
+
+    def read(self, node: Node) -> str:
+        text = Text().read(node)
+        if not _PREFIX.fullmatch(text):
+            raise Mismatch(f"expected {self.title}, got {text!r}")
+        return text
+
+
+_PREFIX = re.compile(r"/\.[A-Za-z0-9_-]+/(?:[A-Za-z0-9_-]+/)*")
 
 
 @dataclass(frozen=True, slots=True)

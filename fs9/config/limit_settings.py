@@ -85,6 +85,12 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         "The pieces of streamed reads and downloads.",
     ),
     _limit(
+        "lent_bytes_min",
+        "server.limits.min_accel_bytes",
+        _BYTES,
+        "Downloads from this size on are sent by nginx, where `server.accel_redirect` is set.",
+    ),
+    _limit(
         "write_piece_bytes",
         "server.limits.write_piece_bytes",
         _BYTES,

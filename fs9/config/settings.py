@@ -12,7 +12,17 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fs9.config.kinds import BusAddress, Directory, Kind, Mounts, Peers, Switch, Text, Whole
+from fs9.config.kinds import (
+    BusAddress,
+    Directory,
+    InternalPrefix,
+    Kind,
+    Mounts,
+    Peers,
+    Switch,
+    Text,
+    Whole,
+)
 from fs9.config.limit_settings import LIMIT_SETTINGS
 from fs9.config.setting import Setting
 from fs9.limits import Limits
@@ -171,6 +181,15 @@ class Settings:
         optional=True,
         env="OTEL_EXPORTER_OTLP_ENDPOINT",
         example="http://127.0.0.1:4317",
+    )
+    accel_redirect: str | None = _declare(
+        "server.accel_redirect",
+        InternalPrefix(),
+        "When set, nginx (its file made with the same setting) sends large downloads from local"
+        " directories itself: under this path, which clients cannot ask for, it finds the open"
+        " files that workers lend it.",
+        optional=True,
+        example="/.fs9/files/",
     )
     bus_bind: str = _declare(
         "server.bus.bind",

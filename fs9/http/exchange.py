@@ -7,7 +7,7 @@ of the workers for small hot requests and for large bodies (`workers.protocol`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -19,6 +19,10 @@ from fs9.vfs.session import Session
 
 JSON = "application/json"
 BYTES = "application/octet-stream"
+
+
+#: Lends the file of a descriptor to the proxy: where that one finds it; None: send it yourself.
+Lend = Callable[[int], Awaitable[str | None]]
 
 
 class Body(Protocol):
@@ -67,6 +71,8 @@ class Exchange(msgspec.Struct, gc=False):
     principal: Principal | None = None
     session: Session | None = None
     params: Mapping[str, str] = {}
+    #: Set when a proxy in front offers to send the bytes of a file itself.
+    lend: Lend | None = None
 
 
 class Stream(Protocol):

@@ -115,6 +115,10 @@ class LocalFile(OpenFile):
     def closed(self) -> bool:
         return self.descriptor.closed
 
+    @property
+    def plain(self) -> Descriptor:
+        return self.descriptor
+
     def check_read(self) -> None:
         if not self.flags.read:
             raise PermissionDenied("file not opened for reading")

@@ -100,6 +100,8 @@ def _other_value(setting):
             return str(setting.default * 1.5)
         case "list of mounts":
             return "[{path: /x, provider: memfs}]"
+        case title if title.startswith("a path as"):
+            return "/.fs9/files/"
         case title if title.startswith("`ipc` or"):
             return "tcp://127.0.0.1:9997"
         case title if title.startswith("list of addresses"):

@@ -63,8 +63,13 @@ class Proxy:
             ]
         config.write_text(self.render(kind))
         self.output = directory / "output"
-        with self.output.open("wb") as output:
-            self.process = subprocess.Popen(command, stdout=output, stderr=output)
+        self._command = command
+        self.start()
+
+    def start(self) -> None:
+        """Also again, after `stop`."""
+        with self.output.open("ab") as output:
+            self.process = subprocess.Popen(self._command, stdout=output, stderr=output)
         self._wait()
 
     def render(self, target: str) -> str:
