@@ -12,6 +12,7 @@ import select
 import signal
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.arbiter import Arbiter
@@ -133,4 +134,7 @@ class BrokerProcess:
             os.kill(self.pid, signal.SIGTERM)
         except ProcessLookupError:
             return
-        select.select([self._watched], [], [], 2.0)
+        if select.select([self._watched], [], [], 2.0)[0]:
+            # Else it stays a zombie where the host's first process is slow to see to orphans.
+            with suppress(ChildProcessError):
+                os.waitpid(self.pid, os.WNOHANG)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fs9.cli.ending import ERROR, OK, UNAVAILABLE, USAGE
+from fs9.cli.ending import DENIED, ERROR, OK, UNAVAILABLE, USAGE
 from fs9.config import ConfigError, add_flags, flags_of, load
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _HOME, _END_OF_LINE, _END_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 _STATUS_TIMEOUT_S = 5.0
 #: Beside the broker's own deadline for each slot, so that its refusal is heard.
 _MARGIN_S = 5.0
-#: Slots that a reload may have to wait for, one after the other.
+#: As many as `server.workers` may be; a reload may have to wait for each, one after the other.
 _SLOTS_MAX = 1024
 
 #: Stands between the last answer and why there is no newer one.
@@ -92,6 +92,12 @@ def run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return UNAVAILABLE
+    except PermissionError as error:
+        print(
+            f"fs9: fleet: {error.filename}: permission denied: run it as the fleet's user",
+            file=sys.stderr,
+        )
+        return DENIED
     except TimeoutError as error:
         print(f"fs9: fleet {args.action}: {error}: see `fs9 fleet status`", file=sys.stderr)
         return UNAVAILABLE
@@ -196,8 +202,9 @@ def _changing(
 
 
 def _scale(args: argparse.Namespace, ask: Callable[[object, float], Any]) -> int:
-    if args.count < 1:
-        print("fs9: fleet scale: at least one worker must serve", file=sys.stderr)
+    if not 1 <= args.count <= _SLOTS_MAX:
+        bound = "at least one worker must serve" if args.count < 1 else f"at most {_SLOTS_MAX}"
+        print(f"fs9: fleet scale: {bound}", file=sys.stderr)
         return USAGE
     return _changing("scale", _scale_request, _SLOTS_MAX)(args, ask)
 

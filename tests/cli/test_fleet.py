@@ -89,6 +89,19 @@ def test_the_table(fs9: Fs9, answers: Callable[..., list[object]]) -> None:
     ]
 
 
+def test_another_user_may_not(fs9: Fs9, answers: Callable[..., list[object]]) -> None:
+    answers(PermissionError(13, "Permission denied", "/srv/fs9/run/bus.json"))
+    text = "fs9: fleet: /srv/fs9/run/bus.json: permission denied: run it as the fleet's user\n"
+    assert fs9("fleet", "status") == (4, "", text)
+
+
+def test_no_fleet_has_so_many_workers(fs9: Fs9, answers: Callable[..., list[object]]) -> None:
+    """One digit too many would fill the host with processes."""
+    asked = answers()
+    assert fs9("fleet", "scale", "1025") == (2, "", "fs9: fleet scale: at most 1024\n")
+    assert asked == []
+
+
 def test_the_document(fs9: Fs9, answers: Callable[..., list[object]]) -> None:
     answers(STATUS)
     code, out, _ = fs9("fleet", "status", "--json")

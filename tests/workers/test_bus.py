@@ -111,8 +111,8 @@ async def test_a_killed_broker_is_not_missed_and_its_successor_knows_all(
     names = announce(one, 0, 50)
     assert other.client.view == view, "the last view stays"
     broker.start()
-    await until(lambda: one.client.outstanding == 0 and other.client.in_sync)
-    assert other.client.epoch != epoch
+    await until(lambda: other.client.epoch != epoch and other.client.in_sync)
+    await until(lambda: one.client.outstanding == 0)
     # Who was told of another broker reads everything anew, and then hears what comes after.
     assert other.names == names[len(names) - len(other.names) :]
     assert other.client.view is not None

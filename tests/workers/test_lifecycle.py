@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -127,6 +128,16 @@ async def test_open_handles_are_closed_and_synced_at_the_end(
     assert (await ask(fleet, "POST", target, b"kept")).status == 200
     assert await asyncio.to_thread(fleet.stop) == 0
     assert (fleet.data_dir / "namespaces/default/files/f").read_bytes() == b"kept"
+
+
+def test_no_process_is_left_behind(start_fleet: Callable[..., Fleet]) -> None:
+    """Nor a zombie: the arbiter, the last to leave, has seen to all of its children."""
+    fleet = start_fleet(workers=2)
+    arbiter = fleet.process.pid
+    children = Path(f"/proc/{arbiter}/task/{arbiter}/children").read_text().split()
+    assert len(children) == 3, "two workers and the broker"
+    assert fleet.stop() == 0
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
 
 
 async def test_a_worker_that_dies_is_replaced_and_the_others_notice_nothing(
