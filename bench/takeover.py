@@ -350,7 +350,8 @@ def _print_failures(ground: Ground, kills_from_s: float, seconds: float) -> None
     print(
         f"\n{total:,} requests answered in {seconds:.0f} s. Failed: {in_changes} while slots"
         f" drained and reloaded, {in_kills} at kills ({of_others} of namespaces of others;"
-        f" {record.found_closed} more connections were found closed). Lost or wrong: {len(record.lost)} {record.lost[:3]}"
+        f" {record.found_closed} more connections were found closed)."
+        f" Lost or wrong: {len(record.lost)} {record.lost[:3]}"
     )
 
 
