@@ -130,7 +130,8 @@ class Node:
             self.metrics.watch(TOKEN_HITS, lambda: verifier.stats().hits + self.sessions.entered)
         self.metrics.watch(IN_PROGRESS, lambda: self.active)
         self.metrics.watch(WORKERS, lambda: 1)
-        self.metrics.watch(WORKERS_WANTED, lambda: self.services.settings.workers)
+        wanted = self.services.settings.workers
+        self.metrics.watch(WORKERS_WANTED, lambda: self.run_directory.wanted() or wanted)
         self.metrics.watch(RING_SHARE, lambda: self.membership.share, str(self.slot))
         self._housekeeping = [
             loop.create_task(self._flush_metrics()),

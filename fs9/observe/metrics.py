@@ -42,8 +42,7 @@ class Metric(NamedTuple):
     """`kind` as prometheus-client names its files.
 
     counter, histogram: summed over all processes there ever were; gauge_livesum: over those
-    that live; gauge_max: the largest, for what every worker says alike; gauge_livemax: the
-    largest of those that live.
+    that live; gauge_livemax: the largest of theirs, for the worst, or what all say alike.
     """
 
     name: str
@@ -104,7 +103,7 @@ BLOCKING_WAITING = Metric(
     "fs9_blocking_calls_waiting", "gauge_livesum", "Of these, those that wait for a thread."
 )
 WORKERS = Metric("fs9_workers", "gauge_livesum", "Workers that serve.")
-WORKERS_WANTED = Metric("fs9_workers_wanted", "gauge_max", "Workers that the settings ask for.")
+WORKERS_WANTED = Metric("fs9_workers_wanted", "gauge_livemax", "Workers that there should be.")
 BUS_LAG = Metric(
     "fs9_bus_lag_seconds",
     "gauge_livemax",

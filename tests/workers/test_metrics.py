@@ -131,6 +131,19 @@ async def test_bytes_threads_loads_and_workers_are_told(
     assert total(samples, "fs9_namespace_load_seconds_count", outcome="ok") >= 1
 
 
+async def test_a_fleet_that_was_scaled_down_misses_no_worker(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    fleet = start_fleet(workers=3)
+    await asyncio.to_thread(change, fleet, "scale", "2")
+
+    def told(samples: Samples) -> tuple[float, float]:
+        return total(samples, "fs9_workers"), total(samples, "fs9_workers_wanted")
+
+    samples = await scrape_until(fleet, 0, lambda found: told(found) == (2, 2))
+    assert told(samples) == (2, 2)
+
+
 async def test_a_drain_and_what_moves_with_it_is_told(start_fleet: Callable[..., Fleet]) -> None:
     fleet = start_fleet(workers=2)
     client = await WireClient.connect(fleet.port)
@@ -148,7 +161,7 @@ async def test_a_drain_and_what_moves_with_it_is_told(start_fleet: Callable[...,
     assert total(samples, "fs9_bus_lag_seconds") < 5
     assert total(samples, "fs9_drain_seconds_count") == 0
     for _ in range(2):  # a slot that is drained already is not drained once more
-        await asyncio.to_thread(drain, fleet, owner)
+        await asyncio.to_thread(change, fleet, "drain", owner)
     handle = json.loads(opened.body)["handle_id"]
     target = f"/api/v1/write?handle_id={handle}&offset=0"
     await client.send(request("POST", target, body=b"x"))
@@ -168,8 +181,8 @@ async def test_a_drain_and_what_moves_with_it_is_told(start_fleet: Callable[...,
     await client.close()
 
 
-def drain(fleet: Fleet, slot: str) -> None:
-    command = [sys.executable, "-m", "fs9.cli.main", "fleet", "drain", slot]
+def change(fleet: Fleet, *arguments: str) -> None:
+    command = [sys.executable, "-m", "fs9.cli.main", "fleet", *arguments]
     subprocess.run([*command, "--data-dir", str(fleet.data_dir)], check=True, timeout=60)
 
 
