@@ -130,11 +130,11 @@ class BrokerProcess:
 
     def stop(self) -> None:
         """The arbiter is the last to leave: nobody needs the broker any more."""
-        try:
-            os.kill(self.pid, signal.SIGTERM)
-        except ProcessLookupError:
-            return
-        if select.select([self._watched], [], [], 2.0)[0]:
-            # Else it stays a zombie where the host's first process is slow to see to orphans.
-            with suppress(ChildProcessError):
-                os.waitpid(self.pid, os.WNOHANG)
+        for number in (signal.SIGTERM, signal.SIGKILL):  # the second when it hangs
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+            if select.select([self._watched], [], [], 2.0)[0]:
+                break
+        # Else it stays a zombie where the host's first process is slow to see to orphans.
+        with suppress(ChildProcessError):
+            os.waitpid(self.pid, os.WNOHANG)

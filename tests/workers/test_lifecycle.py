@@ -130,12 +130,16 @@ async def test_open_handles_are_closed_and_synced_at_the_end(
     assert (fleet.data_dir / "namespaces/default/files/f").read_bytes() == b"kept"
 
 
-def test_no_process_is_left_behind(start_fleet: Callable[..., Fleet]) -> None:
+@pytest.mark.parametrize("broker_hangs", [False, True])
+def test_no_process_is_left_behind(start_fleet: Callable[..., Fleet], broker_hangs: bool) -> None:
     """Nor a zombie: the arbiter, the last to leave, has seen to all of its children."""
     fleet = start_fleet(workers=2)
     arbiter = fleet.process.pid
     children = Path(f"/proc/{arbiter}/task/{arbiter}/children").read_text().split()
     assert len(children) == 3, "two workers and the broker"
+    if broker_hangs:
+        (broker,) = {int(pid) for pid in children} - {fleet.pid_of(0), fleet.pid_of(1)}
+        os.kill(broker, signal.SIGSTOP)
     assert fleet.stop() == 0
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
 
