@@ -142,11 +142,12 @@ async def send_reply(connection: Connection, request: Request, reply: Reply) -> 
         if request.line.method == b"HEAD":
             return
         async for piece in stream:
+            # Not after the write: the next piece is read while this one goes out.
+            await connection.flow.drain()
             if connection.transport.is_closing():
                 return
             _write_piece(connection, piece, chunked=reply.length is None)
             connection.touch()
-            await connection.flow.drain()
         if reply.length is None:
             connection.transport.write(b"0\r\n\r\n")
     except Exception:
