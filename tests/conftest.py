@@ -1,3 +1,8 @@
 """The list of fixture plugins, nothing else."""
 
-pytest_plugins = ["tests.fix_hypothesis", "tests.fix_fleet", "tests.fix_providers"]
+pytest_plugins = [
+    "tests.fix_hypothesis",
+    "tests.fix_logging",
+    "tests.fix_fleet",
+    "tests.fix_providers",
+]

@@ -67,9 +67,12 @@ async def test_all_hear_all_also_after_a_killed_broker(
     await until(lambda: len(other.names) >= 300)
     assert other.names == names
     assert (await asyncio.to_thread(status_of, run_directory)).workers == 2
+    before = one.client.epoch
     broker.end(signal.SIGKILL)
     one.client.report(NamespaceChanged("after"))
     broker.start()
+    # Both know the new broker, and miss nothing of it.
+    await until(lambda: one.client.epoch == other.client.epoch != before)
     await until(lambda: one.client.outstanding == 0 and other.client.in_sync)
     announce(one, 300, 310)
     await until(lambda: other.names[-1:] == ["n309"])
