@@ -157,9 +157,9 @@ async def test_of_many_conditional_swaps_exactly_one_wins(provider, root):
     condition = Condition(if_match=(info.etag,))
 
     async def upload(number: int) -> bool:
-        file, _ = await provider.open("/f", REPLACE, condition)
-        await provider.write(file, 0, b"%d" % number)
-        try:
+        try:  # the condition is asked at the open, too: another one may have won by then
+            file, _ = await provider.open("/f", REPLACE, condition)
+            await provider.write(file, 0, b"%d" % number)
             await provider.close(file)
         except Fs9Error:
             return False
