@@ -34,6 +34,7 @@ from fs9.vfs.dormant import Handles
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+    from typing import Self
 
     from fs9.threads import BlockingPool
 
@@ -127,6 +128,7 @@ class NamespaceJournal:
         "_pool",
         "_records",
         "_rewriting",
+        "_watches",
         "dormant",
         "unsettled",
     )
@@ -149,6 +151,7 @@ class NamespaceJournal:
         self.unsettled = unsettled
         #: Renames and removals in progress.
         self._changes: list[tuple[str, str]] = []
+        self._watches: set[Watch] = set()
 
     def opened(self, handle_id: str, path: str, flags: OpenFlags, file_id: str) -> None:
         self._open += 1
@@ -179,6 +182,8 @@ class NamespaceJournal:
     def end(self, path: str, target: str, done: bool | None) -> None:
         """`done`: None when nobody knows, which is settled by the next owner."""
         self._changes.remove((path, target))
+        for watch in self._watches:
+            watch.moved |= _concerns(watch.path, path, target)
         if not self._open or done is None:
             return
         if not done:
@@ -197,10 +202,11 @@ class NamespaceJournal:
 
     def changing(self, path: str) -> bool:
         """Is the path being renamed, replaced or removed, by itself or with a directory?"""
-        return any(
-            is_within(path, source) or (target != "" and is_within(path, target))
-            for source, target in self._changes
-        )
+        return any(_concerns(path, source, target) for source, target in self._changes)
+
+    def watch(self, path: str) -> Watch:
+        """`with` it, whether a rename or removal of the path was in progress or ended."""
+        return Watch(self, path)
 
     def tidy(self) -> None:
         """Remove the file when no handle is in it."""
@@ -292,6 +298,30 @@ class Change:
         if error is not None and (not isinstance(error, Fs9Error) or error.retryable):
             done = None
         self._journal.end(self._path, self._target, done)
+
+
+class Watch:
+    """Notices changes of one path, those that were undone again too."""
+
+    __slots__ = ("_journal", "moved", "path")
+
+    def __init__(self, journal: NamespaceJournal, path: str) -> None:
+        self._journal = journal
+        self.path = path
+        self.moved = False
+
+    def __enter__(self) -> Self:
+        self._journal._watches.add(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._journal._watches.discard(self)
+        self.moved |= self._journal.changing(self.path)
+
+
+def _concerns(path: str, source: str, target: str) -> bool:
+    """Does a rename from source to target, or a removal, move what is at the path?"""
+    return is_within(path, source) or (target != "" and is_within(path, target))
 
 
 def bits_of(flags: OpenFlags) -> int:

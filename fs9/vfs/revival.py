@@ -96,7 +96,8 @@ class Revival:
                 if known is None:  # closed meanwhile
                     raise InvalidHandle(handle_id)
                 path, bits, file_id = known
-                file = await self._open(path, flags_of(bits)) if path else None
+                with journal.watch(path) as watch:
+                    file = await self._open(path, flags_of(bits)) if path else None
                 if file is not None:
                     if file.info.file_id == file_id and handle_id in journal.dormant:
                         self._handles.adopt(handle_id, file)
@@ -105,9 +106,9 @@ class Revival:
                         return file
                     await file.close()
                 now = journal.dormant.get(handle_id)
-                if now == known and not journal.changing(path):
+                if now == known and not watch.moved:
                     break
-                # It may have been on its way to another path; the journal will know.
+                # It may have been on its way to another path, or there and back again.
                 await asyncio.sleep(_RETRY_S)
             else:
                 raise Transient("the path of the handle keeps changing")

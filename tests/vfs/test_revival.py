@@ -323,6 +323,35 @@ async def test_a_first_use_during_a_rename_waits_for_its_end(owners: Owners, mon
     await renaming
 
 
+async def test_a_first_use_during_a_rename_to_and_fro_finds_the_file(owners: Owners, monkeypatch):
+    """The open met the file at its other path; by the time it says so the file is back."""
+    first = await owners.next()
+    handle_id, _ = await first.open("/f", CREATE)
+    await first.write(handle_id, 0, b"abc")
+    owners.crash()
+    second = await owners.next()
+    missed, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(self, *args: Any) -> Any:
+        try:
+            return await original(self, *args)
+        except NotFound:
+            missed.set()
+            await go_on.wait()
+            raise
+
+    original = LocalFs.open
+    monkeypatch.setattr(LocalFs, "open", slow)
+    (owners.path / "files/f").rename(owners.path / "files/away")
+    reading = asyncio.create_task(second.read(handle_id, 0, 9))
+    await missed.wait()
+    (owners.path / "files/away").rename(owners.path / "files/f")
+    await second.wstat("/f", StatChanges(name="/g"))
+    await second.wstat("/g", StatChanges(name="/f"))
+    go_on.set()
+    assert bytes(await reading) == b"abc"
+
+
 async def test_closed_while_it_is_reopened(owners: Owners, monkeypatch):
     """The close wins, and no file stays open."""
     first = await owners.next()
