@@ -15,7 +15,7 @@ from fs9.observe import access
 from fs9.observe.metrics import OTHER
 from fs9.observe.request import REQUEST_ID, TRAIL, RequestIds, Trail
 from fs9.wire.forwarded import TrustedProxies
-from fs9.wire.routes import PREFIX
+from fs9.wire.route import PREFIX
 from router.framing import ChunkedFramer
 from router.key import DEFAULT_NAMESPACE
 

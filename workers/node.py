@@ -21,7 +21,7 @@ from fs9.observe.metrics import (
     WORKERS_WANTED,
 )
 from fs9.services import Services
-from fs9.wire.routes import PREFIX
+from fs9.wire.route import PREFIX
 from router.handoff import Handed, HandoffReceiver, HandoffSender
 from workers.account import Account
 from workers.blocks import Blocks

@@ -32,7 +32,7 @@ from fs9.errors import IsDirectory, PayloadTooLarge
 from fs9.path import clean
 from fs9.resilience.backoff import BackoffPolicy
 from fs9.types import ALWAYS, Buffer, Condition, FileInfo, FsStats, OpenFlags, StatChanges
-from fs9.wire.routes import PAGE_ENTRIES_MAX
+from fs9.wire.route import PAGE_ENTRIES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -28,7 +28,8 @@ from fs9.limits import MIB
 from fs9.path import clean, join, split
 from fs9.types import ALWAYS, MKDIR, Buffer, Condition, FileInfo, FsStats, OpenFlags, StatChanges
 from fs9.wire import codec, messages
-from fs9.wire.routes import BY_NAME, BYTES, JSON, NEXT_CURSOR, BodyKind
+from fs9.wire.route import BYTES, JSON, NEXT_CURSOR, BodyKind
+from fs9.wire.routes import BY_NAME
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ from fs9.client.policy import (
 from fs9.errors import Fs9Error, InvalidArgument
 from fs9.resilience.backoff import Backoff, BackoffPolicy
 from fs9.wire.problem import error_from_reply
-from fs9.wire.routes import PREFIX
+from fs9.wire.route import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ from fs9.http.exchange import Exchange
 from fs9.http.failures import reply_to_bug, reply_to_error
 from fs9.http.operations import OPERATIONS, Operation
 from fs9.wire.query import parse_query
-from fs9.wire.routes import PREFIX, TENANT_PREFIX, Access, BodyKind
+from fs9.wire.route import PREFIX, TENANT_PREFIX, Access, BodyKind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fs9.errors import Fs9Error
 from fs9.http.failures import reply_to_bug, reply_to_error
-from fs9.wire.routes import Access
+from fs9.wire.route import Access
 
 if TYPE_CHECKING:
     from fs9.http.exchange import Exchange, Reply

@@ -9,7 +9,7 @@ from fs9.http.exchange import Reply
 from fs9.http.openapi import openapi_document
 from fs9.http.page import docs_page
 from fs9.wire.codec import encode
-from fs9.wire.routes import HTML
+from fs9.wire.route import HTML
 
 if TYPE_CHECKING:
     from fs9.http.exchange import Exchange

@@ -22,7 +22,7 @@ from fs9.wire.codec import (
 from fs9.wire.cursor import decode_cursor, encode_cursor
 from fs9.wire.messages import CapabilitiesReply, EventReply, MountReply, WstatRequest
 from fs9.wire.query import number, required
-from fs9.wire.routes import EVENTS_DEFAULT, NEXT_CURSOR, PAGE_ENTRIES_MAX
+from fs9.wire.route import EVENTS_DEFAULT, NEXT_CURSOR, PAGE_ENTRIES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,12 +14,11 @@ from fs9.errors import KINDS
 from fs9.wire import messages
 from fs9.wire.examples import EXAMPLES
 from fs9.wire.problem import error_reply
-from fs9.wire.routes import (
+from fs9.wire.route import (
     BYTES,
     JSON,
     PREFIX,
     REQUEST_ID,
-    ROUTES,
     SLOT,
     TENANT_PREFIX,
     Access,
@@ -27,8 +26,8 @@ from fs9.wire.routes import (
     BodyKind,
     Param,
     Route,
-    errors_of,
 )
+from fs9.wire.routes import ROUTES, errors_of
 
 Json = dict[str, Any]
 

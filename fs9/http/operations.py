@@ -13,7 +13,8 @@ import msgspec
 
 from fs9.http import document, files, handles, health, namespaces, transfers
 from fs9.http.exchange import Exchange, Reply
-from fs9.wire.routes import BY_NAME, ROUTES, Access, BodyKind
+from fs9.wire.route import Access, BodyKind
+from fs9.wire.routes import BY_NAME, ROUTES
 
 Run: TypeAlias = Callable[[Exchange], Coroutine[Any, Any, Reply]]
 

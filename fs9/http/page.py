@@ -8,7 +8,7 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from fs9.wire.routes import PREFIX, SLOT, TENANT_PREFIX
+from fs9.wire.route import PREFIX, SLOT, TENANT_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

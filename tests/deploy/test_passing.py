@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fs9.wire.routes import SLOT
+from fs9.wire.route import SLOT
 from tests.deploy.calls import FrontClient, ask, bearer, make_namespaces
 from tests.deploy.conftest import BODY_BYTES_MAX
 from tests.workers.wire_client import chunked_request, request

@@ -16,7 +16,8 @@ from schemathesis.specs.openapi import checks
 from fs9.errors import KINDS
 from fs9.http.openapi import openapi_document
 from fs9.http.page import docs_page
-from fs9.wire.routes import PREFIX, ROUTES, TENANT_PREFIX, errors_of
+from fs9.wire.route import PREFIX, TENANT_PREFIX
+from fs9.wire.routes import ROUTES, errors_of
 from tests.fix_http import token
 from tests.http.calls import mkdir, open_, put
 

@@ -6,7 +6,8 @@ import msgspec
 
 from fs9 import errors
 from fs9.wire.examples import EXAMPLES
-from fs9.wire.routes import BY_NAME, ROUTES, Access, BodyKind, errors_of
+from fs9.wire.route import Access, BodyKind
+from fs9.wire.routes import BY_NAME, ROUTES, errors_of
 
 
 def test_names_and_endpoints_are_unique() -> None:

@@ -1,0 +1,176 @@
+"""Routes that name a file by its path."""
+
+from __future__ import annotations
+
+from fs9 import errors
+from fs9.types import FsStats
+from fs9.wire import messages
+from fs9.wire.route import (
+    BODY_ENDS_EARLY,
+    CHANGE_CONDITIONS,
+    CHANGES,
+    ETAG,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    IF_UNMODIFIED,
+    JSON_BODY,
+    NEXT_CURSOR,
+    ON_PATH,
+    PAGE_ENTRIES_MAX,
+    PATH,
+    Answer,
+    BodyKind,
+    Param,
+    Route,
+)
+
+_FILE_HEADERS = (
+    ETAG,
+    Param("last-modified", "When the content last changed."),
+    Param("accept-ranges", "Always `bytes`."),
+    Param("content-security-policy", "Keeps a stored page from acting as this server."),
+    Param("x-content-type-options", "Always `nosniff`."),
+)
+
+FILE_ROUTES: tuple[Route, ...] = (
+    Route(
+        "stat",
+        "GET",
+        "/stat",
+        "What is known of a file; of a symbolic link itself.",
+        (Answer(200, "The file's info.", messages.Info),),
+        errors=ON_PATH,
+        query=(PATH,),
+        fast=True,
+    ),
+    Route(
+        "wstat",
+        "POST",
+        "/wstat",
+        "Change mode, owner, times or size, rename, or make a symbolic link.",
+        (Answer(204, "Done.", media=None),),
+        errors=(
+            *CHANGES,
+            *JSON_BODY,
+            errors.AlreadyExists,
+            errors.IsDirectory,
+            errors.DirectoryNotEmpty,
+            errors.Conflict,
+            errors.VersionConflict,
+        ),
+        headers=CHANGE_CONDITIONS,
+        request=messages.WstatRequest,
+        body=BodyKind.JSON,
+        idempotent=False,
+    ),
+    Route(
+        "statfs",
+        "GET",
+        "/statfs",
+        "Size and free space of the file system that holds a path.",
+        (Answer(200, "The numbers.", FsStats),),
+        errors=(*ON_PATH, errors.NotSupported),
+        query=(PATH,),
+    ),
+    Route(
+        "readdir",
+        "GET",
+        "/readdir",
+        "The entries of a directory, sorted by the bytes of their names.",
+        (
+            Answer(
+                200,
+                "The entries.",
+                list[messages.Info],
+                headers=(
+                    Param(NEXT_CURSOR, "Where the next page begins; absent on the last page."),
+                    Param("link", 'The next page, as `rel="next"`; absent on the last page.'),
+                ),
+            ),
+        ),
+        errors=ON_PATH,
+        query=(
+            PATH,
+            Param(
+                "limit",
+                "Entries of one page; without `limit` and `cursor` all come at once.",
+                number=True,
+                at_least=1,
+                at_most=PAGE_ENTRIES_MAX,
+            ),
+            Param("cursor", "The `X-FS9-Next-Cursor` of the page before."),
+        ),
+        fast=True,
+    ),
+    Route(
+        "remove",
+        "DELETE",
+        "/remove",
+        "Remove a file, a symbolic link or an empty directory.",
+        (Answer(204, "Done.", media=None),),
+        errors=(*CHANGES, errors.DirectoryNotEmpty, errors.IsDirectory),
+        query=(PATH,),
+        headers=CHANGE_CONDITIONS,
+        idempotent=False,
+    ),
+    Route(
+        "capabilities",
+        "GET",
+        "/capabilities",
+        "What the mount that serves a path can do.",
+        (Answer(200, "Names, and the type of the provider.", messages.CapabilitiesReply),),
+        errors=ON_PATH,
+        query=(PATH,),
+    ),
+    Route(
+        "mounts",
+        "GET",
+        "/mounts",
+        "The mounts of the namespace, sorted by path.",
+        (Answer(200, "The mounts.", list[messages.MountReply]),),
+    ),
+    Route(
+        "download",
+        "GET",
+        "/download",
+        "A whole file, or one range of it.",
+        (
+            Answer(200, "The file.", media="*/*", headers=_FILE_HEADERS),
+            Answer(
+                206,
+                "The range asked for.",
+                media="*/*",
+                headers=(*_FILE_HEADERS, Param("content-range", "Which bytes, of how many.")),
+            ),
+            Answer(304, "The client's copy is current.", media=None, headers=_FILE_HEADERS[:2]),
+        ),
+        errors=(
+            *ON_PATH,
+            errors.IsDirectory,
+            errors.PermissionDenied,
+            errors.PreconditionFailed,
+            errors.RangeNotSatisfiable,
+            errors.NotSupported,
+        ),
+        query=(PATH,),
+        headers=(
+            Param("range", "One range in bytes.", example="bytes=0-499"),
+            Param("if-range", "Honour the range only for this version."),
+            IF_MATCH,
+            IF_NONE_MATCH,
+            Param("if-modified-since", "304 unless changed since this date."),
+            IF_UNMODIFIED,
+        ),
+    ),
+    Route(
+        "upload",
+        "PUT",
+        "/upload",
+        "Replace, or create, a whole file; readers see the old one until the new is complete.",
+        (Answer(200, "How much was written.", messages.UploadReply, headers=(ETAG,)),),
+        errors=(*CHANGES, *BODY_ENDS_EARLY, errors.IsDirectory),
+        query=(PATH,),
+        headers=CHANGE_CONDITIONS,
+        body=BodyKind.RAW,
+    ),
+)
