@@ -14,13 +14,16 @@ _READERS = frozenset({"read-only", "reader"})
 class Principal(msgspec.Struct, frozen=True):
     """A user bound to one namespace, as a verified token says.
 
-    `expires_at_s` is None when authentication is off.
+    `expires_at_s` is None when authentication is off. `mounts` and `permissions` narrow what the
+    roles allow, see `fs9.vfs.permissions`; empty ones do not.
     """
 
     user: str
     namespace: str
     roles: tuple[str, ...] = ()
     expires_at_s: int | None = None
+    mounts: tuple[str, ...] = ()
+    permissions: tuple[str, ...] = ()
 
     @property
     def may_change(self) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from fs9.clock import Clock
     from fs9.limits import Limits
+    from fs9.quota import Quota
     from fs9.threads import BlockingPool
     from fs9.types import MountSpec
 
@@ -30,13 +31,18 @@ ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)
 
 @dataclass(frozen=True, slots=True)
 class ProviderContext:
-    """What a provider may use besides its config."""
+    """What a provider may use besides its config.
+
+    `quota` counts what the namespace holds; a provider that stores on this host charges it.
+    None: nobody counts.
+    """
 
     namespace: str
     data_dir: Path
     limits: Limits
     clock: Clock
     pool: BlockingPool
+    quota: Quota | None = None
 
 
 Factory: TypeAlias = Callable[[Mapping[str, Any], ProviderContext], Awaitable[Provider]]
@@ -66,6 +72,7 @@ class Registry:
         limits: Limits,
         clock: Clock,
         pool: BlockingPool,
+        quota: Quota | None = None,
     ) -> Provider:
         """A provider for the mount.
 
@@ -75,7 +82,7 @@ class Registry:
         factory = self._factories.get(spec.provider)
         if factory is None:
             raise NotFound(f"provider {spec.provider}{nearest(spec.provider, self.names())}")
-        context = ProviderContext(namespace, data_dir, limits, clock, pool)
+        context = ProviderContext(namespace, data_dir, limits, clock, pool, quota)
         return await factory(spec.config, context)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fs9.observe.tracing import Tracing
     from fs9.provider import OpenFile, Provider
     from fs9.providers.registry import Registry
+    from fs9.quota import Quota
     from fs9.threads import BlockingPool
     from fs9.types import (
         Buffer,
@@ -46,10 +47,17 @@ class TracedRegistry:
         limits: Limits,
         clock: Clock,
         pool: BlockingPool,
+        quota: Quota | None = None,
     ) -> Provider:
         """As `Registry.create`."""
         provider = await self._registry.create(
-            spec, namespace=namespace, data_dir=data_dir, limits=limits, clock=clock, pool=pool
+            spec,
+            namespace=namespace,
+            data_dir=data_dir,
+            limits=limits,
+            clock=clock,
+            pool=pool,
+            quota=quota,
         )
         return TracedProvider(provider, self._tracing)
 

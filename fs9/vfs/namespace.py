@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fs9.observe.metrics import Metrics
     from fs9.principal import Principal
     from fs9.provider import Provider
+    from fs9.quota import Quota
     from fs9.threads import BlockingPool
     from fs9.types import MountSpec
     from fs9.vfs.handles import File
@@ -79,6 +80,7 @@ class ProviderRegistry(Protocol):
         limits: Limits,
         clock: Clock,
         pool: BlockingPool,
+        quota: Quota | None = None,
     ) -> Provider:
         """Raises NotFound for an unknown provider, InvalidArgument for a wrong config."""
 
