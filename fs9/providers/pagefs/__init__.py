@@ -1,0 +1,1 @@
+"""pagefs: a POSIX-like tree over a metadata store and a block store."""

@@ -1,0 +1,1 @@
+"""Tests of pagefs, its stores and its behaviour after crashes."""
