@@ -1,21 +1,39 @@
-"""Who asks, and whether that suffices."""
+"""Who asks, and whether their roles suffice.
+
+    changing files        no role at all, or one of read-write, operator, admin
+    mounting              admin or operator, in the principal's own namespace
+    its own namespace     admin
+    the whole server      admin of a namespace that the setting `server.auth.admin_namespaces` lists
+
+A role that is not known gives nothing but reading. What a token's `mounts` and `permissions`
+take away from the roles on paths is decided in `fs9.vfs.permissions`; here they matter for
+what is not about a path: only a token with the right `admin` everywhere may administer.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from fs9.errors import Forbidden, PermissionDenied
 
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 ADMIN = "admin"
 OPERATOR = "operator"
-_READERS = frozenset({"read-only", "reader"})
+#: The roles that may change files.
+_CHANGERS = frozenset({ADMIN, OPERATOR, "read-write"})
+#: The permission that a narrowed token needs to administer, with and without its path.
+_ADMIN_EVERYWHERE = frozenset({"admin", "admin:/"})
 
 
 class Principal(msgspec.Struct, frozen=True):
     """A user bound to one namespace, as a verified token says.
 
-    `expires_at_s` is None when authentication is off. `mounts` and `permissions` narrow what the
-    roles allow, see `fs9.vfs.permissions`; empty ones do not.
+    `expires_at_s` is None for what does not expire. `mounts` and `permissions` narrow what the
+    roles allow; empty ones do not. `anonymous`: authentication is off.
     """
 
     user: str
@@ -24,17 +42,64 @@ class Principal(msgspec.Struct, frozen=True):
     expires_at_s: int | None = None
     mounts: tuple[str, ...] = ()
     permissions: tuple[str, ...] = ()
+    anonymous: bool = False
 
     @property
     def may_change(self) -> bool:
-        """False when every role is a reading one; a token without roles may change files."""
-        return not self.roles or not _READERS.issuperset(self.roles)
+        """May the roles change files? A token without roles may."""
+        return not self.roles or not _CHANGERS.isdisjoint(self.roles)
+
+    def administers(self, *roles: str) -> bool:
+        """Has the principal one of the roles, and a token not narrowed to less?"""
+        if not any(role in self.roles for role in roles):
+            return False
+        if self.mounts and "/" not in self.mounts:
+            return False
+        return not self.permissions or not _ADMIN_EVERYWHERE.isdisjoint(self.permissions)
 
 
-def require_role(principal: Principal, *allowed: str) -> None:
-    """Raise Forbidden unless the principal has one of the roles."""
-    if not any(role in principal.roles for role in allowed):
+def is_server_admin(principal: Principal, admin_namespaces: Collection[str]) -> bool:
+    """May the principal administer the server, and so every namespace?"""
+    return _on_server(principal, admin_namespaces, ADMIN)
+
+
+def require_server_admin(principal: Principal, admin_namespaces: Collection[str]) -> None:
+    """Raise Forbidden unless the principal administers the server."""
+    if not is_server_admin(principal, admin_namespaces):
         raise Forbidden("Insufficient permissions")
+
+
+def require_server_operator(principal: Principal, admin_namespaces: Collection[str]) -> None:
+    """Raise Forbidden unless the principal may see all namespaces: an admin or operator."""
+    if not _on_server(principal, admin_namespaces, ADMIN, OPERATOR):
+        raise Forbidden("Insufficient permissions")
+
+
+def require_namespace_admin(
+    principal: Principal, namespace: str, admin_namespaces: Collection[str]
+) -> None:
+    """Raise Forbidden unless the principal is admin of the namespace or of the server."""
+    own = principal.namespace == namespace and principal.administers(ADMIN)
+    if not own:
+        require_server_admin(principal, admin_namespaces)
+
+
+def require_namespace_operator(
+    principal: Principal, namespace: str, admin_namespaces: Collection[str]
+) -> None:
+    """Raise Forbidden unless the principal may see and mount in the namespace.
+
+    That is an admin or operator of it, or an admin or operator of the server.
+    """
+    own = principal.namespace == namespace and principal.administers(ADMIN, OPERATOR)
+    if not own:
+        require_server_operator(principal, admin_namespaces)
+
+
+def _on_server(principal: Principal, admin_namespaces: Collection[str], *roles: str) -> bool:
+    if principal.anonymous:
+        return True
+    return principal.namespace in admin_namespaces and principal.administers(*roles)
 
 
 def require_change(principal: Principal) -> None:

@@ -18,6 +18,7 @@ from fs9 import path as slash_path
 from fs9.config.errors import nearest
 from fs9.config.yaml_file import Node, Scalar, Sequence, Table, plain, scalar
 from fs9.errors import Fs9Error
+from fs9.names import is_namespace_name
 from fs9.types import MountSpec
 
 #: The largest number that SQLite, JSON readers and C all take.
@@ -174,6 +175,28 @@ def _peer(node: Node) -> str:
         raise Mismatch(str(mismatch), node.line) from None
     except ValueError as error:
         raise Mismatch(f"not an address, a network or `unix`: {error}", node.line) from None
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceNames:
+    title: str = "list of namespaces"
+
+    def read(self, node: Node) -> tuple[str, ...]:
+        if isinstance(node, Scalar) and node.value is None:
+            return ()
+        if not isinstance(node, Sequence):
+            raise Mismatch(f"expected a {self.title}, got {_described(node)}")
+        return tuple(_namespace(item) for item in node.items)
+
+
+def _namespace(node: Node) -> str:
+    try:
+        name = Text().read(node)
+    except Mismatch as mismatch:
+        raise Mismatch(str(mismatch), node.line) from None
+    if not is_namespace_name(name):
+        raise Mismatch(f"{name!r} is no name of a namespace", node.line)
+    return name
 
 
 @dataclass(frozen=True, slots=True)

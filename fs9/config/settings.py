@@ -18,6 +18,7 @@ from fs9.config.kinds import (
     InternalPrefix,
     Kind,
     Mounts,
+    NamespaceNames,
     Peers,
     Switch,
     Text,
@@ -30,6 +31,8 @@ from fs9.types import MountSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+_NAMESPACE_QPS, _USER_QPS = 1000, 100
 
 LOG_LEVELS = ("trace", "debug", "info", "warn", "error")
 LOG_FORMATS = ("pretty", "json", "compact")
@@ -131,6 +134,30 @@ class Settings:
         optional=True,
         example="fs9-clients",
     )
+    admin_namespaces: tuple[str, ...] = _declare(
+        "server.auth.admin_namespaces",
+        NamespaceNames(),
+        "Namespaces whose administrators administer the server: all namespaces, and metrics."
+        " The administrators of others administer their own.",
+        default=("admin", "default"),
+        default_text="`admin` and `default`",
+        example=("admin",),
+    )
+    quota_bytes_max: int | None = _declare(
+        "server.quota.bytes_max",
+        Whole("bytes"),
+        "When set, each namespace may hold this much in memfs and localfs, unless its own quota"
+        " says otherwise; more is answered 507.",
+        optional=True,
+        example=10_000_000_000,
+    )
+    quota_files_max: int | None = _declare(
+        "server.quota.files_max",
+        Whole(),
+        "The same for the number of files, directories and symbolic links.",
+        optional=True,
+        example=1_000_000,
+    )
     mounts: tuple[MountSpec, ...] = _declare(
         "mounts",
         Mounts(),
@@ -219,11 +246,30 @@ class Settings:
         default_text="none",
         example=("unix", "10.0.0.0/8"),
     )
+    rate_limit_enabled: bool = _declare(
+        "server.rate_limit.enabled",
+        Switch(),
+        "Whether the requests of each user and of each namespace are limited in number; the"
+        " next ones are answered 429 with `Retry-After`. Health and metrics never are.",
+        default=False,
+    )
+    rate_limit_namespace_qps: int = _declare(
+        "server.rate_limit.namespace_qps",
+        Whole("whole number", least=0),
+        "Requests of a namespace in one second, and so many at once; 0 means the default.",
+        default=_NAMESPACE_QPS,
+    )
+    rate_limit_user_qps: int = _declare(
+        "server.rate_limit.user_qps",
+        Whole("whole number", least=0),
+        "The same for each user of a namespace, looked at first; 0 means the default.",
+        default=_USER_QPS,
+    )
     metrics_enabled: bool = _declare(
         "server.metrics.enabled",
         Switch(),
         "Whether `/metrics` answers, with the counts of the whole fleet for Prometheus. With"
-        " authentication on it needs a token of an administrator or operator.",
+        " authentication on it needs a token of an administrator or operator of the server.",
         default=True,
     )
     event_loop: str = _declare(
@@ -260,6 +306,10 @@ class Settings:
     def __post_init__(self) -> None:
         if self.jwt_secret:  # however the value was made, a secret means authentication
             object.__setattr__(self, "auth_enabled", True)
+        if not self.rate_limit_namespace_qps:
+            object.__setattr__(self, "rate_limit_namespace_qps", _NAMESPACE_QPS)
+        if not self.rate_limit_user_qps:
+            object.__setattr__(self, "rate_limit_user_qps", _USER_QPS)
 
     def value(self, setting: Setting) -> object:
         """The effective value of one setting."""
@@ -290,7 +340,6 @@ RESERVED_KEYS: dict[str, str] = {
     "server.meta_url": f"{_LATER}: namespaces are kept in the data directory",
     "server.meta_key": f"{_LATER}: there is no metadata service to authenticate to",
     "server.meta_resilience": f"{_LATER}: there is no metadata service to retry",
-    "server.rate_limit": f"{_LATER}: requests are not rate limited",
     "server.refresh_grace_period_hours": f"{_LATER}: tokens cannot be refreshed",
     "server.plugins": f"{_LATER}: providers are built in",
     "server.default_pagefs": f"{_LATER}: use namespace_template",

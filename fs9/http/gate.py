@@ -83,4 +83,4 @@ def bearer_token(authorization: str | None) -> str:
 @lru_cache(_ANONYMOUS_KEPT)
 def _anonymous(namespace: str) -> Principal:
     check_namespace_name(namespace)
-    return Principal("anonymous", namespace, (ADMIN,))
+    return Principal("anonymous", namespace, (ADMIN,), anonymous=True)

@@ -10,7 +10,7 @@ from fs9.errors import Overloaded, RouteNotFound
 from fs9.http.exchange import Reply
 from fs9.http.failures import reply_to_error
 from fs9.observe.metrics import CONTENT_TYPE
-from fs9.principal import ADMIN, OPERATOR, require_role
+from fs9.principal import require_server_operator
 from fs9.wire.codec import encode
 from fs9.wire.messages import CheckReply, HealthReply, LiveReply, ReadyReply, VersionReply
 
@@ -51,12 +51,12 @@ async def version(x: Exchange) -> Reply:
 
 
 async def metrics(x: Exchange) -> Reply:
-    """Counts of all tenants: with authentication on, for administrators and operators alone."""
+    """Counts of all tenants: with authentication on, for operators of the server alone."""
     services = x.context.services
     if not services.settings.metrics_enabled:
         raise RouteNotFound("metrics are switched off: see server.metrics.enabled")
     if x.principal is not None:
-        require_role(x.principal, ADMIN, OPERATOR)
+        require_server_operator(x.principal, services.settings.admin_namespaces)
     services.metrics.flush()
     body = await services.pool.run(services.metrics.render)
     return Reply(200, body, content_type=CONTENT_TYPE)

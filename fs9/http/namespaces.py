@@ -1,4 +1,7 @@
-"""Create, list and get namespaces. For admins and operators, whatever their own namespace."""
+"""Create, list and get namespaces: for who administers the server.
+
+Admins and operators of another namespace see their own.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,12 @@ from fs9.errors import AlreadyExists, InvalidArgument, NotFound
 from fs9.http.decode import json_body
 from fs9.http.exchange import Reply
 from fs9.http.failures import reply_to_error
-from fs9.principal import ADMIN, OPERATOR, Principal, require_role
+from fs9.principal import (
+    Principal,
+    require_namespace_operator,
+    require_server_admin,
+    require_server_operator,
+)
 from fs9.wire.codec import encode, rfc3339
 from fs9.wire.messages import NamespaceReply, NamespaceRequest
 
@@ -24,8 +32,8 @@ _create_body = msgspec.json.Decoder(NamespaceRequest)
 async def create(x: Exchange) -> Reply:
     request = await json_body(x, _create_body)
     principal = _principal(x)
-    require_role(principal, ADMIN)
     services = x.context.services
+    require_server_admin(principal, services.settings.admin_namespaces)
     try:
         record = await services.store.create_namespace(
             request.name, principal.user, services.settings.namespace_template
@@ -36,15 +44,18 @@ async def create(x: Exchange) -> Reply:
 
 
 async def list_(x: Exchange) -> Reply:
-    require_role(_principal(x), ADMIN, OPERATOR)
-    records = await x.context.services.store.namespaces()
+    services = x.context.services
+    require_server_operator(_principal(x), services.settings.admin_namespaces)
+    records = await services.store.namespaces()
     return Reply(200, encode([_to_wire(record) for record in records]))
 
 
 async def get(x: Exchange) -> Reply:
-    require_role(_principal(x), ADMIN, OPERATOR)
+    services = x.context.services
+    name = x.params["ns"]
+    require_namespace_operator(_principal(x), name, services.settings.admin_namespaces)
     try:
-        record = await x.context.services.store.namespace(x.params["ns"])
+        record = await services.store.namespace(name)
     except NotFound as error:
         # Here the contract's text is the whole text, without our prefix.
         return reply_to_error(error, text=error.detail)

@@ -100,6 +100,8 @@ def _other_value(setting):
             return str(setting.default * 1.5)
         case "list of mounts":
             return "[{path: /x, provider: memfs}]"
+        case "list of namespaces":
+            return "[root]"
         case title if title.startswith("a path as"):
             return "/.fs9/files/"
         case title if title.startswith("`ipc` or"):
@@ -134,6 +136,16 @@ def test_lists_are_replaced_as_a_whole(host):
     assert host.read("mounts: [{path: /c, provider: memfs}]\n").mounts == (
         MountSpec("/c", "memfs"),
     )
+
+
+def test_administrators_come_from_named_namespaces(host):
+    """No name that no namespace can have, and none at all is possible."""
+    key = "server: {auth: {admin_namespaces: %s}}\n"
+    assert host.read(key % "[root, ops]").admin_namespaces == ("root", "ops")
+    assert host.read(key % "").admin_namespaces == ()
+    for value in ("root", "[Root]", "[1]", "[{a: b}]"):
+        with pytest.raises(ConfigError, match="admin_namespaces"):
+            host.read(key % value)
 
 
 def test_a_named_file_is_read_alone(host):

@@ -252,8 +252,14 @@ async def test_a_bad_namespace_name_is_400(auth_server: Server, name: str) -> No
 
 async def test_who_may_see_and_create_namespaces(auth_server: Server) -> None:
     refused = (403, "Forbidden", "Insufficient permissions")
-    for role, may_list in [("operator", True), ("read-write", False), ("reader", False)]:
-        client = auth_server.client(token=token("nowhere", role))
+    for namespace, role, may_list in [
+        ("default", "operator", True),
+        ("default", "read-write", False),
+        ("default", "reader", False),
+        ("nowhere", "admin", False),
+        ("nowhere", "operator", False),
+    ]:
+        client = auth_server.client(token=token(namespace, role))
         answer = await client.post("namespaces", json={"name": new_tenant()})
         assert problem(answer) == refused
         for path in ("namespaces", "namespaces/default"):
@@ -263,6 +269,20 @@ async def test_who_may_see_and_create_namespaces(auth_server: Server) -> None:
             else:
                 assert problem(answer) == refused
     assert (await auth_server.client().get("namespaces")).status_code == 401
+
+
+async def test_an_admin_sees_its_own_namespace_and_no_other(auth_server: Server) -> None:
+    """W-A5: the role counts in the namespace of the token."""
+    name, other = new_tenant(), new_tenant()
+    root = auth_server.client(token=token("admin", "admin"))
+    for created in (name, other):
+        assert (await root.post("namespaces", json={"name": created})).status_code == 201
+    for role in ("admin", "operator"):
+        client = auth_server.client(token=token(name, role))
+        assert (await client.get(f"namespaces/{name}")).json()["name"] == name
+        for foreign in (other, "default", "none"):
+            refused = problem(await client.get(f"namespaces/{foreign}"))
+            assert refused == (403, "Forbidden", "Insufficient permissions")
 
 
 async def test_an_unknown_namespace_is_404(auth_server: Server) -> None:

@@ -192,8 +192,14 @@ async def test_with_authentication_the_metrics_are_for_administrators(
     fleet = start_fleet(workers=1, environ={"FS9_JWT_SECRET": SECRET})
     client = await WireClient.connect(fleet.port)
     now = int(time.time())
-    for roles, status in ([], 403), (["read-only"], 403), (["operator"], 200), (["admin"], 200):
-        claims = {"sub": "u", "ns": "default", "roles": roles, "iat": now, "exp": now + 60}
+    for namespace, roles, status in (
+        ("default", [], 403),
+        ("default", ["read-only"], 403),
+        ("default", ["operator"], 200),
+        ("admin", ["admin"], 200),
+        ("acme", ["admin"], 403),  # W-A12
+    ):
+        claims = {"sub": "u", "ns": namespace, "roles": roles, "iat": now, "exp": now + 60}
         headers = {"Authorization": f"Bearer {sign(claims, SECRET)}"}
         await client.send(request("GET", "/metrics", headers=headers))
         assert (await client.response()).status == status, roles
