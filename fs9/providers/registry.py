@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import msgspec
 
 from fs9.errors import AlreadyExists, InvalidArgument, NotFound
+from fs9.path import clean
 from fs9.provider import Provider
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class ProviderContext:
     """What a provider may use besides its config.
 
     `quota` counts what the namespace holds; a provider that stores on this host charges it.
-    None: nobody counts.
+    None: nobody counts. `mount` is the clean mount point, by which a provider tells what it
+    stores apart from its siblings in the namespace.
     """
 
     namespace: str
@@ -43,6 +45,7 @@ class ProviderContext:
     clock: Clock
     pool: BlockingPool
     quota: Quota | None = None
+    mount: str = "/"
 
 
 Factory: TypeAlias = Callable[[Mapping[str, Any], ProviderContext], Awaitable[Provider]]
@@ -82,7 +85,7 @@ class Registry:
         factory = self._factories.get(spec.provider)
         if factory is None:
             raise NotFound(f"provider {spec.provider}{nearest(spec.provider, self.names())}")
-        context = ProviderContext(namespace, data_dir, limits, clock, pool, quota)
+        context = ProviderContext(namespace, data_dir, limits, clock, pool, quota, clean(spec.path))
         return await factory(spec.config, context)
 
 

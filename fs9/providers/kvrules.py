@@ -1,0 +1,351 @@
+"""The rules of `kvfs`: what each change does, within its transaction.
+
+They are POSIX's, as memfs has them: symbolic links are data, reading never changes a time. A
+method here runs inside one commit (`fs9.providers.kvwriter`); one that raises has done nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fs9.errors import (
+    AlreadyExists,
+    DirectoryNotEmpty,
+    InvalidArgument,
+    IsDirectory,
+    NotDirectory,
+    NotFound,
+    NotSupported,
+    PermissionDenied,
+    PreconditionFailed,
+    QuotaExceeded,
+)
+from fs9.path import PATH_BYTES_MAX, is_within
+from fs9.providers import kvtree
+from fs9.providers.kvtree import ROOT, Inode
+from fs9.types import FileInfo, FileType, StatChanges
+
+if TYPE_CHECKING:
+    from fs9.providers.kvstore import Transaction
+    from fs9.providers.kvwriter import Change
+    from fs9.types import Buffer, Condition, OpenFlags
+
+#: Below it a key's time to live is read and set (`kvttl`).
+CONTROL = "/.ttl"
+_FILE_MODE = 0o644
+DIRECTORY_MODE = 0o755
+# As localfs keeps them: nothing here runs as another user.
+_FILE_BITS = 0o777
+_DIRECTORY_BITS = 0o3777
+_ID_MAX = 2**32 - 2  # the last one, -1, means "leave it" to chown(2)
+
+
+class Rules:
+    def __init__(self, file_bytes_max: int, ttl_ns: int) -> None:
+        """`ttl_ns`: how long a new key lives; 0: it stays."""
+        self._file_bytes_max = file_bytes_max
+        self._ttl_ns = ttl_ns
+
+    # -- opening --------------------------------------------------------------------------------
+
+    def opened_node(
+        self, change: Change, path: str, flags: OpenFlags, condition: Condition
+    ) -> Inode:
+        """What is at the path, emptied or made as the flags say."""
+        making = flags.create and flags.directory
+        if not flags.create:
+            node: Inode | None = kvtree.find(change.tx, path, change.now_ns)
+        else:
+            parent, name = self._place(change, path)
+            node = change.child(parent, name) if name else parent
+            if node is not None and (making or flags.exclusive):
+                raise AlreadyExists(path)
+        if node is None:
+            check_condition(condition, None, path)
+            return self._make(change, parent, name, directory=making)
+        check_openable(node, path, flags)
+        check_condition(condition, node, path)
+        if flags.truncate and node.file_type is FileType.REGULAR:
+            self._resize(change, node, 0)
+        return node
+
+    def _place(self, change: Change, path: str) -> tuple[Inode, str]:
+        parent, name = kvtree.find_parent(change.tx, path, change.now_ns)
+        if parent.number == ROOT and "/" + name == CONTROL:
+            raise PermissionDenied(f"{CONTROL} is taken: times to live are set there")
+        return parent, name
+
+    def _new(self, change: Change, *, directory: bool = False, target: str | None = None) -> Inode:
+        """A new inode without a place, charged for; not stored yet."""
+        size = 0 if target is None else len(target.encode())
+        change.charge(size, 1)
+        now_ns = change.now_ns
+        kind, mode = FileType.REGULAR, _FILE_MODE
+        if directory:
+            kind, mode = FileType.DIRECTORY, DIRECTORY_MODE
+        elif target is not None:
+            kind, mode = FileType.SYMLINK, 0o777
+        node = Inode(
+            change.next_inode(),
+            kind,
+            mode,
+            0,
+            "",
+            change.next_version(),
+            now_ns,
+            now_ns,
+            now_ns,
+            size,
+            target=target,
+        )
+        if kind is FileType.REGULAR:
+            node.ttl_ns = self._ttl_ns
+        return node
+
+    def _make(self, change: Change, parent: Inode, name: str, *, directory: bool = False) -> Inode:
+        node = self._new(change, directory=directory)
+        self._enter(change, node, parent, name)
+        return node
+
+    def stage(
+        self, change: Change, path: str, flags: OpenFlags, condition: Condition
+    ) -> tuple[Inode, tuple[int, str]]:
+        """A new version without a place, and the place it is for."""
+        if path == "/":
+            raise IsDirectory(path)
+        if not flags.create:
+            kvtree.find(change.tx, path, change.now_ns)
+        parent, name = self._place(change, path)
+        old = change.child(parent, name)
+        if old is not None and flags.create and flags.exclusive:
+            raise AlreadyExists(path)
+        if old is not None:
+            check_openable(old, path, flags)
+        check_condition(condition, old, path)
+        node = self._new(change)
+        if old is not None:
+            _copy_owner(old, node)
+        kvtree.put_orphan(change.tx, node)
+        return node, (parent.number, name)
+
+    # -- changing ---
+
+    def write(self, change: Change, number: int, offset: int | None, data: Buffer) -> None:
+        """`offset` None: at the end."""
+        node = present(change.tx, number)
+        if offset is None:
+            offset = node.size
+        end = max(node.size, offset + len(data))
+        self._charge_size(change, node, end)
+        kvtree.write(change.tx, node.number, offset, data)
+        node.size = end
+        self._content_changed(change, node)
+
+    def swap_in(
+        self,
+        change: Change,
+        number: int,
+        place: tuple[int, str],
+        path: str,
+        flags: OpenFlags,
+        condition: Condition,
+    ) -> FileInfo:
+        """Put a staged version in its place, and what is there out of it."""
+        parent_number, name = place
+        parent = kvtree.inode(change.tx, parent_number)
+        if parent is None or parent.parent == 0:
+            raise NotFound(path)
+        old = change.child(parent, name)
+        if old is None and not flags.create:
+            raise NotFound(path)
+        if old is not None and flags.create and flags.exclusive:
+            raise AlreadyExists(path)
+        if old is not None:
+            check_openable(old, path, flags)
+        check_condition(condition, old, path)
+        node = present(change.tx, number)
+        if old is not None:
+            _copy_owner(old, node)
+            change.unlink(old)
+        node.ctime_ns = change.now_ns
+        self._enter(change, node, parent, name)
+        return opened_info(node, path)
+
+    def symlink(self, change: Change, path: str, target: str, condition: Condition) -> None:
+        _check_target(target)
+        parent, name = self._place(change, path)
+        if not name or change.child(parent, name) is not None:
+            raise AlreadyExists(path)
+        check_condition(condition, None, path)
+        self._enter(change, self._new(change, target=target), parent, name)
+
+    def rename(self, change: Change, path: str, target: str, condition: Condition) -> None:
+        if path == "/" or target == "/":
+            raise PermissionDenied(f"cannot {'rename' if path == '/' else 'replace'} root")
+        parent, name = kvtree.find_parent(change.tx, path, change.now_ns)
+        node = change.child(parent, name)
+        if node is None:
+            raise NotFound(path)
+        if node.is_dir and path != target and is_within(target, path):
+            raise InvalidArgument(f"cannot move a directory into itself: {path}")
+        target_parent, target_name = self._place(change, target)
+        check_condition(condition, node, path)
+        old = change.child(target_parent, target_name)
+        if old is not None and old.number == node.number:
+            return
+        if old is not None and old.is_dir and is_within(path, target):
+            raise DirectoryNotEmpty(target)
+        self._check_replaced(change, node, old, target)
+        if old is not None:
+            change.unlink(old)
+        node.ctime_ns = change.now_ns
+        kvtree.move(change.tx, node, target_parent.number, target_name)
+        self._children_changed(change, parent.number)
+        self._children_changed(change, target_parent.number)
+
+    def _check_replaced(self, change: Change, node: Inode, old: Inode | None, target: str) -> None:
+        """May a rename put `node` in the place of `old`?"""
+        if old is None:
+            return
+        if node.is_dir:
+            if not old.is_dir:
+                raise NotDirectory(target)
+            self._check_empty(change, old, target)
+        elif old.is_dir:
+            raise IsDirectory(target)
+
+    def _check_empty(self, change: Change, directory: Inode, path: str) -> None:
+        """Raise DirectoryNotEmpty; keys in it that have expired go."""
+        gone = []
+        for node in kvtree.children(change.tx, directory.number):
+            if not node.expired(change.now_ns):
+                raise DirectoryNotEmpty(path)
+            gone.append(node)
+        for node in gone:
+            change.unlink(node)
+
+    def change(self, change: Change, path: str, changes: StatChanges, condition: Condition) -> None:
+        """Mode, owner, size and times; all of them or, after an error, none."""
+        node = kvtree.find(change.tx, path, change.now_ns)
+        check_condition(condition, node, path)
+        if changes == StatChanges():
+            return
+        if changes.mode is not None and node.file_type is FileType.SYMLINK:
+            raise NotSupported("chmod of a symbolic link")  # nor has Linux it
+        if changes.size is not None:
+            if node.is_dir:
+                raise IsDirectory(path)
+            if node.file_type is FileType.SYMLINK:
+                raise InvalidArgument(f"cannot truncate symlink {path}")
+            self._resize(change, node, changes.size)
+        if changes.mode is not None:
+            node.mode = changes.mode & (_DIRECTORY_BITS if node.is_dir else _FILE_BITS)
+        for field in ("uid", "gid", "atime_ns", "mtime_ns"):
+            value = getattr(changes, field)
+            if value is not None:
+                setattr(node, field, value)
+        node.ctime_ns = change.now_ns
+        kvtree.put_inode(change.tx, node)
+
+    def remove(self, change: Change, path: str, condition: Condition) -> None:
+        parent, name = kvtree.find_parent(change.tx, path, change.now_ns)
+        if not name:
+            raise PermissionDenied("cannot remove root")
+        node = change.child(parent, name)
+        if node is None:
+            raise NotFound(path)
+        check_condition(condition, node, path)
+        if node.is_dir:
+            self._check_empty(change, node, path)
+        node.ctime_ns = change.now_ns
+        change.unlink(node)
+        self._children_changed(change, parent.number)
+
+    # -- entries and sizes ------------------------------------------------------------------------
+
+    def _enter(self, change: Change, node: Inode, parent: Inode, name: str) -> None:
+        if node.ttl_ns:
+            kvtree.set_expiry(change.tx, node, change.now_ns + node.ttl_ns)
+        kvtree.link(change.tx, node, parent.number, name)
+        self._children_changed(change, parent.number)
+
+    def _children_changed(self, change: Change, number: int) -> None:
+        directory = kvtree.inode(change.tx, number)
+        assert directory is not None
+        directory.mtime_ns = directory.ctime_ns = change.now_ns
+        directory.version = change.next_version()
+        kvtree.put_inode(change.tx, directory)
+
+    def _content_changed(self, change: Change, node: Inode) -> None:
+        """Another version; its time to live, if it has one, begins again."""
+        node.mtime_ns = node.ctime_ns = change.now_ns
+        node.version = change.next_version()
+        if node.ttl_ns and node.parent:
+            kvtree.set_expiry(change.tx, node, change.now_ns + node.ttl_ns)
+        kvtree.put_inode(change.tx, node)
+
+    def _resize(self, change: Change, node: Inode, size: int) -> None:
+        self._charge_size(change, node, size)
+        kvtree.resize(change.tx, node, size)
+        self._content_changed(change, node)
+
+    def _charge_size(self, change: Change, node: Inode, size: int) -> None:
+        """Account for the file's new size, holes included: they may be filled unasked."""
+        if size > self._file_bytes_max:
+            raise QuotaExceeded(f"a file may have {self._file_bytes_max} bytes")
+        change.charge(size - node.size)
+
+
+def present(tx: Transaction, number: int) -> Inode:
+    """An inode that is open, so it is there."""
+    node = kvtree.inode(tx, number)
+    assert node is not None
+    return node
+
+
+def opened_info(node: Inode, path: str) -> FileInfo:
+    """The info as `open` and `close` give it, which tells the file from every other one."""
+    return node.info(path, file_id=f"{node.number:x}")
+
+
+def check_openable(node: Inode, path: str, flags: OpenFlags) -> None:
+    """May it be opened like this? Raises what Linux raises with O_NOFOLLOW."""
+    if node.is_dir:
+        if flags.write or (flags.create and not flags.directory):
+            raise IsDirectory(path)
+    elif flags.directory:
+        raise NotDirectory(path)
+    elif node.file_type is FileType.SYMLINK:
+        raise InvalidArgument(f"cannot {'write' if flags.write else 'read'} symlink {path}")
+
+
+def check_condition(condition: Condition, node: Inode | None, path: str) -> None:
+    if not condition.holds(None if node is None else node.etag):
+        raise PreconditionFailed(path)
+
+
+def check_values(changes: StatChanges) -> None:
+    """Raise InvalidArgument for what no inode can have."""
+    for value, name in ((changes.uid, "uid"), (changes.gid, "gid")):
+        if value is not None and not 0 <= value <= _ID_MAX:
+            raise InvalidArgument(f"{name} must be from 0 to {_ID_MAX}")
+    if changes.mode is not None and changes.mode < 0:
+        raise InvalidArgument("mode cannot be negative")
+    if changes.size is not None and changes.size < 0:
+        raise InvalidArgument("size cannot be negative")
+
+
+def _check_target(target: str) -> None:
+    """Raise InvalidArgument for a link's text that Linux cannot have."""
+    try:
+        size = len(target.encode())
+    except UnicodeEncodeError:
+        size = 0
+    if not 0 < size < PATH_BYTES_MAX or "\0" in target:
+        raise InvalidArgument("a symbolic link needs a target of 1 to 4095 bytes without NUL")
+
+
+def _copy_owner(old: Inode, new: Inode) -> None:
+    """What a new version of a key keeps from the old one."""
+    if old.file_type is FileType.REGULAR:
+        new.mode, new.uid, new.gid, new.ttl_ns = old.mode, old.uid, old.gid, old.ttl_ns
