@@ -181,7 +181,13 @@ class MisdirectedRequest(Fs9Error):
 
 
 class TooManyRequests(Fs9Error):
-    prefix, status, errno, retryable = "too many requests", 429, errno.EAGAIN, True
+    """A rate is exceeded; the text is the contract's own. `retry_after_s`: at least 1."""
+
+    status, errno, retryable = 429, errno.EAGAIN, True
+
+    def __init__(self, detail: str = "", *, retry_after_s: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after_s = max(1, retry_after_s)
 
 
 # -- Something behind us failed; trying again may help. -------------------------------------

@@ -67,6 +67,18 @@ class Limits:
     #: Verified tokens kept, and for how long at most (never past the token's own expiry).
     token_cache_entries_max: int = 100_000
     token_cache_ttl_s: float = 300.0
+    #: Credentials that do not hold, of one address; the next ones are refused unseen.
+    failed_credentials_per_minute_max: int = 1000
+    #: Users, namespaces and addresses whose rates are remembered, of each kind.
+    rate_limit_keys_max: int = 200_000
+    #: Connections, and those of one address that is no trusted proxy's.
+    connections_max: int = 10_000
+    connections_per_address_max: int = 2_000
+    #: Requests in progress of one namespace, so that it leaves the others some.
+    concurrent_requests_per_namespace_max: int = 750
+    #: What a body that arrives, or an answer that is taken, must move in each period.
+    transfer_bytes_per_s_min: int = 100
+    transfer_period_s: float = 30.0
     #: Threads for calls that block.
     blocking_threads_max: int = 16
     #: From SIGTERM to the end of the process.

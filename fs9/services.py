@@ -36,6 +36,7 @@ from fs9.observe.readiness import Readiness
 from fs9.observe.tracing import Tracing
 from fs9.providers import builtin
 from fs9.providers.traced import TracedRegistry
+from fs9.resilience.limiter import RequestLimiter
 from fs9.threads import BlockingPool
 from fs9.vfs.journal import HandleJournal
 from fs9.vfs.locks import NO_LOCKS, FileLocks
@@ -75,6 +76,7 @@ class Services:
         metrics: Metrics,
         tracing: Tracing | None,
         instance_id: str,
+        limiter: RequestLimiter,
     ) -> None:
         self.settings = settings
         self.slot = slot
@@ -85,6 +87,7 @@ class Services:
         self.verifier = verifier
         self.metrics = metrics
         self.tracing = tracing
+        self.limiter = limiter
         #: Eight hexadecimal digits, another one in each process.
         self.instance_id = instance_id
         #: Is a namespace served by this worker? The fleet knows.
@@ -171,7 +174,7 @@ class Services:
             _watch(metrics, namespaces, verifier, pool)
             services = cls(
                 *(settings, slot, clock, pool, store, namespaces, verifier),
-                *(metrics, tracing, instance_id),
+                *(metrics, tracing, instance_id, _limiter(settings)),
             )
             stack.push_async_callback(services.readiness.aclose)
             services._stack = stack.pop_all()
@@ -266,6 +269,15 @@ def _verifier(settings: Settings, clock: Clock) -> Verifier | None:
         )
     except ValueError as error:
         raise ConfigError(f"server.auth.jwt_secret: {error}") from None
+
+
+def _limiter(settings: Settings) -> RequestLimiter:
+    return RequestLimiter(
+        enabled=settings.rate_limit_enabled,
+        namespace_qps=settings.rate_limit_namespace_qps,
+        user_qps=settings.rate_limit_user_qps,
+        keys_max=settings.limits.rate_limit_keys_max,
+    )
 
 
 async def _shut_down(pool: BlockingPool) -> None:

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -97,7 +98,10 @@ def new_tenant() -> str:
 
 @pytest.fixture
 async def start_server(tmp_path: Path) -> AsyncIterator[StartServer]:
-    """`await start_server(auth=False, clock=None, **limits)` starts a server in this process."""
+    """`await start_server(auth=False, clock=None, **limits)` starts a server in this process.
+
+    `settings` are others of its settings.
+    """
     async with AsyncExitStack() as stack:
 
         async def start(
@@ -105,16 +109,18 @@ async def start_server(tmp_path: Path) -> AsyncIterator[StartServer]:
             auth: bool = False,
             clock: Clock | None = None,
             template: tuple[MountSpec, ...] = TEMPLATE,
+            settings: Mapping[str, Any] = MappingProxyType({}),
             **limits: float,
         ) -> Server:
-            settings = Settings(
+            effective = Settings(
                 data_dir=tmp_path / f"data-{next(_numbers)}",
                 jwt_secret=SECRET if auth else "",
                 mounts=template,
                 namespace_template=template,
                 limits=Limits(**limits),  # type: ignore[arg-type]
+                **settings,
             )
-            services = await Services.open(settings, clock=clock)
+            services = await Services.open(effective, clock=clock)
             stack.push_async_callback(services.aclose)
             context = Context.of(services)
             transport = httpx2.ASGITransport(create_app(context))

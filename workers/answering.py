@@ -96,6 +96,7 @@ def _exchange(
     method = "HEAD" if parsed.line.method == b"HEAD" else operation.method
     context = connection.node.context
     exchange = Exchange(context, method, parsed.query, parsed.block.text_fields, body)
+    exchange.peer = connection.peer
     lender = connection.node.lender
     # A proxy that can do it says so; the header counts only where clients are not heard.
     offered = exchange.headers.get(_OFFER) if lender is not None else None

@@ -70,6 +70,7 @@ class Fs9Protocol(Connection):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.peer = peer_of(transport, private=self._private)
+        self.client = (self.peer, 0)  # what the ASGI application hears
         transport.set_write_buffer_limits(high=WRITE_AHEAD_BYTES)
         if self._departure.must_wait():
             self._state = State.MOVE

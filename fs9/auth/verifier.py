@@ -73,6 +73,11 @@ class Verifier:
         self._remember(key, principal, now_s)
         return principal
 
+    def remembers(self, token: str) -> bool:
+        """Is the token known to hold, so that `verify` has nothing to verify?"""
+        entry = self._entries.get(hashlib.sha256(token.encode(errors="surrogatepass")).digest())
+        return entry is not None and self._clock.now_s() < entry.until_s
+
     def stats(self) -> VerifierStats:
         return VerifierStats(self._hits, self._verified, self._refused, len(self._entries))
 

@@ -175,6 +175,51 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         "How long a verified token is remembered, never past its own expiry.",
     ),
     _limit(
+        "failed_credentials_per_minute_max",
+        "server.limits.max_failed_credentials_per_minute",
+        _COUNT,
+        "Tokens that do not hold which a worker takes from one address; then new ones are"
+        " answered 429 unseen, while those it knows already go on.",
+    ),
+    _limit(
+        "rate_limit_keys_max",
+        "server.limits.max_rate_limit_keys",
+        _COUNT,
+        "Users, namespaces and addresses whose rates a worker remembers, of each kind.",
+    ),
+    _limit(
+        "connections_max",
+        "server.limits.max_connections",
+        _COUNT,
+        "Connections of one worker; the next one is answered 503 and closed. At most three"
+        " quarters of the files that the process may open.",
+    ),
+    _limit(
+        "connections_per_address_max",
+        "server.limits.max_connections_per_address",
+        _COUNT,
+        "Connections of one worker from one address; the next one is answered 429 and closed."
+        " Those of `trusted_proxies` and over Unix sockets are not counted.",
+    ),
+    _limit(
+        "concurrent_requests_per_namespace_max",
+        "server.limits.max_concurrent_requests_per_namespace",
+        _COUNT,
+        "Requests in progress in one namespace; the next one is answered 429 at once.",
+    ),
+    _limit(
+        "transfer_bytes_per_s_min",
+        "server.limits.min_transfer_bytes_per_sec",
+        _BYTES,
+        "A client that sends its body, or takes its answer, slower than this is cut off.",
+    ),
+    _limit(
+        "transfer_period_s",
+        "server.limits.transfer_period_secs",
+        _SECONDS,
+        "The periods of which each must have that rate.",
+    ),
+    _limit(
         "blocking_threads_max",
         "server.limits.max_blocking_threads",
         _COUNT,

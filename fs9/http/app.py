@@ -16,7 +16,7 @@ import falcon.asgi
 from falcon.constants import COMBINED_METHODS
 
 from fs9.errors import Fs9Error, MalformedRequest, MethodNotAllowed, RouteNotFound
-from fs9.http.asgi import AsgiBody, no_body_yet, path_as_sent, request_headers
+from fs9.http.asgi import AsgiBody, no_body_yet, path_as_sent, peer, request_headers
 from fs9.http.dispatch import answer
 from fs9.http.exchange import Exchange
 from fs9.http.failures import reply_to_bug, reply_to_error
@@ -183,6 +183,7 @@ async def _drive(
         headers=headers,
         body=AsgiBody(scope[_RECEIVE], headers, context.limits.request_timeout_s),
         params=params,
+        peer=peer(scope),
     )
     reply = await answer(operation, exchange, headers.get("authorization"), tenant)
     # The application closes it, whatever becomes of the sending.

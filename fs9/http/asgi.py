@@ -57,6 +57,12 @@ def _announced(headers: Mapping[str, str]) -> int | None:
     return int(length)
 
 
+def peer(scope: Mapping[str, Any]) -> str:
+    """The address at the other end of the connection; empty when the server does not say it."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
 def request_headers(scope: Mapping[str, Any]) -> dict[str, str]:
     """Lower-case names; the values of a repeated one joined as a list (RFC 9110, 5.3)."""
     found: dict[str, str] = {}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fs9.http.gate import Gate
+from fs9.http.limiting import Limiting
 from fs9.http.observed import ObservedGate
 
 if TYPE_CHECKING:
@@ -18,8 +19,9 @@ class Context:
     services: Services
     gate: Gate
     limits: Limits
+    limiting: Limiting
 
     @classmethod
     def of(cls, services: Services) -> Context:
         gate = ObservedGate(services) if services.observed else Gate(services)
-        return cls(services, gate, services.limits)
+        return cls(services, gate, services.limits, Limiting(services, gate))

@@ -32,11 +32,16 @@ async def answer(
     """
     try:
         if exchange.session is None and operation.access is not _OPEN:
-            gate = exchange.context.gate
-            principal = exchange.principal = gate.principal(authorization, tenant)
+            limiting = exchange.context.limiting
+            principal = limiting.authenticate(exchange, authorization, tenant)
+            exchange.principal = principal
+            if limiting.requests.on:
+                await limiting.admit(operation.name, principal)
             if operation.access is _SESSION:
                 # None when it must be loaded: the operation does that, after decoding.
-                exchange.session = gate.enter_cached(principal)
+                exchange.session = exchange.context.gate.enter_cached(principal)
+        elif exchange.session is not None and exchange.context.limiting.requests.on:
+            await exchange.context.limiting.admit(operation.name, exchange.session.principal)
         return await operation.run(exchange)
     except Fs9Error as error:
         exchange.context.services.metrics.count_refusal(error)

@@ -60,7 +60,8 @@ class Exchange(msgspec.Struct, gc=False):
 
     `query` holds decoded values, each key once. `headers` has lower-case names. `session` is
     the caller attached to the namespace; None on routes that need none, or before attach.
-    `params` are the values of the path template (`ns`).
+    `params` are the values of the path template (`ns`). `peer` is the address at the other end
+    of the connection, `unix`, or empty when nobody knows.
     """
 
     context: Context
@@ -73,6 +74,7 @@ class Exchange(msgspec.Struct, gc=False):
     params: Mapping[str, str] = {}
     #: Set when a proxy in front offers to send the bytes of a file itself.
     lend: Lend | None = None
+    peer: str = ""
 
 
 class Stream(Protocol):

@@ -294,6 +294,7 @@ _DETAILS = {
     "QuotaExceeded": "at most 65536 open handles",
     "RequestTimeout": "no byte for 30 seconds",
     "Internal": "unexpected error, see the server's log",
+    "TooManyRequests": "User rate limit exceeded",
     "Overloaded": "too many requests at once",
     "OwnerUnavailable": "the worker is being replaced",
     "UriTooLong": "at most 16384 bytes",

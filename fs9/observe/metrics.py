@@ -82,6 +82,25 @@ REFUSALS = Metric(
     "Requests refused for lack of room, of time or of a worker, by kind of error.",
     ("kind",),
 )
+RATE_LIMITED = Metric(
+    "fs9_rate_limited_total",
+    "counter",
+    "Requests refused because a limit on their rate was exceeded, by whose: user, namespace,"
+    " address.",
+    ("limit",),
+)
+CONNECTIONS_REFUSED = Metric(
+    "fs9_connections_refused_total",
+    "counter",
+    "Connections closed at once because there were too many, by which limit: worker, address.",
+    ("limit",),
+)
+SLOW_CLIENTS = Metric(
+    "fs9_slow_clients_total",
+    "counter",
+    "Connections cut because the client was too slow, by what it did: head, body, answer, idle.",
+    ("doing",),
+)
 HANDOFFS = Metric("fs9_handoffs_total", "counter", "Connections handed over to other workers.")
 FORWARDS = Metric("fs9_forwards_total", "counter", "Requests forwarded to other workers.")
 TOKEN_HITS = Metric("fs9_token_cache_hits_total", "counter", "Tokens found verified already.")
@@ -129,6 +148,7 @@ RING_SHARE = Metric(
 
 ALL = (
     *(REQUESTS, DURATION, REQUEST_BYTES, RESPONSE_BYTES, REFUSALS, HANDOFFS, FORWARDS),
+    *(RATE_LIMITED, CONNECTIONS_REFUSED, SLOW_CLIENTS),
     *(TOKEN_HITS, TOKEN_MISSES, NAMESPACE_LOADS, HANDLES, NAMESPACES, CONNECTIONS, IN_PROGRESS),
     *(BLOCKING_CALLS, BLOCKING_WAITING, WORKERS, WORKERS_WANTED),
     *(BUS_LAG, BUS_GAPS, DRAINS, LOCK_WAITS, REVIVED, RING_SHARE),

@@ -84,6 +84,8 @@ def error_reply(
 
 
 def _headers(error: Fs9Error) -> tuple[tuple[str, str], ...]:
+    if isinstance(error, TooManyRequests):
+        return (("retry-after", str(error.retry_after_s)),)
     if error.status in _BUSY:
         return (_RETRY_AFTER,)
     if isinstance(error, Unauthenticated):

@@ -1,0 +1,122 @@
+"""How many requests a user, a namespace and an address may make. Pure: the caller tells the time.
+
+The user's bucket comes first, so that a user who asks too much takes nothing from the namespace.
+A namespace has one owner in the fleet, so one process counts all of its requests, exactly.
+
+A refusal costs next to nothing, but not nothing: those beyond what would have been allowed are
+to be answered late (`hold_s`), so that a client that asks again as soon as it is refused gets no
+more work out of a worker than one that does as it is told.
+"""
+
+from __future__ import annotations
+
+import math
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+from fs9.errors import TooManyRequests
+from fs9.resilience.bucket import Rate, TokenBuckets
+
+if TYPE_CHECKING:
+    from fs9.limits import Limits
+
+#: How late the answer to a client is that does not heed its refusals.
+HOLD_S = 0.25
+#: The part of an IPv6 address that one customer of a network has all addresses of.
+_CUSTOMER_BITS = 64
+
+
+class Refused:
+    """A request that is too much: the `error`, the `limit` that says so, and how late to say it."""
+
+    __slots__ = ("error", "hold_s", "limit")
+
+    def __init__(self, text: str, limit: str, wait_s: float, hold_s: float) -> None:
+        self.error = TooManyRequests(text, retry_after_s=math.ceil(wait_s))
+        self.limit = limit
+        self.hold_s = hold_s
+
+
+class RequestLimiter:
+    """Of one worker. Rates are requests in a second, and as many may come at once."""
+
+    def __init__(self, *, enabled: bool, namespace_qps: int, user_qps: int, keys_max: int) -> None:
+        self._enabled = enabled
+        self._namespace_rate = Rate.of(namespace_qps)
+        self._users = TokenBuckets(Rate.of(user_qps), keys_max)
+        self._namespaces = TokenBuckets(self._namespace_rate, keys_max)
+        # Refusals that are answered at once: as many as there might have been requests.
+        self._told_users = TokenBuckets(Rate.of(user_qps), keys_max)
+        self._told_namespaces = TokenBuckets(self._namespace_rate, keys_max)
+        self._own_rates: dict[str, Rate] = {}
+        #: Is anything limited at all?
+        self.on = enabled
+
+    def set_namespace_rate(self, namespace: str, qps: int | None) -> None:
+        """Give a namespace a rate of its own, also while the others are not limited.
+
+        None: it is again as the others are.
+        """
+        if qps is None:
+            self._own_rates.pop(namespace, None)
+        else:
+            self._own_rates[namespace] = Rate.of(qps)
+        self.on = self._enabled or bool(self._own_rates)
+
+    def refusal(self, namespace: str, user: str, now_s: float) -> Refused | None:
+        """Count a request; None: it may go on. A request that is refused counts for nobody."""
+        own = self._own_rates.get(namespace) if self._own_rates else None
+        if self._enabled:
+            key = (namespace, user)
+            wait_s = self._users.take(key, now_s)
+            if wait_s:
+                late = self._told_users.take(key, now_s) > 0
+                text = "User rate limit exceeded"
+                return Refused(text, "user", wait_s, HOLD_S if late else 0.0)
+        elif own is None:
+            return None
+        wait_s = self._namespaces.take(namespace, now_s, own)
+        if wait_s:
+            if self._enabled:
+                self._users.give_back(key)
+            late = self._told_namespaces.take(namespace, now_s, own) > 0
+            text = "Namespace rate limit exceeded"
+            return Refused(text, "namespace", wait_s, HOLD_S if late else 0.0)
+        return None
+
+    def __len__(self) -> int:
+        """Buckets that are remembered."""
+        told = len(self._told_users) + len(self._told_namespaces)
+        return len(self._users) + len(self._namespaces) + told
+
+
+class CredentialLimiter:
+    """How many credentials that do not hold one address may present in a minute."""
+
+    def __init__(self, limits: Limits) -> None:
+        rate = Rate.of(limits.failed_credentials_per_minute_max, 60.0)
+        self._addresses = TokenBuckets(rate, limits.rate_limit_keys_max)
+
+    @property
+    def watching(self) -> bool:
+        """Has any address failed of late?"""
+        return len(self._addresses) > 0
+
+    def check(self, address: str, now_s: float) -> None:
+        """Raise TooManyRequests when the address has presented too many; counts nothing."""
+        wait_s = self._addresses.wait_s(network(address), now_s) if address else 0.0
+        if wait_s:
+            text = "Too many failed credentials from this address"
+            raise TooManyRequests(text, retry_after_s=math.ceil(wait_s))
+
+    def failed(self, address: str, now_s: float) -> None:
+        """Count a credential that did not hold."""
+        if address:
+            self._addresses.take(network(address), now_s)
+
+
+def network(address: str) -> str:
+    """Whom an address stands for: itself, or with IPv6 all that one customer can take."""
+    if ":" not in address:
+        return address
+    return str(ip_network(f"{address}/{_CUSTOMER_BITS}", strict=False))
