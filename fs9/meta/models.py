@@ -28,8 +28,8 @@ class NamespaceQuota(msgspec.Struct, frozen=True, omit_defaults=True):
 class NamespaceRecord(msgspec.Struct, frozen=True):
     """One namespace; mounts are sorted by path.
 
-    `id` is a UUID. `storage` names where its data is kept, and was never another namespace's: a
-    deleted namespace's name can be used again while its data is still there.
+    `id` is a UUID. `storage` names where its data is kept, and is no other namespace's, also not
+    of a deleted one whose data is still there: its name can be used again all the same.
     """
 
     name: str
@@ -119,7 +119,8 @@ class Changes(msgspec.Struct, frozen=True):
     """What changed after some change id: names of namespaces, and revocations.
 
     `last_id` is where the next question goes on; `more`: ask again at once. `complete` False:
-    so old that not all is known any more, everything must be read anew.
+    the question is so old that names of changed namespaces are missing, so that all of them must
+    be read anew. Of the revocations that still hold none is ever missing.
     """
 
     last_id: int
@@ -135,6 +136,7 @@ class AuditRecord(msgspec.Struct, frozen=True):
     `sequence` counts from 1 without gaps. `digest` is the SHA-256, in hexadecimal, of the
     digest before and of this event (`fs9.observe.audit`). `outcome` is "ok" or the kind of the
     error that refused it. `details`: what else is known (a rename's target, bytes written).
+    `previous` is the digest before, "" in the first event; the store fills it in.
     """
 
     sequence: int
@@ -146,10 +148,15 @@ class AuditRecord(msgspec.Struct, frozen=True):
     outcome: str
     details: dict[str, Any]
     digest: str
+    previous: str = ""
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """Who may write to something until when; `epoch` grows with every new holder."""
+    """Who may write to something until when; `epoch` grows with every new holder.
+
+    Who guards the thing keeps the highest epoch it has seen and refuses lower ones (fencing):
+    a holder that slept through its lease does not know that it is over.
+    """
 
     name: str
     holder: str

@@ -9,22 +9,22 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import sqlite3
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-import msgspec
-
-from fs9.errors import AlreadyExists, BackendUnavailable, NotFound, Transient
-from fs9.meta.models import NamespaceRecord
-from fs9.meta.schema import MIGRATIONS, MIGRATIONS_TABLE
-from fs9.names import check_namespace_name
-from fs9.types import MountSpec
+from fs9.errors import BackendUnavailable, Transient
+from fs9.meta.migrate import migrate
+from fs9.meta.schema import SQLITE_MIGRATIONS
+from fs9.meta.sql.query import check_values
+from fs9.meta.sql.store import SqlStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from fs9.clock import Clock
+    from fs9.meta.sql.query import Operation, Query, Row
+    from fs9.meta.sql.store import Ask
     from fs9.threads import BlockingPool
 
 T = TypeVar("T")
@@ -32,22 +32,17 @@ T = TypeVar("T")
 #: How long a call waits for another process's transaction before it is Transient.
 BUSY_TIMEOUT_S = 10.0
 
-# One statement, so that a namespace and its mounts come from one snapshot.
-_SELECT = """
-    SELECT id, name, status, created_at, created_by, (
-        SELECT json_group_array(json_array(path, provider, config))
-        FROM mounts WHERE namespace_id = namespaces.id
-    )
-    FROM namespaces WHERE deleted_at IS NULL
-"""
+# Seconds since 1970 with their fraction; `unixepoch('subsec')` is newer than what systems have.
+_NOW = "((julianday('now') - 2440587.5) * 86400.0)"
+_FRAGMENTS = (("{now}", _NOW), ("{later}", f"({_NOW} + ?)"))
 
 
-class SqliteStore:
+class SqliteStore(SqlStore):
     """`Store` on SQLite; see there for the contracts."""
 
     def __init__(self, connection: sqlite3.Connection, clock: Clock, pool: BlockingPool) -> None:
+        super().__init__(clock)
         self._connection = connection
-        self._clock = clock
         self._pool = pool
         # One call at a time: a transaction is a state of the connection. Callers wait here and
         # not in the pool, whose threads serve files too.
@@ -62,108 +57,59 @@ class SqliteStore:
     async def aclose(self) -> None:
         await self._call(self._connection.close)
 
-    async def create_namespace(
-        self, name: str, created_by: str, mounts: Sequence[MountSpec]
-    ) -> NamespaceRecord:
-        check_namespace_name(name)
+    async def _read(self, operation: Operation[T]) -> T:
+        return await self._call(lambda: _drive(self._connection, operation))
 
-        def create() -> NamespaceRecord:
+    async def _write(self, operation: Operation[T]) -> T:
+        def write() -> T:
             with _transaction(self._connection):
-                if _find(self._connection, name) is not None:
-                    raise AlreadyExists(f"Namespace '{name}' already exists")
-                return self._insert(name, created_by, mounts)
+                return _drive(self._connection, operation)
 
-        return await self._call(create)
+        return await self._call(write)
 
-    async def ensure_namespace(
-        self, name: str, created_by: str, mounts: Sequence[MountSpec]
-    ) -> NamespaceRecord:
-        check_namespace_name(name)
+    @asynccontextmanager
+    async def session(self, *, write: bool) -> AsyncIterator[Ask]:
+        async def ask(query: Query) -> list[Row]:
+            return await self._pool.run(_translating, lambda: _rows(self._connection, query))
 
-        def ensure() -> NamespaceRecord:
-            with _transaction(self._connection):
-                found = _find(self._connection, name)
-                if found is None:
-                    return self._insert(name, created_by, mounts)
-                row_id, record = found
-                if record.mounts == _sorted(mounts):
-                    return record
-                self._replace_mounts(row_id, created_by, mounts)
-                return msgspec.structs.replace(record, mounts=_sorted(mounts))
+        def run(statement: str) -> Callable[[], object]:
+            return lambda: self._connection.execute(statement)
 
-        return await self._call(ensure)
-
-    async def namespace(self, name: str) -> NamespaceRecord:
-        found = await self._call(lambda: _find(self._connection, name))
-        if found is None:
-            raise NotFound(f"Namespace '{name}' not found")
-        return found[1]
-
-    async def namespaces(self) -> list[NamespaceRecord]:
-        return await self._call(lambda: _all(self._connection))
+        async with self._lock:
+            begin = "BEGIN IMMEDIATE" if write else "BEGIN"
+            await self._pool.run(_translating, run(begin))
+            try:
+                yield ask
+                await self._pool.run(_translating, run("COMMIT"))
+            finally:
+                if self._connection.in_transaction:
+                    await self._pool.run(_translating, run("ROLLBACK"))
 
     async def _call(self, call: Callable[[], T]) -> T:
         async with self._lock:
             return await self._pool.run(_translating, call)
 
-    def _insert(self, name: str, created_by: str, mounts: Sequence[MountSpec]) -> NamespaceRecord:
-        now_s = int(self._clock.now_s())
-        row_id = self._connection.execute(
-            "INSERT INTO namespaces (name, created_at, created_by) VALUES (?, ?, ?)",
-            (name, now_s, created_by),
-        ).lastrowid
-        assert row_id is not None
-        self._insert_mounts(row_id, created_by, mounts, now_s)
-        return NamespaceRecord(name, "active", now_s, created_by, _sorted(mounts))
 
-    def _replace_mounts(self, row_id: int, created_by: str, mounts: Sequence[MountSpec]) -> None:
-        now_s = int(self._clock.now_s())
-        self._connection.execute("DELETE FROM mounts WHERE namespace_id = ?", (row_id,))
-        self._connection.execute(
-            "UPDATE namespaces SET updated_at = ? WHERE id = ?", (now_s, row_id)
-        )
-        self._insert_mounts(row_id, created_by, mounts, now_s)
-
-    def _insert_mounts(
-        self, row_id: int, created_by: str, mounts: Sequence[MountSpec], now_s: int
-    ) -> None:
-        self._connection.executemany(
-            "INSERT INTO mounts (namespace_id, path, provider, config, created_at, created_by)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (row_id, spec.path, spec.provider, _encode(spec), now_s, created_by)
-                for spec in mounts
-            ],
-        )
+# -- Operations -----------------------------------------------------------------------------
 
 
-# -- Rows -----------------------------------------------------------------------------------
+def _drive(connection: sqlite3.Connection, operation: Operation[T]) -> T:
+    try:
+        query = next(operation)
+        while True:
+            query = operation.send(_rows(connection, query))
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
-def _encode(spec: MountSpec) -> str:
-    return msgspec.json.encode(spec.config).decode()
-
-
-def _sorted(mounts: Sequence[MountSpec]) -> tuple[MountSpec, ...]:
-    return tuple(sorted(mounts, key=lambda spec: spec.path))
-
-
-def _find(connection: sqlite3.Connection, name: str) -> tuple[int, NamespaceRecord] | None:
-    row = connection.execute(f"{_SELECT} AND name = ?", (name,)).fetchone()
-    return None if row is None else (row[0], _record(row))
-
-
-def _all(connection: sqlite3.Connection) -> list[NamespaceRecord]:
-    return [_record(row) for row in connection.execute(f"{_SELECT} ORDER BY name")]
-
-
-def _record(row: tuple[int, str, str, int, str, str]) -> NamespaceRecord:
-    _, name, status, created_at_s, created_by, mounts = row
-    specs = [
-        MountSpec(path, provider, msgspec.json.decode(config))
-        for path, provider, config in msgspec.json.decode(mounts)
-    ]
-    return NamespaceRecord(name, status, created_at_s, created_by, _sorted(specs))
+def _rows(connection: sqlite3.Connection, query: Query) -> list[Row]:
+    check_values(query.values)
+    sql = query.sql
+    if "{" in sql:
+        for name, ours in _FRAGMENTS:
+            sql = sql.replace(name, ours)
+    return connection.execute(sql, query.values).fetchall()
 
 
 # -- The database ---------------------------------------------------------------------------
@@ -200,33 +146,7 @@ def _prepare(connection: sqlite3.Connection, now_s: int) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     with _transaction(connection):
-        _migrate(connection, now_s)
-
-
-def _migrate(connection: sqlite3.Connection, now_s: int) -> None:
-    connection.execute(MIGRATIONS_TABLE)
-    applied: dict[int, str] = dict(
-        connection.execute("SELECT version, checksum FROM migrations").fetchall()
-    )
-    newest = MIGRATIONS[-1].version
-    if max(applied, default=0) > newest:
-        raise BackendUnavailable(
-            f"the metadata has version {max(applied)} and this program knows {newest}:"
-            " it was written by a newer one"
-        )
-    for migration in MIGRATIONS:
-        if migration.version not in applied:
-            for statement in migration.statements:
-                connection.execute(statement)
-            connection.execute(
-                "INSERT INTO migrations (version, checksum, applied_at) VALUES (?, ?, ?)",
-                (migration.version, migration.checksum, now_s),
-            )
-        elif applied[migration.version] != migration.checksum:
-            raise BackendUnavailable(
-                f"version {migration.version} of the metadata was made by other statements than"
-                " this program has"
-            )
+        _drive(connection, migrate(SQLITE_MIGRATIONS, now_s))
 
 
 @contextmanager
@@ -235,10 +155,11 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # some errors have rolled it back already
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 def _translating(call: Callable[[], T]) -> T:

@@ -5,8 +5,10 @@ so does the client of a metadata service. `Store` is all of it, for the metadata
 
 Every change is one transaction: it is kept (also over a loss of power) when the call returns,
 and not at all when it raises. `by` is who did it. Besides the errors named below a call raises
-Transient when the database is busy for too long, and BackendUnavailable when it fails. Texts in
-the `detail` of NotFound and AlreadyExists are the contract's.
+Transient when the database is busy for too long, BackendUnavailable when it fails (a change may
+have been made then, if the connection broke while it was committed), and InvalidArgument for what
+no database keeps (U+0000, half surrogate pairs, numbers beyond 64 bits, times after the year
+9999). Texts in the `detail` of NotFound and AlreadyExists are the contract's.
 """
 
 from __future__ import annotations
@@ -88,7 +90,7 @@ class Metadata(Protocol):
     async def changes_since(self, change_id: int, limit: int = 10_000) -> Changes:
         """What changed after `change_id`, oldest first; 0: every revocation that still holds.
 
-        No change is missed because another transaction committed later.
+        At most `limit` of each. No change is missed because another transaction committed later.
         """
 
     async def last_change(self) -> int:
@@ -97,9 +99,9 @@ class Metadata(Protocol):
     # -- audit ----------------------------------------------------------------------------------
 
     async def append_events(self, name: str, events: Sequence[AuditRecord]) -> None:
-        """Continue the namespace's chain.
+        """Continue the namespace's chain, also that of a deleted one until it is forgotten.
 
-        Raises Conflict when the first event does not follow the last one that is kept.
+        Raises NotFound, and Conflict when the first event does not follow the last one kept.
         """
 
     async def events(
@@ -125,11 +127,16 @@ class Metadata(Protocol):
     async def trim_events(self, name: str, before_ns: int, keep_max: int) -> int:
         """Forget events older than that, and all but the latest `keep_max`; how many went.
 
-        The chain begins later then; its first kept event still names the digest before.
+        The chain begins later then; its first kept event still names the digest before. The last
+        event stays in any case.
         """
 
     async def api_key(self, key_digest: str) -> tuple[ApiKeyRecord, UserRecord]:
-        """The key with this SHA-256 (hexadecimal) and its owner. Raises NotFound."""
+        """The key with this SHA-256 (hexadecimal) and its owner.
+
+        Also one that is revoked, expired, or of a suspended owner: the caller says which. Raises
+        NotFound, also when its owner or namespace is deleted.
+        """
 
     async def ping(self) -> None:
         """Returns when the store answers."""
@@ -205,7 +212,15 @@ class Store(Metadata, Protocol):
     async def revoke_api_key(self, key_id: str) -> ApiKeyRecord:
         """Raises NotFound."""
 
+    # -- upkeep ---------------------------------------------------------------------------------
+
+    async def forget_expired(self, changes_before_s: int) -> int:
+        """Delete revocations that expired, and older changes; how many revocations went."""
+
     # -- leases ---------------------------------------------------------------------------------
+
+    async def lease(self, name: str) -> Lease | None:
+        """The lease that holds now."""
 
     async def take_lease(self, name: str, holder: str, ttl_s: float) -> Lease | None:
         """Take or renew; None while another holder's has not expired. By the database's clock."""
