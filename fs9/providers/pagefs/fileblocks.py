@@ -1,0 +1,212 @@
+"""The embedded block store: one plain file for each object, below the data directory.
+
+Objects of one file grow at their end, so what was written in order lies in order, and large
+reads and writes are the kernel's own. Small calls whose pages the kernel has happen on the
+event loop (`RWF_NOWAIT` for reads); the others in the pool. Descriptors are kept open, the
+least recently used ones are closed.
+
+Files lie in folders of 4,096 by the object's number, whose upper digits are the epoch: a crash
+leaves garbage only among the objects of its own epoch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+    from pathlib import Path
+
+    from fs9.threads import BlockingPool
+    from fs9.types import Buffer
+
+#: Descriptors of one store that are kept open.
+OPEN_FILES_MAX = 64
+#: Up to this size a put is a copy into the page cache that is shorter than a change of threads.
+_INLINE_PUT_BYTES = 128 * 1024
+
+
+class _OpenObject:
+    """A descriptor that is closed when it is dropped and the last call is over."""
+
+    __slots__ = ("dropped", "fd", "users")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.users = 0
+        self.dropped = False
+
+
+class FileBlocks:
+    """A `BlockStore`. Its state belongs to the event loop; threads only get descriptors."""
+
+    appends = True
+    volatile = False
+    put_bytes_max = 4 * 1024 * 1024
+
+    def __init__(self, directory: Path, pool: BlockingPool) -> None:
+        self._directory = directory
+        self._pool = pool
+        self._open: OrderedDict[str, _OpenObject] = OrderedDict()
+        #: Objects made since the last sync of their folder.
+        self._created: set[str] = set()
+
+    def _path(self, name: str) -> str:
+        return f"{self._directory}/{name[:6]}/{name[6:13]}/{name}"
+
+    @contextlib.contextmanager
+    def _use(self, name: str, *, create: bool = False) -> Iterator[int]:
+        opened = self._open.get(name)
+        if opened is None:
+            opened = self._open[name] = _OpenObject(self._open_file(name, create=create))
+            if len(self._open) > OPEN_FILES_MAX:
+                self._drop(next(iter(self._open)))
+        else:
+            self._open.move_to_end(name)
+        opened.users += 1
+        try:
+            yield opened.fd
+        finally:
+            opened.users -= 1
+            if opened.dropped and not opened.users:
+                os.close(opened.fd)
+
+    def _open_file(self, name: str, *, create: bool) -> int:
+        path = self._path(name)
+        try:
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if not create:
+                raise
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            fd = os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            fd = os.open(path, flags, 0o600)
+        self._created.add(name)
+        return fd
+
+    def _drop(self, name: str) -> None:
+        opened = self._open.pop(name, None)
+        if opened is not None:
+            opened.dropped = True
+            if not opened.users:
+                os.close(opened.fd)
+
+    async def put(self, name: str, offset: int, data: Buffer) -> None:
+        with self._use(name, create=True) as fd:
+            if len(data) <= _INLINE_PUT_BYTES:
+                _write(fd, offset, data)
+            else:
+                await self._pool.run(_write, fd, offset, data)
+
+    async def get(self, name: str, offset: int, size: int) -> Buffer:
+        with self._use(name) as fd:
+            buffer = bytearray(size)
+            try:
+                count = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
+            except BlockingIOError:
+                count = 0
+            except OSError as error:
+                if error.errno != errno.EOPNOTSUPP:
+                    raise
+                count = 0
+            if count < size:
+                count = await self._pool.run(_read, fd, buffer, count, offset)
+        return buffer if count == size else memoryview(buffer)[:count]
+
+    async def sync(self, names: Collection[str]) -> None:
+        await self._pool.run(self._sync, tuple(names), self._created.intersection(names))
+        self._created.difference_update(names)
+
+    def _sync(self, names: Collection[str], created: set[str]) -> None:
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                _sync_path(self._path(name), os.O_RDWR)
+        folders = {os.path.dirname(self._path(name)) for name in created}
+        parents = {os.path.dirname(folder) for folder in folders}
+        for folder in [*folders, *parents, *([str(self._directory)] if parents else [])]:
+            with contextlib.suppress(FileNotFoundError):
+                _sync_path(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+    async def delete(self, names: Sequence[str]) -> None:
+        for name in names:
+            self._drop(name)
+            self._created.discard(name)
+        await self._pool.run(self._delete, names)
+
+    def _delete(self, names: Sequence[str]) -> None:
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path(name))
+
+    def _list(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
+        found: list[tuple[str, int]] = []
+        lowest = max(prefix, after)
+        for epoch in _names(self._directory, lowest[:6]):
+            if epoch[: len(prefix)] > prefix[:6]:
+                break
+            folder = self._directory / epoch
+            for group in _names(folder, lowest[6:13] if epoch == lowest[:6] else ""):
+                for name in _names(folder / group, lowest):
+                    if name > after and name.startswith(prefix):
+                        size = os.stat(folder / group / name).st_size
+                        found.append((name, size))
+                        if len(found) == limit:
+                            return found
+        return found
+
+    async def space(self) -> tuple[int, int]:
+        found = await self._pool.run(os.statvfs, self._directory)
+        return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+
+    async def aclose(self) -> None:
+        for name in list(self._open):
+            self._drop(name)
+
+    async def list(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
+        return await self._pool.run(self._list, prefix, after, limit)
+
+
+def _names(directory: Path, lowest: str) -> list[str]:
+    """Names in the directory that could hold objects from `lowest` on, sorted."""
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(name for name in os.listdir(directory) if name[: len(lowest)] >= lowest)
+    return []
+
+
+def _write(fd: int, offset: int, data: Buffer) -> None:
+    count = os.pwrite(fd, data, offset)
+    if count < len(data):
+        view = memoryview(data)
+        while count < len(view):  # a full disk takes a part first, then raises
+            count += os.pwrite(fd, view[count:], offset + count)
+
+
+def _read(fd: int, buffer: bytearray, count: int, offset: int) -> int:
+    with memoryview(buffer) as view:
+        while count < len(view):
+            more = os.preadv(fd, [view[count:]], offset + count)
+            if not more:
+                break
+            count += more
+    return count
+
+
+def _sync_path(path: str, flags: int) -> None:
+    fd = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+async def open_blocks(directory: Path, pool: BlockingPool) -> FileBlocks:
+    """The store below the directory, which is made when missing. Raises OSError."""
+    await pool.run(os.makedirs, directory, 0o700, exist_ok=True)
+    return FileBlocks(directory, pool)

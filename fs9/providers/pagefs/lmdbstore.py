@@ -1,0 +1,471 @@
+"""The embedded metadata store: LMDB below, the newest changes in a journal and in memory.
+
+LMDB alone would cost an fsync at each commit, or (MDB_NOSYNC) be destroyed by a loss of power,
+because ext4 keeps no order among writes. So a commit is one write at the end of a journal and
+an update of a sorted table in memory (3 us); reads look there first and then in LMDB (0.5 us).
+When the journal has grown, `sync` moves its table into LMDB in one synced transaction, in a
+thread, and drops the file. A synced commit costs one fdatasync of the journal, shared by all
+that wait for one (group commit). LMDB's file is only ever written with fsync, so it is whole
+whatever happens; the journal is a prefix (see `journal`).
+
+Fencing: the epoch is in LMDB and, for a look at each commit, in a small mapped file. A writer
+looks after it has written its record: if the epoch is still its own then, a new opener, which
+raises the epoch before it reads the journal, has seen the record; else nothing is acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import mmap
+import os
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import lmdb
+
+from fs9.errors import OwnerUnavailable
+from fs9.providers.pagefs import journal
+from fs9.providers.pagefs.journal import Journal, Record
+from fs9.providers.pagefs.memtable import Memtable, merged
+from fs9.providers.pagefs.store import Batch, ChecksFailed, Item
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
+
+    from fs9.threads import BlockingPool
+
+#: A journal of this size, or with so many keys, is moved into LMDB (10-50 ms in a thread).
+#: More keys make each insertion into the sorted table slower than LMDB would be.
+JOURNAL_BYTES_MAX = 16 * 1024 * 1024
+JOURNAL_KEYS_MAX = 16_384
+#: LMDB's map: how much it begins with, doubled when it is full.
+_MAP_BYTES_MIN = 16 * 1024 * 1024
+#: Items in one call into LMDB, which holds the interpreter's lock meanwhile.
+_PUT_ITEMS = 256
+_IDS_MAX = 1000
+_EPOCH_FILE, _LOCK_FILE, _DATA = "epoch", "lock", "meta"
+_EPOCH, _APPLIED, _ID = b"epoch", b"applied", b"id"
+_NONE = object()
+
+
+class Environment:
+    """An open LMDB environment; one for all openings in this process, as LMDB demands.
+
+    `reader` is a transaction on the newest state, renewed after each write. It, and the map's
+    growth, belong to the event loop's thread.
+    """
+
+    #: Path -> environment: LMDB's own locks are per process, so this is, too.
+    _open: ClassVar[dict[str, Environment]] = {}
+
+    def __init__(self, path: str) -> None:
+        size = max(_MAP_BYTES_MIN, 2 * _file_size(os.path.join(path, "data.mdb")))
+        self._path = path
+        self._users = 0
+        self.env = lmdb.open(path, map_size=size, max_dbs=2, max_readers=64, meminit=False)
+        self.env.reader_check()
+        self.data = self.env.open_db(b"data")
+        self.system = self.env.open_db(b"system")
+        self._reader: Any = None
+        self._cursor: Any = None
+
+    @classmethod
+    def acquire(cls, path: str) -> Environment:
+        environment = cls._open.get(path)
+        if environment is None:
+            environment = cls._open[path] = cls(path)
+        environment._users += 1
+        return environment
+
+    def release(self) -> None:
+        self._users -= 1
+        if not self._users:
+            del self._open[self._path]
+            self.forget()
+            self.env.close()
+
+    def forget(self) -> None:
+        """Let the reader go: the state is newer, or the map is to grow."""
+        if self._reader is not None:
+            self._cursor.close()
+            self._reader.abort()
+            self._reader = self._cursor = None
+
+    def get(self, key: bytes) -> bytes | None:
+        if self._reader is None:
+            self._renew()
+        found: bytes | None = self._reader.get(key)
+        return found
+
+    def items(self, first: bytes, end: bytes) -> Iterator[Item]:
+        if self._reader is None:
+            self._renew()
+        return items(self._cursor, first, end)
+
+    def _renew(self) -> None:
+        self._reader = self.env.begin(db=self.data)
+        self._cursor = self._reader.cursor()
+
+    def grow(self) -> None:
+        """Double the map; no transaction may be open."""
+        self.forget()
+        self.env.set_mapsize(2 * self.env.info()["map_size"])
+
+
+def items(cursor: lmdb.Cursor, first: bytes, end: bytes) -> Iterator[Item]:
+    """What the cursor finds from `first` on, before `end`."""
+    if not cursor.set_range(first):
+        return
+    for item in cast("Iterator[Item]", cursor.iternext()):
+        if item[0] >= end:
+            return
+        yield item
+
+
+def _file_size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+class LmdbSnapshot:
+    """One moment: a transaction of LMDB and copies of the tables above it."""
+
+    def __init__(self, store: LmdbStore, tables: list[Memtable]) -> None:
+        self._store = store
+        self._tables = [table.copy() for table in tables]
+        self._reader = store.environment.env.begin(db=store.environment.data)
+
+    async def get(self, key: bytes) -> bytes | None:
+        for table in self._tables:
+            if key in table.changes:
+                return table.changes[key]
+        found: bytes | None = self._reader.get(key)
+        return found
+
+    async def scan(self, first: bytes, end: bytes, limit: int) -> list[Item]:
+        with self._reader.cursor() as cursor:
+            return merged(self._tables, first, end, limit, items(cursor, first, end))
+
+    async def aclose(self) -> None:
+        self._reader.abort()
+        self._store.snapshot_closed()
+
+
+class LmdbStore:
+    """A `MetaStore` below a directory; made by `open_store`."""
+
+    volatile = False
+
+    def __init__(self, directory: Path, pool: BlockingPool, boot: str) -> None:
+        """Opens; blocks. Raises OSError, lmdb.Error (not a database)."""
+        self._directory = directory
+        self._pool = pool
+        self._boot = boot
+        self._closing = contextlib.ExitStack()
+        with contextlib.ExitStack() as opened:
+            lock = os.open(directory / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            opened.callback(os.close, lock)
+            with contextlib.suppress(BlockingIOError):  # only tools respect it: see `in_use`
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            (directory / _DATA).mkdir(exist_ok=True)
+            self.environment = Environment.acquire(str(directory / _DATA))
+            opened.callback(self.environment.release)
+            self._shared_epoch = _map_epoch(directory / _EPOCH_FILE)
+            opened.callback(self._shared_epoch.close)
+            self.epoch = self._take_epoch()
+            self._ids = self._load()
+            self._journal = Journal(directory, self._number + 1, boot)
+            _sync_directory(directory)
+            self._closing = opened.pop_all()
+        self._active = Memtable()
+        #: The table that is on its way into LMDB, with its journal.
+        self._frozen: tuple[Memtable, Journal] | None = None
+        self._moving: asyncio.Task[None] | None = None
+        self._durable = self._safe = self._number
+        self._syncing = asyncio.Lock()
+        self._snapshots = 0
+        self._no_snapshots = asyncio.Event()
+        self._no_snapshots.set()
+        self._failure: OSError | None = None
+        self._closed = False
+
+    def _take_epoch(self) -> int:
+        with self.environment.env.begin(write=True, db=self.environment.system) as transaction:
+            epoch = max(_number(transaction.get(_EPOCH)), _number(self._shared_epoch[:8])) + 1
+            transaction.put(_EPOCH, epoch.to_bytes(8, "little"))
+        self._shared_epoch[:8] = epoch.to_bytes(8, "little")
+        return epoch
+
+    def _load(self) -> dict[bytes, None]:
+        """Move what the journals have into LMDB; the ids of applied batches. Blocks."""
+        environment = self.environment
+        records = journal.replay(self._directory, self._boot)
+        with environment.env.begin(db=environment.system) as transaction:
+            self._number = _number(transaction.get(_APPLIED))
+            with transaction.cursor() as cursor:
+                ids = dict.fromkeys(value for _, value in items(cursor, _ID, b"ie"))
+        table = Memtable()
+        for record in records:
+            if record.number > self._number:
+                table.apply(record.changes)
+                self._number = table.last = record.number
+                if record.id:
+                    table.ids.append(record.id)
+                    ids[record.id] = None
+        while table.last:
+            try:
+                self._move(table)
+                break
+            except lmdb.MapFullError:
+                environment.grow()
+        environment.forget()
+        for path in journal.files(self._directory):
+            path.unlink()
+        return ids
+
+    # -- reading --------------------------------------------------------------------------------
+
+    @property
+    def _tables(self) -> list[Memtable]:
+        return [self._active] if self._frozen is None else [self._active, self._frozen[0]]
+
+    async def get(self, key: bytes) -> bytes | None:
+        found: Any = self._active.changes.get(key, _NONE)
+        if found is _NONE and self._frozen is not None:
+            found = self._frozen[0].changes.get(key, _NONE)
+        if found is _NONE:
+            return self.environment.get(key)
+        value: bytes | None = found
+        return value
+
+    async def scan(self, first: bytes, end: bytes, limit: int) -> list[Item]:
+        base = self.environment.items(first, end)
+        tables = self._tables
+        if any(table.touches(first, end) for table in tables):
+            return merged(tables, first, end, limit, base)
+        return [item for _, item in zip(range(limit), base, strict=False)]
+
+    async def snapshot(self) -> LmdbSnapshot:
+        self._snapshots += 1
+        self._no_snapshots.clear()
+        return LmdbSnapshot(self, self._tables)
+
+    def snapshot_closed(self) -> None:
+        self._snapshots -= 1
+        if not self._snapshots:
+            self._no_snapshots.set()
+
+    # -- writing --------------------------------------------------------------------------------
+
+    @property
+    def wants_sync(self) -> bool:
+        return (
+            self._journal.size_bytes >= JOURNAL_BYTES_MAX
+            or len(self._active.keys) >= JOURNAL_KEYS_MAX
+        )
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._closed or _number(self._shared_epoch[:8]) != self.epoch:
+            raise OwnerUnavailable("another writer has taken over the storage")
+
+    async def commit(self, batch: Batch, *, sync: bool = False) -> None:
+        self._check()
+        if not (batch.id and batch.id in self._ids):
+            for key, expected in batch.checks.items():
+                if await self.get(key) != expected:
+                    raise ChecksFailed(key)
+            self._journal.append(Record(self._number + 1, 0, batch.id, batch.changes))
+            self._number += 1
+            self._check()  # only now is it certain that the record was not too late
+            self._active.apply(batch.changes)
+            self._active.last = self._number
+            if batch.id:
+                self._active.ids.append(batch.id)
+                self._remember(batch.id)
+        if sync:
+            await self.sync()
+
+    def _remember(self, batch_id: bytes) -> None:
+        self._ids[batch_id] = None
+        if len(self._ids) > _IDS_MAX:
+            del self._ids[next(iter(self._ids))]
+
+    async def sync(self, before: Callable[[], Awaitable[None]] | None = None) -> None:
+        self._check()
+        target = self._number
+        if self.wants_sync and self._frozen is None:
+            self._rotate()
+        if before is not None:
+            await before()
+        self._safe = max(self._safe, target)
+        if self._durable < target or self._frozen is not None:
+            async with self._syncing:
+                self._check()
+                if self._durable < target:
+                    await self._sync_journals()
+        self._start_moving()
+
+    def _rotate(self) -> None:
+        fresh = Journal(self._directory, self._number + 1, self._boot)
+        self._frozen = (self._active, self._journal)
+        self._active, self._journal = Memtable(), fresh
+
+    async def _sync_journals(self) -> None:
+        """One fdatasync for all who wait: everything up to `_safe` is durable afterwards."""
+        safe = self._safe
+        self._journal.append(Record(self._number + 1, safe, b"", {}))
+        self._number += 1
+        frozen = self._frozen
+        old = frozen[1] if frozen is not None and frozen[0].last > self._durable else None
+        try:
+            await self._pool.run(_sync_files, self._directory, old, self._journal)
+        except OSError as error:
+            # What the kernel could not write it forgets, so no later sync can be believed.
+            self._failure = error
+            raise
+        self._durable = max(self._durable, safe)
+
+    # -- from the journal into LMDB -------------------------------------------------------------
+
+    def _start_moving(self) -> None:
+        frozen = self._frozen
+        if frozen is not None and self._moving is None and frozen[0].last <= self._durable:
+            self._moving = asyncio.ensure_future(self._move_frozen(*frozen))
+
+    async def _move_frozen(self, table: Memtable, old: Journal) -> None:
+        try:
+            await self._move_growing(table)
+            self._frozen = None
+            self.environment.forget()
+            old.close()
+            await self._pool.run(old.remove)
+        except OSError as error:
+            self._failure = error
+        except (lmdb.Error, OwnerUnavailable) as error:
+            self._failure = OSError(5, str(error))
+        finally:
+            self._moving = None
+
+    async def _move_growing(self, table: Memtable) -> None:
+        while True:
+            try:
+                return await self._pool.run(self._move, table)
+            except lmdb.MapFullError:
+                await self._no_snapshots.wait()
+                self.environment.grow()
+
+    def _move(self, table: Memtable) -> None:
+        """Blocks; LMDB's transaction makes it happen at once, and durably."""
+        environment = self.environment
+        with environment.env.begin(write=True, db=environment.data) as transaction:
+            if _number(transaction.get(_EPOCH, db=environment.system)) != self.epoch:
+                raise OwnerUnavailable("another writer has taken over the storage")
+            with transaction.cursor() as cursor:
+                for start in range(0, len(table.keys), _PUT_ITEMS):
+                    _put_items(cursor, table, table.keys[start : start + _PUT_ITEMS])
+            applied = table.last.to_bytes(8, "little")
+            transaction.put(_APPLIED, applied, db=environment.system)
+            for place, batch_id in enumerate(table.ids):
+                key = _ID + (table.last + place).to_bytes(8, "big")
+                transaction.put(key, batch_id, db=environment.system)
+            _trim_ids(transaction, environment)
+
+    async def aclose(self) -> None:
+        if self._closed:
+            return
+        try:
+            self._check()
+            await self.sync()
+            while self._moving is not None:
+                await self._moving
+            self._check()
+            self._rotate()
+            assert self._frozen is not None
+            await self._move_frozen(*self._frozen)
+            self._check()
+            await self._pool.run(self._journal.remove)
+        finally:
+            if self._moving is not None:
+                await self._moving
+            self._closed = True
+            self._journal.close()
+            await self._no_snapshots.wait()
+            self._closing.close()
+
+
+def _put_items(cursor: lmdb.Cursor, table: Memtable, keys: list[bytes]) -> None:
+    present = []
+    for key in keys:
+        value = table.changes[key]
+        if value is not None:
+            present.append((key, value))
+        elif cursor.set_key(key):
+            cursor.delete()
+    cursor.putmulti(present)
+
+
+def _trim_ids(transaction: lmdb.Transaction, environment: Environment) -> None:
+    with transaction.cursor(db=environment.system) as cursor:
+        held = [key for key, _ in items(cursor, _ID, b"ie")]
+    for key in held[:-_IDS_MAX]:
+        transaction.delete(key, db=environment.system)
+
+
+def _number(data: bytes | None) -> int:
+    return int.from_bytes(data or b"", "little")
+
+
+def _map_epoch(path: Path) -> mmap.mmap:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(fd).st_size < mmap.PAGESIZE:
+            os.ftruncate(fd, mmap.PAGESIZE)
+        return mmap.mmap(fd, mmap.PAGESIZE)
+    finally:
+        os.close(fd)
+
+
+def _sync_directory(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sync_files(directory: Path, old: Journal | None, current: Journal) -> None:
+    if old is not None:
+        old.sync()
+        _sync_directory(directory)
+    current.sync()
+
+
+def in_use(directory: Path) -> bool:
+    """Does a living process have the store open? Blocks."""
+    try:
+        fd = os.open(directory / _LOCK_FILE, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+async def open_store(directory: Path, pool: BlockingPool, boot: str | None = None) -> LmdbStore:
+    """The store below the directory, which is made when missing. Raises OSError, lmdb.Error."""
+    return await pool.run(_open, directory, pool, boot)
+
+
+def _open(directory: Path, pool: BlockingPool, boot: str | None) -> LmdbStore:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return LmdbStore(directory, pool, journal.boot_id() if boot is None else boot)

@@ -1,0 +1,170 @@
+"""The embedded stores keep both contracts, and what a crash leaves is a prefix."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fs9.providers.pagefs import fileblocks, journal, lmdbstore
+from fs9.providers.pagefs.store import Batch
+from tests.providers.pagefs.block_suite import BlockStoreSuite, OpenBlocks
+from tests.providers.pagefs.store_suite import END, MetaStoreSuite, OpenStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fs9.providers.pagefs.lmdbstore import LmdbStore
+    from fs9.threads import BlockingPool
+
+
+class TestLmdbStore(MetaStoreSuite):
+    @pytest.fixture
+    def open_store(self, tmp_path: Path, pool: BlockingPool) -> OpenStore:
+        async def open_store() -> LmdbStore:
+            return await lmdbstore.open_store(tmp_path, pool)
+
+        return open_store
+
+
+class TestLmdbStoreThatMovesOften(MetaStoreSuite):
+    """The same with journals of a few keys, so that three layers are merged."""
+
+    @pytest.fixture
+    def open_store(self, tmp_path: Path, pool: BlockingPool, monkeypatch) -> OpenStore:
+        monkeypatch.setattr(lmdbstore, "JOURNAL_KEYS_MAX", 3)
+
+        async def open_store() -> LmdbStore:
+            return await lmdbstore.open_store(tmp_path, pool)
+
+        return open_store
+
+
+class TestFileBlocks(BlockStoreSuite):
+    @pytest.fixture
+    def open_blocks(self, tmp_path: Path, pool: BlockingPool) -> OpenBlocks:
+        async def open_blocks() -> fileblocks.FileBlocks:
+            return await fileblocks.open_blocks(tmp_path / "objects", pool)
+
+        return open_blocks
+
+
+def crashed(store: LmdbStore) -> None:
+    """The process is gone: nothing is written any more, the kernel's locks are free."""
+    store._closing.close()
+    store._closed = True
+
+
+async def items_after(directory: Path, pool: BlockingPool, boot: str) -> dict[bytes, bytes]:
+    store = await lmdbstore.open_store(directory, pool, boot)
+    found = dict(await store.scan(b"", END, 1000))
+    await store.aclose()
+    return found
+
+
+async def test_a_kill_loses_nothing(tmp_path: Path, pool: BlockingPool) -> None:
+    """What was committed without a sync is there after the process died."""
+    store = await lmdbstore.open_store(tmp_path, pool, "one")
+    for number in range(5):
+        await store.commit(Batch({b"%d" % number: b"v"}))
+    crashed(store)
+    assert len(await items_after(tmp_path, pool, "one")) == 5
+
+
+async def test_a_power_loss_keeps_what_was_synced(tmp_path: Path, pool: BlockingPool) -> None:
+    """And no later commit, though its record may have survived by chance."""
+    store = await lmdbstore.open_store(tmp_path, pool, "one")
+    await store.commit(Batch({b"a": b"1"}))
+    await store.commit(Batch({b"b": b"1"}), sync=True)
+    await store.commit(Batch({b"a": b"2"}))
+    crashed(store)
+    assert await items_after(tmp_path, pool, "two") == {b"a": b"1", b"b": b"1"}
+
+
+async def test_any_cut_of_the_journal_is_a_prefix(tmp_path: Path, pool: BlockingPool) -> None:
+    """Whatever byte the journal ends at, or is flipped: a prefix of the batches."""
+    store = await lmdbstore.open_store(tmp_path / "a", pool, "one")
+    for number in range(6):
+        await store.commit(Batch({b"n": b"%d" % number, b"%d" % number: b""}))
+    crashed(store)
+    (path,) = journal.files(tmp_path / "a")
+    whole = path.read_bytes()
+    seen = set()
+    for cut in range(0, len(whole), 5):
+        for data in (whole[:cut], whole[:cut] + bytes([whole[cut] ^ 1]) + whole[cut + 1 :]):
+            path.write_bytes(data)
+            numbers = [record.number for record in journal.replay(tmp_path / "a", "one")]
+            assert numbers == list(range(1, len(numbers) + 1))
+            seen.add(len(numbers))
+    assert seen == set(range(6))
+
+
+async def test_a_crash_while_moving_into_lmdb(
+    tmp_path: Path, pool: BlockingPool, monkeypatch
+) -> None:
+    """Before, between and after: journals that were moved already change nothing."""
+    monkeypatch.setattr(lmdbstore, "JOURNAL_KEYS_MAX", 4)
+    store = await lmdbstore.open_store(tmp_path, pool, "one")
+    monkeypatch.setattr(journal.Journal, "remove", lambda self: None)
+    for number in range(30):
+        await store.commit(Batch({b"%d" % (number % 7): b"%d" % number}), sync=number % 3 == 0)
+    while store._moving is not None:
+        await store._moving
+    crashed(store)
+    monkeypatch.undo()
+    assert len(journal.files(tmp_path)) > 2
+    expected = {b"%d" % (number % 7): b"%d" % number for number in range(30)}
+    assert await items_after(tmp_path, pool, "one") == expected
+    assert len(journal.files(tmp_path)) == 0
+
+
+async def test_the_map_grows(tmp_path: Path, pool: BlockingPool, monkeypatch) -> None:
+    monkeypatch.setattr(lmdbstore, "_MAP_BYTES_MIN", 256 * 1024)
+    store = await lmdbstore.open_store(tmp_path, pool)
+    for number in range(64):
+        await store.commit(Batch({b"%d" % number: bytes(60_000)}))
+    await store.aclose()
+    assert len(await items_after(tmp_path, pool, journal.boot_id())) == 64
+
+
+async def test_a_full_disk_changes_nothing(tmp_path: Path, pool: BlockingPool, monkeypatch) -> None:
+    """A commit that could not be written is an error, and the next one is as if it never was."""
+    store = await lmdbstore.open_store(tmp_path, pool)
+    await store.commit(Batch({b"a": b"1"}))
+
+    def full(fd: int, data: bytes, offset: int) -> int:
+        raise OSError(28, "full")
+
+    monkeypatch.setattr(journal.os, "pwrite", full)
+    with pytest.raises(OSError, match="full"):
+        await store.commit(Batch({b"a": b"2"}))
+    assert await store.get(b"a") == b"1"
+    monkeypatch.undo()
+    await store.commit(Batch({b"b": b"2"}))
+    await store.aclose()
+    assert await items_after(tmp_path, pool, journal.boot_id()) == {b"a": b"1", b"b": b"2"}
+
+
+async def test_a_sync_that_failed_is_not_believed_later(
+    tmp_path: Path, pool: BlockingPool, monkeypatch
+) -> None:
+    store = await lmdbstore.open_store(tmp_path, pool)
+
+    def broken(fd: int) -> None:
+        raise OSError(5, "broken")
+
+    monkeypatch.setattr(journal.os, "fdatasync", broken)
+    with pytest.raises(OSError, match="broken"):
+        await store.commit(Batch({b"a": b"1"}), sync=True)
+    monkeypatch.undo()
+    for call in (store.sync, store.aclose):
+        with pytest.raises(OSError, match="broken"):
+            await call()
+
+
+async def test_tools_see_that_it_is_in_use(tmp_path: Path, pool: BlockingPool) -> None:
+    assert not lmdbstore.in_use(tmp_path)
+    store = await lmdbstore.open_store(tmp_path, pool)
+    assert lmdbstore.in_use(tmp_path)
+    await store.aclose()
+    assert not lmdbstore.in_use(tmp_path)
