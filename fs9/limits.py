@@ -62,11 +62,24 @@ class Limits:
     events_max: int = 100_000
     #: How long a load waits until the worker that had the namespace lets it go.
     owner_wait_s: float = 10.0
+    #: A worker that says nothing on the bus for so long hangs, and is killed.
+    worker_silence_s: float = 10.0
+    #: A worker that has not heard all that was announced for so long does not rely on it.
+    feed_stale_s: float = 30.0
 
     # -- one worker -------------------------------------------------------------------------
     #: Verified tokens kept, and for how long at most (never past the token's own expiry).
     token_cache_entries_max: int = 100_000
     token_cache_ttl_s: float = 300.0
+    #: Credentials that do not hold are remembered, too, and for how long.
+    token_refusals_max: int = 10_000
+    token_refusal_ttl_s: float = 10.0
+    #: While nobody can say whether it still holds, a credential does so for this long.
+    token_outage_grace_s: float = 900.0
+    #: How often a worker asks the store what changed, in case that nobody told it.
+    reconcile_interval_s: float = 5.0
+    #: How long who changes something waits for every worker to have heard of it.
+    announce_wait_s: float = 2.0
     #: Credentials that do not hold, of one address; the next ones are refused unseen.
     failed_credentials_per_minute_max: int = 1000
     #: Users, namespaces and addresses whose rates are remembered, of each kind.
@@ -79,6 +92,12 @@ class Limits:
     #: What a body that arrives, or an answer that is taken, must move in each period.
     transfer_bytes_per_s_min: int = 100
     transfer_period_s: float = 30.0
+    #: One call of a native plugin, before its process is ended (less than `request_timeout_s`).
+    plugin_call_timeout_s: float = 20.0
+    #: Calls in progress in one mount of a native plugin.
+    plugin_threads_max: int = 8
+    #: One file of a native plugin. Plugins in memory allocate, and abort, at huge offsets.
+    plugin_file_bytes_max: int = GIB
     #: Threads for calls that block.
     blocking_threads_max: int = 16
     #: From SIGTERM to the end of the process.
@@ -91,5 +110,7 @@ class Limits:
         # A lower bound for all bodies is one for small ones, too.
         fast_bytes = min(self.fast_body_bytes_max, self.write_body_bytes_max)
         object.__setattr__(self, "fast_body_bytes_max", fast_bytes)
+        if self.worker_silence_s < 2:  # it reports every second
+            raise ValueError("worker_silence_s must be at least 2")
         if self.handle_sweep_interval_s > self.handle_ttl_s:
             raise ValueError("handle_sweep_interval_s must not exceed handle_ttl_s")

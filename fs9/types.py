@@ -7,6 +7,7 @@ POSIX permission bits, 0o7777 at most; the type is in `file_type`.
 from __future__ import annotations
 
 import enum
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
@@ -187,3 +188,10 @@ class MountSpec(msgspec.Struct, frozen=True):
     path: str
     provider: str
     config: dict[str, Any] = {}
+
+
+class PluginSpec(msgspec.Struct, frozen=True):
+    """A native plugin: the name by which mounts know it, and its shared library."""
+
+    name: str
+    path: Path

@@ -160,7 +160,22 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         "owner_wait_s",
         "server.limits.owner_wait_secs",
         _SECONDS,
-        "How long a request waits until the worker that had its namespace lets it go.",
+        "How long a request waits until the worker that had its namespace lets it go. The time"
+        " of a drain does not count.",
+    ),
+    _limit(
+        "worker_silence_s",
+        "server.limits.worker_silence_secs",
+        _SECONDS,
+        "A worker that says nothing to its fleet for so long hangs, and is killed and replaced;"
+        " at least 2.",
+    ),
+    _limit(
+        "feed_stale_s",
+        "server.limits.feed_stale_secs",
+        _SECONDS,
+        "A worker that has missed announcements of its fleet for so long is not ready, and with"
+        " authentication on answers 503 unless the metadata tells it the same.",
     ),
     _limit(
         "token_cache_entries_max",
@@ -173,6 +188,38 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         "server.limits.token_cache_ttl_secs",
         _SECONDS,
         "How long a verified token is remembered, never past its own expiry.",
+    ),
+    _limit(
+        "token_refusals_max",
+        "server.limits.max_token_refusals",
+        _COUNT,
+        "Bad tokens remembered by a worker.",
+    ),
+    _limit(
+        "token_refusal_ttl_s",
+        "server.limits.token_refusal_ttl_secs",
+        _SECONDS,
+        "How long a bad token is remembered.",
+    ),
+    _limit(
+        "token_outage_grace_s",
+        "server.limits.token_outage_grace_secs",
+        _SECONDS,
+        "While the metadata cannot be asked, how much longer a credential that is remembered"
+        " holds, never past its own expiry and never when it is revoked.",
+    ),
+    _limit(
+        "reconcile_interval_s",
+        "server.limits.reconcile_interval_secs",
+        _SECONDS,
+        "How often a worker asks the metadata for revocations and changed namespaces, in case"
+        " that the control bus has lost them.",
+    ),
+    _limit(
+        "announce_wait_s",
+        "server.limits.announce_wait_secs",
+        _SECONDS,
+        "How long the answer to a revocation waits until every worker has applied it.",
     ),
     _limit(
         "failed_credentials_per_minute_max",
@@ -218,6 +265,26 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         "server.limits.transfer_period_secs",
         _SECONDS,
         "The periods of which each must have that rate.",
+    ),
+    _limit(
+        "plugin_call_timeout_s",
+        "server.limits.plugin_call_timeout_secs",
+        _SECONDS,
+        "How long one call of a native plugin may take before its process is killed and started"
+        " again; less than `request_timeout_secs`.",
+    ),
+    _limit(
+        "plugin_threads_max",
+        "server.limits.max_plugin_threads",
+        _COUNT,
+        "Calls in progress in one mount of a native plugin; more wait.",
+    ),
+    _limit(
+        "plugin_file_bytes_max",
+        "server.limits.max_plugin_file_bytes",
+        _BYTES,
+        "The largest file of a native plugin; plugins that keep files in memory abort at huge"
+        " offsets.",
     ),
     _limit(
         "blocking_threads_max",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fs9.errors import NotFound
-from fs9.types import MKDIR, READ, OpenFlags, StatChanges
+from fs9.types import MKDIR, READ, Capability, OpenFlags, StatChanges
 
 if TYPE_CHECKING:
     from tests.conformance.driver import Driver
@@ -62,3 +62,8 @@ async def exists(driver: Driver, path: str) -> bool:
 def needs(driver: Driver, feature: str) -> None:
     if feature not in driver.features:
         pytest.skip(f"this way to the provider has no {feature}")
+
+
+async def needs_links(driver: Driver) -> None:
+    if not await driver.capabilities() & Capability.SYMLINK:
+        pytest.skip("no symbolic links")
