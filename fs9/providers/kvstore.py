@@ -8,6 +8,7 @@ still count. A commit of LMDB is on disk when `apply` returns, so many changes s
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left, insort
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 #: LMDB maps its file, sparse, in this size; doubled when it is full.
 _MAP_BYTES = 64 * MIB
@@ -84,16 +87,16 @@ class LmdbStore:
 
     def __init__(self, directory: Path) -> None:
         """Raises BackendUnavailable when it cannot be opened."""
-        self._directory = directory
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._env = lmdb.open(
                 str(directory), map_size=_MAP_BYTES, max_readers=32, readahead=False
             )
         except (lmdb.Error, OSError) as error:
-            raise BackendUnavailable(f"kvfs: {directory}: {error}") from error
-        # After a death in a read; and the file may be larger than the map we asked for.
-        self._env.reader_check()
+            # Where it is on the host is nothing for clients.
+            log.error("kvfs cannot open %s: %s", directory, error)
+            raise BackendUnavailable("kvfs cannot open its store") from error
+        self._env.reader_check()  # readers of a process that was killed
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:

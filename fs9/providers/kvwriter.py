@@ -239,10 +239,14 @@ class Writer:
         for number in job.freed:
             self._freed(number)
 
-    async def aclose(self) -> None:
-        """Commit what waits; nothing follows. The quota forgets what is here."""
+    async def settle(self) -> None:
+        """Until nothing waits for a commit, the clearing of what was removed included."""
         while self._task is not None:
             await asyncio.wait([self._task])
+
+    async def aclose(self) -> None:
+        """Commit what waits; nothing follows. The quota forgets what is here."""
+        await self.settle()
         if self.quota is not None:
             self.quota.found(-self.counters.bytes_used, -self.counters.files)
 

@@ -41,19 +41,25 @@ def context(
 async def test_the_built_in_providers(context: dict[str, Any], tmp_path: Path):
     """Each name makes a provider of that name."""
     registry = builtin.registry()
-    assert registry.names() == ["hellofs", "localfs", "memfs"]
-    for name in registry.names():
-        config = {"root": str(tmp_path)} if name == "localfs" else {}
+    made = (
+        ("hellofs", {}, True),
+        ("kvfs", {}, False),
+        ("kvfs", {"persistent": False}, True),
+        ("localfs", {"root": str(tmp_path)}, False),
+        ("memfs", {}, True),
+    )
+    assert {name for name, _, _ in made} <= set(registry.names())
+    for name, config, volatile in made:
         provider = await registry.create(MountSpec("/", name, config), **context)
         assert provider.name == name
-        assert provider.volatile == (name != "localfs")
+        assert provider.volatile == volatile
         await provider.aclose()
 
 
 async def test_an_unknown_provider_tells_the_nearest(context: dict[str, Any]):
     with pytest.raises(NotFound, match="provider memsf; did you mean 'memfs'"):
         await builtin.registry().create(MountSpec("/", "memsf"), **context)
-    with pytest.raises(NotFound, match="there is hellofs, localfs, memfs"):
+    with pytest.raises(NotFound, match="there is hellofs, kvfs, "):
         await builtin.registry().create(MountSpec("/", "zzz"), **context)
 
 

@@ -1,0 +1,508 @@
+"""kvfs beyond the common suite: keys that expire, what a write costs, the store and its counts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fs9.clock import ManualClock, SystemClock
+from fs9.errors import (
+    AlreadyExists,
+    BackendUnavailable,
+    DirectoryNotEmpty,
+    InvalidArgument,
+    IsDirectory,
+    NotFound,
+    PermissionDenied,
+    PreconditionFailed,
+    QuotaExceeded,
+)
+from fs9.limits import MIB, Limits
+from fs9.providers import kvfs, kvstore, kvtree
+from fs9.providers.registry import ProviderContext
+from fs9.quota import Quota
+from fs9.types import MKDIR, READ, REPLACE, Condition, OpenFlags, StatChanges
+from tests.conformance.driver import ProviderDriver
+from tests.conformance.steps import content_of, exists, make_directory, make_file, names_in
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from fs9.providers.kvfs import KvFs
+    from fs9.threads import BlockingPool
+
+RW = OpenFlags(read=True, write=True, create=True)
+
+
+@pytest.fixture(params=[True, False], ids=["disk", "memory"])
+def persistent(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+async def make(
+    tmp_path: Path, clock: ManualClock, pool: BlockingPool, persistent: bool
+) -> AsyncIterator[Any]:
+    """Makes a driver of kvfs with a quota (`driver.quota`), on the same store each time."""
+    made: list[ProviderDriver] = []
+
+    async def make(*, quota: Quota | None = None, **config: Any) -> ProviderDriver:
+        quota = quota or Quota()
+        context = ProviderContext("acme", tmp_path, Limits(), clock, pool, quota)
+        driver = ProviderDriver(await kvfs.create({"persistent": persistent, **config}, context))
+        driver.quota = quota  # type: ignore[attr-defined]
+        made.append(driver)
+        return driver
+
+    yield make
+    for driver in made:
+        await driver.aclose()
+
+
+# -- time to live -------------------------------------------------------------------------------
+
+
+async def test_a_key_of_a_mount_with_a_ttl_expires(make: Any, clock: ManualClock):
+    """It is gone for every operation, and each change of its value starts its time again."""
+    kv = await make(ttl_s=10)
+    await make_file(kv, "/k", b"v")
+    await make_directory(kv, "/d")
+    clock.advance(9)
+    handle, _ = await kv.open("/k", RW)
+    await kv.write(handle, 0, b"w")
+    await kv.close(handle)
+    clock.advance(9)
+    assert await content_of(kv, "/k") == b"w"
+    clock.advance(1)
+    assert not await exists(kv, "/k")
+    assert await names_in(kv, "/") == ["d"]
+    for refused in (kv.open("/k", READ), kv.remove("/k"), kv.wstat("/k", StatChanges(size=0))):
+        with pytest.raises(NotFound):
+            await refused
+    handle, _ = await kv.open("/k", OpenFlags(write=True, create=True, exclusive=True))
+    await kv.close(handle)
+    assert (await kv.stat("/k")).size == 0
+
+
+async def test_what_has_expired_is_cleared_and_given_back(make: Any, clock: ManualClock):
+    """With later changes, a bounded number at a time; nothing is left in the store."""
+    kv = await make(ttl_s=5)
+    for number in range(100):
+        await make_file(kv, f"/k{number}", b"x" * 100)
+    assert (kv.quota.bytes_used, kv.quota.files_used) == (10_000, 101)
+    clock.advance(6)
+    for _ in range(8):
+        await kv.wstat("/", StatChanges(mode=0o700))
+    await make_directory(kv, "/d")
+    await kv.provider._writer.settle()
+    assert (kv.quota.bytes_used, kv.quota.files_used) == (0, 2)
+    with kv.provider._store.reading() as tx:
+        assert not list(tx.scan(b"X", b"X"))
+        assert not list(tx.scan(b"D", b"D"))
+
+
+async def test_an_open_key_outlives_its_time(make: Any, clock: ManualClock):
+    """As a removed one does: its handles read and write on; its name is free."""
+    kv = await make(ttl_s=5)
+    await make_file(kv, "/k", b"old")
+    handle, _ = await kv.open("/k", OpenFlags(read=True, write=True))
+    clock.advance(6)
+    await make_file(kv, "/k", b"new")
+    await kv.write(handle, 3, b"er")
+    assert bytes(await kv.read(handle, 0, 9)) == b"older"
+    await kv.close(handle)
+    assert await content_of(kv, "/k") == b"new"
+
+
+async def test_a_directory_of_expired_keys_is_empty(make: Any, clock: ManualClock):
+    kv = await make()
+    await make_directory(kv, "/d")
+    for name in ("a", "b"):
+        await make_file(kv, f"/d/{name}", b"x")
+    await make_file(kv, "/.ttl/d/a", b"5")
+    with pytest.raises(DirectoryNotEmpty):
+        await kv.remove("/d")
+    await make_file(kv, "/.ttl/d/b", b"5")
+    clock.advance(5)
+    await kv.remove("/d")
+    assert not await exists(kv, "/d")
+
+
+async def test_the_ttl_of_a_key_is_a_file(make: Any, clock: ManualClock):
+    """It reads what is left; what is written holds at once and for the key's later values."""
+    kv = await make()
+    await make_directory(kv, "/d")
+    await make_file(kv, "/d/k", b"v")
+    assert await content_of(kv, "/.ttl/d/k") == b"never\n"
+    await make_file(kv, "/.ttl/d/k", b"60\n")
+    assert await names_in(kv, "/.ttl") == ["d"]
+    assert await names_in(kv, "/.ttl/d") == ["k"]
+    assert ".ttl" not in await names_in(kv, "/")
+    clock.advance(20.5)
+    assert float(await content_of(kv, "/.ttl/d/k")) == 39.5
+    await _upload(kv, "/d/k", b"another value")
+    assert float(await content_of(kv, "/.ttl/d/k")) == 60
+    clock.advance(60)
+    assert not await exists(kv, "/d/k")
+    with pytest.raises(NotFound):
+        await kv.stat("/.ttl/d/k")
+
+
+async def test_never_and_removal_end_a_ttl(make: Any, clock: ManualClock):
+    kv = await make(ttl_s=5)
+    for name in ("a", "b"):
+        await make_file(kv, f"/{name}", b"v")
+    await _upload(kv, "/.ttl/a", b"never")
+    await kv.remove("/.ttl/b")
+    clock.advance(1000)
+    assert await names_in(kv, "/") == ["a", "b"]
+
+
+async def test_a_ttl_is_seconds(make: Any):
+    """Anything else is refused with what is expected, and changes nothing."""
+    kv = await make()
+    await make_file(kv, "/k", b"v")
+    handle, _ = await kv.open("/.ttl/k", OpenFlags(write=True, truncate=True))
+    for text in (b"", b"soon", b"0", b"-1", b"nan", b"inf", b"9" * 20, b"1" * 65):
+        with pytest.raises(InvalidArgument, match="seconds"):
+            await kv.provider.write(handle, 0, text)
+    await kv.close(handle)
+    assert await content_of(kv, "/.ttl/k") == b"never\n"
+    for refused in (
+        kv.open("/.ttl/missing", OpenFlags(write=True, create=True)),
+        kv.open("/.ttl", OpenFlags(write=True)),
+        kv.remove("/.ttl"),
+        kv.wstat("/.ttl/k", StatChanges(mode=0)),
+    ):
+        with pytest.raises((PermissionDenied, IsDirectory)):
+            await refused
+    with pytest.raises(PermissionDenied, match="times to live"):
+        await kv.wstat("/k", StatChanges(name="/.ttl"))
+
+
+async def test_a_ttl_with_a_condition(make: Any):
+    """Of two who saw one setting only the first changes it."""
+    kv = await make()
+    await make_file(kv, "/k", b"v")
+    seen = Condition(if_match=((await kv.stat("/.ttl/k")).etag,))
+    first, _ = await kv.open("/.ttl/k", REPLACE, seen)
+    second, _ = await kv.open("/.ttl/k", REPLACE, seen)
+    for handle in (first, second):
+        await kv.write(handle, 0, b"10")
+    await kv.close(first)
+    with pytest.raises(PreconditionFailed):
+        await kv.close(second)
+
+
+@pytest.mark.parametrize("config", [{"ttl_s": 0}, {"ttl_s": -1}, {"ttl": 5}, {"persistent": "no"}])
+async def test_a_wrong_config_is_refused(make: Any, config: dict[str, Any]):
+    with pytest.raises(InvalidArgument, match="kvfs"):
+        await make(**config)
+
+
+# -- values -------------------------------------------------------------------------------------
+
+
+async def test_compare_and_set_has_one_winner(make: Any):
+    """Twenty who read, add one and replace under the etag they saw: every success counts once."""
+    kv = await make()
+    await make_file(kv, "/n", b"0")
+
+    async def add_one() -> bool:
+        etag = (await kv.stat("/n")).etag
+        value = int(await content_of(kv, "/n"))
+        await asyncio.sleep(0)
+        try:
+            handle, _ = await kv.open("/n", REPLACE, Condition(if_match=(etag,)))
+            await kv.write(handle, 0, b"%d" % (value + 1))
+            await kv.close(handle)
+        except PreconditionFailed:
+            return False
+        return True
+
+    won = await asyncio.gather(*(add_one() for _ in range(20)))
+    assert 1 <= sum(won) == int(await content_of(kv, "/n"))
+
+
+async def test_a_write_touches_its_chunks_alone(make: Any):
+    """One byte into a value of 10 MiB: one chunk is read and written, whatever the size."""
+    kv = await make()
+    await make_file(kv, "/big", bytes(10 * MIB))
+    put: list[int] = []
+    write = kvtree.write
+
+    def watched(tx: Any, number: int, offset: int, data: Any) -> None:
+        class Watched:
+            get = tx.get
+
+            def put(self, key: bytes, value: bytes) -> None:
+                put.append(len(value))
+                tx.put(key, value)
+
+        write(Watched(), number, offset, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kvtree, "write", watched)
+        handle, _ = await kv.open("/big", OpenFlags(write=True))
+        await kv.write(handle, 5 * MIB, b"x")
+        await kv.close(handle)
+    assert put == [kvtree.CHUNK_BYTES]
+
+
+async def test_a_hole_takes_no_room(make: Any):
+    """A byte at 8 TiB: a size, and one chunk; past the largest file it is refused."""
+    kv = await make()
+    if kv.provider.volatile:
+        pytest.skip("what is in memory is bounded by its size, holes included")
+    handle, _ = await kv.open("/f", RW)
+    await kv.write(handle, 8 * 2**40, b"x")
+    assert (await kv.stat("/f")).size == 8 * 2**40 + 1
+    with kv.provider._store.reading() as tx:
+        assert len(list(tx.scan(b"D", b"D"))) == 1
+    for offset in (2**62, 2**63 - 2):
+        with pytest.raises(QuotaExceeded):
+            await kv.write(handle, offset, b"x")
+    with pytest.raises(QuotaExceeded):
+        await kv.wstat("/f", StatChanges(size=2**62))
+    await kv.wstat("/f", StatChanges(size=3))
+    assert await content_of(kv, "/f") == bytes(3)
+    await kv.close(handle)
+
+
+async def test_memory_is_bounded(pool: BlockingPool, clock: ManualClock, tmp_path: Path):
+    limits = Limits(memfs_bytes_max=1000, memfs_files_max=3)
+    context = ProviderContext("acme", tmp_path, limits, clock, pool)
+    kv = ProviderDriver(await kvfs.create({"persistent": False}, context))
+    handle, _ = await kv.open("/f", RW)
+    for offset in (1000, 2**40):
+        with pytest.raises(QuotaExceeded):
+            await kv.write(handle, offset, b"x")
+    await kv.write(handle, 999, b"x")
+    await make_file(kv, "/g")
+    with pytest.raises(QuotaExceeded):
+        await make_file(kv, "/h")
+    stats = await kv.statfs("/")
+    assert (stats.free_bytes, stats.free_inodes) == (0, 0)
+
+
+async def test_the_quota_counts_exactly(make: Any):
+    """What is refused changes neither the file nor the count; what is removed is given back."""
+    kv = await make(quota=Quota(bytes_max=1000, files_max=4))
+    await make_file(kv, "/a", b"x" * 600)
+    handle, _ = await kv.open("/b", RW)
+    with pytest.raises(QuotaExceeded):
+        await kv.write(handle, 0, b"x" * 500)
+    assert (kv.quota.bytes_used, kv.quota.files_used) == (600, 3)
+    staged, _ = await kv.open("/a", REPLACE)
+    await kv.write(staged, 0, b"y" * 400)
+    with pytest.raises(QuotaExceeded):
+        await kv.open("/c", MKDIR)
+    await kv.close(staged)
+    await kv.provider._writer.settle()
+    assert (kv.quota.bytes_used, kv.quota.files_used) == (400, 3)
+    await kv.remove("/a")
+    await kv.write(handle, 0, b"x" * 1000)
+    await kv.remove("/b")
+    assert kv.quota.bytes_used == 1000  # still open
+    await kv.close(handle)
+    await make_directory(kv, "/d")
+    await kv.provider._writer.settle()
+    assert (kv.quota.bytes_used, kv.quota.files_used) == (0, 2)
+    await kv.aclose()
+    assert (kv.quota.bytes_used, kv.quota.files_used) == (0, 0)
+
+
+async def test_a_cancelled_open_leaves_nothing_open(make: Any):
+    kv = await make()
+    await make_file(kv, "/f", b"x" * 10)
+    opening = asyncio.create_task(kv.open("/f", REPLACE))
+    await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+    if opening.cancelled():
+        assert not kv.provider._opens
+        await make_directory(kv, "/d")
+        await kv.provider._writer.settle()
+        assert (kv.quota.bytes_used, kv.quota.files_used) == (10, 3)
+    else:  # in memory there is nothing to wait for
+        await kv.close(opening.result()[0], discard=True)
+
+
+async def test_handles_opened_and_closed_while_keys_go(make: Any):
+    """Many at once on few keys: every handle reads what it was opened on; nothing is left."""
+    kv = await make()
+    dice = random.Random(5)
+
+    async def life(number: int) -> None:
+        path = f"/k{dice.randrange(3)}"
+        word = b"%d" % number
+        await _upload(kv, path, word)
+        try:
+            handle, info = await kv.open(path, OpenFlags(read=True, write=True, create=True))
+            if info.size:
+                read = bytes(await kv.read(handle, 0, 99))
+                assert read.isdigit()
+                assert bytes(await kv.read(handle, 0, 99)) == read
+            await kv.remove(path)
+            await kv.close(handle)
+        except NotFound:
+            await kv.close(handle)
+
+    for start in range(0, 120, 12):
+        await asyncio.gather(*(life(start + number) for number in range(12)))
+    for path in await kv.readdir("/"):
+        await kv.remove(path.path)
+    await make_directory(kv, "/d")
+    await kv.provider._writer.settle()
+    assert (kv.quota.bytes_used, kv.quota.files_used) == (0, 2)
+    assert not kv.provider._opens
+
+
+# -- the store on disk --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(tmp_path: Path, pool: BlockingPool) -> Any:
+    async def open_kv(mount: str = "/", namespace: str = "acme") -> KvFs:
+        quota = Quota()
+        context = ProviderContext(namespace, tmp_path, Limits(), SystemClock(), pool, quota, mount)
+        return await kvfs.create({}, context)
+
+    return open_kv
+
+
+async def test_keys_last(disk: Any):
+    """Closed and opened again, everything is there, with its etag; each mount has its own."""
+    first = await disk()
+    kv = ProviderDriver(first)
+    await make_directory(kv, "/d")
+    await make_file(kv, "/d/k", b"v" * 100_000)
+    before = await kv.readdir("/d")
+    staged, _ = await kv.open("/d/staged", REPLACE)  # and is never closed
+    await kv.write(staged, 0, b"gone")
+    await kv.aclose()
+    kv = ProviderDriver(await disk())
+    assert await kv.readdir("/d") == before
+    assert await content_of(kv, "/d/k") == b"v" * 100_000
+    counters = kv.provider._writer.counters
+    assert (counters.bytes_used, counters.files) == (100_000, 3)
+    for other in (await disk(mount="/m"), await disk(namespace="beta")):
+        assert await other.readdir("/", "", 10) == []
+        await other.aclose()
+    await kv.aclose()
+
+
+async def test_the_map_grows(disk: Any, monkeypatch: pytest.MonkeyPatch):
+    """A store that is full gets a larger map, and the change that did not fit is made."""
+    monkeypatch.setattr(kvstore, "_MAP_BYTES", MIB)
+    kv = ProviderDriver(await disk())
+    content = random.Random(1).randbytes(5 * MIB)
+    await make_file(kv, "/f", content)
+    assert await content_of(kv, "/f") == content
+    await kv.aclose()
+    kv = ProviderDriver(await disk())
+    assert await content_of(kv, "/f") == content
+    await kv.aclose()
+
+
+async def test_many_changes_share_a_commit(disk: Any, monkeypatch: pytest.MonkeyPatch):
+    """Fifty who write at once wait for few commits, and each gets its own answer."""
+    provider = await disk()
+    kv = ProviderDriver(provider)
+    commits = []
+    apply = provider._store.apply
+    monkeypatch.setattr(provider._store, "apply", lambda c: commits.append(len(c)) or apply(c))
+    outcomes = await asyncio.gather(
+        *(kv.open(f"/k{n % 40}", MKDIR) for n in range(50)), return_exceptions=True
+    )
+    assert sum(isinstance(outcome, AlreadyExists) for outcome in outcomes) == 10
+    assert sum(commits) == 50
+    assert len(commits) <= 3
+    await kv.aclose()
+
+
+async def test_a_directory_that_is_no_store(disk: Any, tmp_path: Path):
+    provider = await disk()
+    directory = provider._directory
+    await provider.aclose()
+    (directory / "data.mdb").write_bytes(b"not a store" * 10_000)
+    with pytest.raises(BackendUnavailable, match="kvfs"):
+        await disk()
+
+
+# argv: data directory. Says what has been answered; the parent kills it.
+_VICTIM = """
+import asyncio, sys
+from pathlib import Path
+from fs9.clock import SystemClock
+from fs9.limits import Limits
+from fs9.providers import kvfs
+from fs9.providers.registry import ProviderContext
+from fs9.threads import BlockingPool
+from fs9.types import REPLACE, OpenFlags, StatChanges
+
+async def main():
+    context = ProviderContext("acme", Path(sys.argv[1]), Limits(), SystemClock(), BlockingPool(2))
+    kv = await kvfs.create({}, context)
+    number = 0
+    while True:
+        number += 1
+        path = f"/k{number % 7}"
+        file, _ = await kv.open(path, REPLACE)
+        await kv.write(file, 0, b"%09d" % number * 5000)
+        await kv.close(file)
+        print(number, flush=True)
+        await kv.wstat(path, StatChanges(name="/moved"))
+        file, _ = await kv.open("/moved", OpenFlags(write=True, append=True))
+        await kv.write(file, 0, b"+")
+        await kv.close(file)
+        await kv.wstat("/moved", StatChanges(name=path))
+
+asyncio.run(main())
+"""
+
+
+async def test_killed_at_any_time(disk: Any, tmp_path: Path):
+    """What was answered is there, whole; nothing is half; the counts agree with the tree."""
+    dice = random.Random()
+    answered = 0
+    for _ in range(4):
+        child = subprocess.Popen(  # noqa: ASYNC220
+            [sys.executable, "-c", _VICTIM, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout is not None
+        for _ in range(dice.randrange(2, 40)):
+            answered = int(child.stdout.readline())
+        os.kill(child.pid, signal.SIGKILL)
+        answered = int((child.stdout.read().split() or [answered])[-1])
+        child.wait()
+        child.stdout.close()
+        kv = ProviderDriver(await disk())
+        seen = []
+        for info in await kv.readdir("/"):
+            content = await content_of(kv, info.path)
+            number = content[:9]
+            assert content in (number * 5000, number * 5000 + b"+")
+            seen.append((int(number), info.size))
+        assert max(number for number, _ in seen) >= answered
+        counters = kv.provider._writer.counters
+        assert counters.files == 1 + len(seen)
+        assert counters.bytes_used == sum(size for _, size in seen)
+        await kv.aclose()
+
+
+# -------------------------------------------------------------------------------------------
+
+
+async def _upload(kv: ProviderDriver, path: str, content: bytes) -> None:
+    handle, _ = await kv.open(path, REPLACE)
+    await kv.write(handle, 0, content)
+    await kv.close(handle)
