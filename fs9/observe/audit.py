@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from fs9.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EVENT_TYPES = frozenset(
     {"create", "write", "delete", "mkdir", "rename", "chmod", "truncate", "upload"}
@@ -69,10 +73,12 @@ class AuditLog:
         offset: int = 0,
         path: str = "",
         event_type: str | None = None,
+        visible: Callable[[str], bool] | None = None,
     ) -> list[AuditEvent]:
         """Newest first: those whose path starts with `path` (as text) and of that type.
 
-        The filters apply before `offset`, and that before `limit`. Raises InvalidArgument
+        With `visible` only those whose path is; a target that is not is left out. The filters
+        apply before `offset`, and that before `limit`. Raises InvalidArgument
         for an unknown type.
         """
         if event_type is not None and event_type not in EVENT_TYPES:
@@ -80,9 +86,20 @@ class AuditLog:
         wanted = (
             event
             for event in reversed(self._events or ())
-            if event.path.startswith(path) and event_type in {None, event.event_type}
+            if event.path.startswith(path)
+            and event_type in {None, event.event_type}
+            and (visible is None or visible(event.path))
         )
-        return list(islice(wanted, offset, offset + limit))
+        found = list(islice(wanted, offset, offset + limit))
+        if visible is not None:
+            found = [_without_hidden(event, visible) for event in found]
+        return found
 
     def __len__(self) -> int:
         return len(self._events or ())
+
+
+def _without_hidden(event: AuditEvent, visible: Callable[[str], bool]) -> AuditEvent:
+    if event.target is None or visible(event.target):
+        return event
+    return msgspec.structs.replace(event, target=None)

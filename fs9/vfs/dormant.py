@@ -9,7 +9,7 @@ below it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -35,6 +35,16 @@ class _Handle(msgspec.Struct, gc=False):
     node: _Node | None
     bits: int
     file_id: str
+    user: str
+
+
+class Known(NamedTuple):
+    """A handle as it is asked for: its path ("" when the file has none), flags as bits."""
+
+    path: str
+    bits: int
+    file_id: str
+    user: str
 
 
 class Handles:
@@ -53,19 +63,24 @@ class Handles:
     def __iter__(self) -> Iterator[str]:
         return iter(self._handles)
 
-    def get(self, handle_id: str) -> tuple[str, int, str] | None:
-        """(path, flag bits, file id), the path "" when the file has none; None: unknown."""
+    def get(self, handle_id: str) -> Known | None:
+        """None: unknown."""
         handle = self._handles.get(handle_id)
         if handle is None:
             return None
         path = "" if handle.node is None else _path(handle.node)
-        return path, handle.bits, handle.file_id
+        return Known(path, handle.bits, handle.file_id, handle.user)
 
-    def add(self, handle_id: str, path: str, bits: int, file_id: str) -> None:
+    def user(self, handle_id: str) -> str | None:
+        """Who opened it; None: unknown."""
+        handle = self._handles.get(handle_id)
+        return None if handle is None else handle.user
+
+    def add(self, handle_id: str, path: str, bits: int, file_id: str, user: str) -> None:
         """`path`: clean, or "" for a file without one."""
         self.discard(handle_id)
         node = self._make(path) if path else None
-        self._handles[handle_id] = _Handle(node, bits, file_id)
+        self._handles[handle_id] = _Handle(node, bits, file_id, user)
         if node is not None:
             node.handle_ids.add(handle_id)
 

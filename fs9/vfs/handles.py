@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import msgspec
 
 from fs9.errors import Fs9Error, InvalidHandle, OwnerUnavailable, QuotaExceeded
+from fs9.principal import Principal
 from fs9.provider import OpenFile
 from fs9.types import Capability, FileInfo, OpenFlags
 from fs9.vfs.mounts import Mount
+from fs9.vfs.moves import Moves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -110,6 +112,14 @@ class File(msgspec.Struct, gc=False, eq=False):
     info: FileInfo
     in_use: InUse
     used_s: float
+    #: Who opened it, and alone may use it by a handle; and as what, unless it was revived.
+    user: str = ""
+    opened_by: Principal | None = None
+    #: Was it made by this open, for a token that may create and not overwrite?
+    created: bool = False
+    #: For `HandleTable.place`: the path (None: that of `info`) after so many renames.
+    place: str | None = None
+    renames: int = 0
     running: int = 0
     held: int = 0
     closed: bool = False
@@ -199,7 +209,16 @@ class HandleTable:
     `_retired` for `close_all`.
     """
 
-    __slots__ = ("_clock", "_dormant_since_s", "_files", "_limits", "_retired", "journal")
+    __slots__ = (
+        "_clock",
+        "_dormant_since_s",
+        "_files",
+        "_limits",
+        "_retired",
+        "handles_max",
+        "journal",
+        "moves",
+    )
 
     def __init__(
         self, limits: Limits, clock: Clock, journal: NamespaceJournal | None = None
@@ -209,6 +228,8 @@ class HandleTable:
         self._files: dict[str, File] = {}
         self._retired: dict[str, File] | None = None
         self._dormant_since_s = clock.monotonic_s()
+        self.moves = Moves()
+        self.handles_max = limits.handles_per_namespace_max
         self.journal = journal
 
     def __len__(self) -> int:
@@ -217,9 +238,8 @@ class HandleTable:
 
     def check_room(self) -> None:
         """Raise QuotaExceeded when no handle more may be opened."""
-        if len(self) >= self._limits.handles_per_namespace_max:
-            most = self._limits.handles_per_namespace_max
-            raise QuotaExceeded(f"a namespace may have {most} handles open")
+        if len(self) >= self.handles_max:
+            raise QuotaExceeded(f"the namespace may have {self.handles_max} handles open")
 
     def register(self, file: File) -> str:
         """The new id of the file; raises QuotaExceeded, and leaves the file to the caller."""
@@ -228,12 +248,15 @@ class HandleTable:
         self._enter(handle_id, file)
         if self.journal is not None and file.lasting:
             info = file.info
-            self.journal.opened(handle_id, info.path, file.flags, info.file_id)
+            self.journal.opened(handle_id, info.path, file.flags, info.file_id, file.user)
         return handle_id
 
     def adopt(self, handle_id: str, file: File) -> None:
         """The dormant handle is live now."""
         assert self.journal is not None
+        known = self.journal.dormant.get(handle_id)
+        assert known is not None
+        file.place, file.user, file.renames = known.path, known.user, self.moves.count
         self.journal.dormant.discard(handle_id)
         self._enter(handle_id, file)
 
@@ -243,16 +266,17 @@ class HandleTable:
         files = self._files if self._retired is None else self._retired
         files[handle_id] = file
 
-    def find(self, handle_id: str) -> File | None:
-        """The file of a live handle, whose idle time begins again."""
+    def find(self, handle_id: str, user: str) -> File | None:
+        """The file of the user's live handle, whose idle time begins again."""
         file = self._files.get(handle_id)
-        if file is not None:
-            file.used_s = self._clock.monotonic_s()
+        if file is None or file.user != user:
+            return None
+        file.used_s = self._clock.monotonic_s()
         return file
 
-    def get(self, handle_id: str) -> File:
+    def get(self, handle_id: str, user: str) -> File:
         """As `find`; raises InvalidHandle, OwnerUnavailable when the table is retired."""
-        file = self.find(handle_id)
+        file = self.find(handle_id, user)
         if file is None:
             raise self._missing(handle_id)
         return file
@@ -274,6 +298,22 @@ class HandleTable:
     def changing_path(self, path: str, target: str = "") -> AbstractContextManager[None]:
         """Around a rename to `target`, or a removal: so that the journal stays true."""
         return _UNJOURNALED if self.journal is None else self.journal.changing_path(path, target)
+
+    def opened(self, file: File, renames: int) -> None:
+        """The file was opened since there had been so many renames."""
+        moves = self.moves
+        file.renames = moves.count
+        if renames != moves.count and moves.concerned(file.info.path, renames):
+            file.place = ""
+
+    def place(self, file: File) -> str:
+        """The path of the file now, as far as renames in this namespace moved it, or ""."""
+        path = file.info.path if file.place is None else file.place
+        if file.renames != self.moves.count:
+            if path:
+                path = file.place = self.moves.follow(path, file.renames)
+            file.renames = self.moves.count
+        return path
 
     # A sweep has three phases: `idle` collects, `take` removes what is still idle, `close_files`
     # closes with nothing held. Between them anything may happen; a handle used then survives.
@@ -299,6 +339,30 @@ class HandleTable:
                 closed.append(handle_id)
         self._journal_closed(taken, closed)
         return taken
+
+    def take_of(self, means: Callable[[Principal], bool], namespace: str) -> list[File]:
+        """Remove and return the live handles of whom it means, and forget their dormant ones.
+
+        A dormant one is known by its user alone.
+        """
+        # Many files have one opener; those of a user who is known by name alone, too.
+        answers: dict[int | str, bool] = {}
+
+        def meant(user: str, principal: Principal | None = None) -> bool:
+            key = user if principal is None else id(principal)
+            if key not in answers:
+                answers[key] = means(principal or Principal(user, namespace))
+            return answers[key]
+
+        taken = [id_ for id_, file in self._files.items() if meant(file.user, file.opened_by)]
+        files = [self._files.pop(id_) for id_ in taken]
+        self._journal_closed(files, taken)
+        if self.journal is not None:
+            dormant = self.journal.dormant
+            gone = [id_ for id_ in dormant if meant(dormant.user(id_) or "")]
+            if gone:
+                self.journal.closed(gone)
+        return files
 
     def _expire(self) -> int:
         """Forget the dormant handles that nobody used in the time to live; how many."""

@@ -4,7 +4,7 @@ One file for each namespace that has handles, of JSON lines: appended with one w
 open and close, never synced, so it survives the process and not the power. A new owner reads
 it; the handles in it are *dormant* until somebody uses one (`fs9.vfs.revival`).
 
-    opened    a handle, its path, flags and the file's id
+    opened    a handle, its path, flags, the file's id, and who opened it
     closed    handles
     begun     a rename or, without a target, a removal; then one of
       moved, gone    it was done: what was there has another path, or none
@@ -55,6 +55,7 @@ class Opened(msgspec.Struct, frozen=True, array_like=True, tag="o", gc=False):
     path: str
     bits: int
     file_id: str
+    user: str
 
 
 class Closed(msgspec.Struct, frozen=True, array_like=True, tag="c"):
@@ -153,9 +154,9 @@ class NamespaceJournal:
         self._changes: list[tuple[str, str]] = []
         self._watches: set[Watch] = set()
 
-    def opened(self, handle_id: str, path: str, flags: OpenFlags, file_id: str) -> None:
+    def opened(self, handle_id: str, path: str, flags: OpenFlags, file_id: str, user: str) -> None:
         self._open += 1
-        self._append(Opened(handle_id, path, bits_of(flags), file_id))
+        self._append(Opened(handle_id, path, bits_of(flags), file_id, user))
 
     def closed(self, handle_ids: list[str]) -> None:
         """Those were journaled, and are closed or expired."""
@@ -400,7 +401,7 @@ def _replay(data: bytes) -> tuple[Handles, list[tuple[str, str]], int]:
     for record in records:
         match record:
             case Opened():
-                handles.add(record.handle_id, record.path, record.bits, record.file_id)
+                handles.add(record.handle_id, record.path, record.bits, record.file_id, record.user)
             case Closed():
                 for handle_id in record.handle_ids:
                     handles.discard(handle_id)

@@ -57,29 +57,29 @@ class Revival:
         self._metrics = metrics
         self._reopening: dict[str, asyncio.Task[File]] = {}
 
-    async def file(self, handle_id: str) -> File:
-        """The open file of a handle that is not live.
+    async def file(self, handle_id: str, user: str) -> File:
+        """The open file of the user's handle that is not live.
 
         Raises InvalidHandle, OwnerUnavailable when the namespace goes to another owner, and
         what the provider raises for now; the handle stays dormant then.
         """
-        self._check(handle_id)
+        self._check(handle_id, user)
         task = self._reopening.get(handle_id)
         if task is None:
             task = self._reopening[handle_id] = background(self._reopen(handle_id))
             task.add_done_callback(lambda task: self._reopened(handle_id, task))
         return await asyncio.shield(task)
 
-    def drop(self, handle_id: str) -> None:
+    def drop(self, handle_id: str, user: str) -> None:
         """Close a dormant handle; raises InvalidHandle, OwnerUnavailable."""
-        self._check(handle_id)
+        self._check(handle_id, user)
         assert self._journal is not None
         self._journal.closed([handle_id])
 
-    def _check(self, handle_id: str) -> None:
+    def _check(self, handle_id: str, user: str) -> None:
         if self._vfs.in_use.closed:
             raise OwnerUnavailable(UNLOADING)
-        if self._journal is None or handle_id not in self._journal.dormant:
+        if self._journal is None or self._journal.dormant.user(handle_id) != user:
             raise InvalidHandle(handle_id)
 
     def _reopened(self, handle_id: str, task: asyncio.Task[File]) -> None:
@@ -95,7 +95,7 @@ class Revival:
                 known = journal.dormant.get(handle_id)
                 if known is None:  # closed meanwhile
                     raise InvalidHandle(handle_id)
-                path, bits, file_id = known
+                path, bits, file_id, _ = known
                 with journal.watch(path) as watch:
                     file = await self._open(path, flags_of(bits)) if path else None
                 if file is not None:

@@ -1,9 +1,11 @@
 """A session: one principal attached to one namespace, and the only door to its files.
 
-    attach → Session → may the principal change files? → Vfs → record the change
+    attach → Session → may the principal do that there? → Vfs → record the change
 
 Cheap to make and kept by the caller as long as `alive` says so. Paths are cleaned here; all
-below works on clean ones.
+below works on clean ones. Rights are asked for before anything is looked up, and for handles at
+each use, at the path where the file is then. What is hidden from a narrowed token
+(`fs9.vfs.permissions`) is NotFound, a handle of it InvalidHandle, as if there were nothing.
 """
 
 from __future__ import annotations
@@ -12,8 +14,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from fs9.errors import InvalidArgument
-from fs9.path import clean
+from fs9.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    InvalidHandle,
+    NotDirectory,
+    NotFound,
+    PermissionDenied,
+)
+from fs9.path import clean, join
 from fs9.principal import Principal, require_change
 from fs9.types import (
     ALWAYS,
@@ -25,6 +34,17 @@ from fs9.types import (
     OpenFlags,
     StatChanges,
 )
+from fs9.vfs.permissions import (
+    APPEND,
+    CREATE,
+    DELETE,
+    LIST,
+    OVERWRITE,
+    READ,
+    RENAME,
+    Permissions,
+    permissions_of,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,13 +55,27 @@ if TYPE_CHECKING:
 
 
 class Session:
-    __slots__ = ("_clock", "_handles", "_limits", "_may_change", "_vfs", "namespace", "principal")
+    __slots__ = (
+        "_clock",
+        "_handles",
+        "_limits",
+        "_may_change",
+        "_narrowed",
+        "_user",
+        "_vfs",
+        "namespace",
+        "principal",
+    )
 
     def __init__(self, principal: Principal, namespace: Namespace) -> None:
         """For `Namespace.attach`."""
         self.principal = principal
         self.namespace = namespace
         self._may_change = principal.may_change
+        self._narrowed = permissions_of(principal)
+        if self._narrowed is not None:
+            namespace.handles.moves.keep()
+        self._user = principal.user
         self._vfs = namespace.vfs
         self._handles = namespace.handles
         self._limits = namespace.limits
@@ -56,7 +90,11 @@ class Session:
 
     async def stat(self, path: str) -> FileInfo:
         """The file's info; its path is the clean namespace path."""
-        return await self._vfs.stat(clean(path))
+        path = clean(path)
+        narrowed = self._narrowed
+        if narrowed is not None and not narrowed.way(path):
+            narrowed.require(path, LIST, READ)
+        return await self._vfs.stat(path)
 
     async def wstat(self, path: str, changes: StatChanges, condition: Condition = ALWAYS) -> None:
         """Change metadata; `changes.name` is a namespace path, a bare "b" means "/b"."""
@@ -67,14 +105,22 @@ class Session:
             target = clean(changes.name)
             changes = msgspec.structs.replace(changes, name=target)
         if target is None:
+            right = OVERWRITE if changes.symlink_target is None else CREATE
+            self._require(path, right)
             await self._vfs.wstat(path, changes, condition)
         else:
-            with self._handles.changing_path(path, target):
+            self._require(path, RENAME)
+            self._require(target, RENAME)
+            handles = self._handles
+            with handles.changing_path(path, target), handles.moves.renaming(path, target):
                 await self._vfs.wstat(path, changes, condition)
         self._record(_wstat_event(changes), path, target)
 
     async def statfs(self, path: str) -> FsStats:
-        return await self._vfs.statfs(clean(path))
+        path = clean(path)
+        if self._narrowed is not None:
+            self._narrowed.require_visible(path)
+        return await self._vfs.statfs(path)
 
     async def readdir(
         self, path: str, *, after: str = "", limit: int | None = None
@@ -88,35 +134,67 @@ class Session:
         if limit is not None:
             if limit < 1:
                 raise InvalidArgument("limit must be at least 1")
-            return await self._vfs.readdir(clean(path), after, min(limit, most))
-        entries = await self._vfs.readdir(clean(path), after, most + 1)
+            return await self._readdir(clean(path), after, min(limit, most))
+        entries = await self._readdir(clean(path), after, most + 1)
         if len(entries) > most:
             raise InvalidArgument(f"more than {most} entries: list them with limit and cursor")
+        return entries
+
+    async def _readdir(self, path: str, after: str, limit: int) -> list[FileInfo]:
+        narrowed = self._narrowed
+        if narrowed is None or narrowed.allows(LIST, path):
+            return await self._vfs.readdir(path, after, limit)
+        names = narrowed.way(path)
+        if not names:
+            narrowed.require(path, LIST)
+        if not (await self._vfs.stat(path)).is_dir:
+            raise NotDirectory(path)
+        entries: list[FileInfo] = []
+        for name in names:
+            if name > after and len(entries) < limit:
+                try:
+                    entries.append(await self._vfs.stat(join(path, name)))
+                except NotFound:
+                    continue
         return entries
 
     async def remove(self, path: str, condition: Condition = ALWAYS) -> None:
         self._require_change()
         path = clean(path)
+        self._require(path, DELETE)
         with self._handles.changing_path(path):
             await self._vfs.remove(path, condition)
         self._record("delete", path)
 
     def capabilities(self, path: str) -> tuple[Capability, str]:
         """What the mount that serves the path can do, and its provider's name; or NotFound."""
-        mount = self._vfs.mounts.find(clean(path))
+        path = clean(path)
+        if self._narrowed is not None:
+            self._narrowed.require_visible(path)
+        mount = self._vfs.mounts.find(path)
         return Capability(mount.capabilities), mount.provider.name
 
     def mounts(self) -> list[tuple[str, str]]:
         """(mount point, provider name), sorted by mount point."""
-        return [(mount.path, mount.provider.name) for mount in self._vfs.mounts]
+        return [
+            (mount.path, mount.provider.name)
+            for mount in self._vfs.mounts
+            if self._narrowed is None or self._narrowed.visible(mount.path)
+        ]
 
     def events(
         self, *, limit: int = 100, offset: int = 0, path: str = "", event_type: str | None = None
     ) -> list[AuditEvent]:
         """The namespace's changes, newest first; see `AuditLog.find`."""
+        visible = None if self._narrowed is None else self.sees
         return self.namespace.audit.find(
-            limit=limit, offset=offset, path=path, event_type=event_type
+            limit=limit, offset=offset, path=path, event_type=event_type, visible=visible
         )
+
+    def sees(self, path: str) -> bool:
+        """May the principal know what happens at the clean path?"""
+        narrowed = self._narrowed
+        return narrowed is None or narrowed.allows(LIST, path) or narrowed.allows(READ, path)
 
     # -- handles --------------------------------------------------------------------------------
 
@@ -133,13 +211,16 @@ class Session:
             raise
 
     async def read(self, handle_id: str, offset: int, size: int) -> Buffer:
-        file = self._handles.find(handle_id) or await self._wake(handle_id)
+        file = self._handles.find(handle_id, self._user) or await self._wake(handle_id)
+        if self._narrowed is not None:
+            self._require_open(self._narrowed, file, handle_id, READ)
         return await self._vfs.read(file, offset, size)
 
     async def write(self, handle_id: str, offset: int, data: Buffer) -> int:
         """Write all of the data or raise; the count, 0 for no data without asking anyone."""
         self._require_change()
-        file = self._handles.find(handle_id) or await self._wake(handle_id)
+        file = self._handles.find(handle_id, self._user) or await self._wake(handle_id)
+        self._require_writing(file, handle_id)
         if not data:
             return 0
         if file.flags.append:
@@ -148,20 +229,26 @@ class Session:
 
     async def close(self, handle_id: str, sync: bool = False) -> None:
         """Close the handle; with `sync` its bytes are on disk then. A replacement swaps in."""
-        file = self._handles.find(handle_id)
+        file = self._handles.find(handle_id, self._user)
         if file is None:
-            if not sync:
-                self.namespace.revival.drop(handle_id)
+            if not sync and self._narrowed is None:
+                self.namespace.revival.drop(handle_id, self._user)
                 return
             file = await self._wake(handle_id)
         if file.flags.replace:
             self._require_change()
+            self._require_writing(file, handle_id)
+        elif self._narrowed is not None:
+            self._require_open(self._narrowed, file, handle_id)
         self._handles.pop(handle_id)
         await self._commit(file, sync)
 
     def handle_file(self, handle_id: str) -> File:
         """The open file of a live handle; or InvalidHandle. See `wake_file`."""
-        return self._handles.get(handle_id)
+        file = self._handles.get(handle_id, self._user)
+        if self._narrowed is not None:
+            self._require_open(self._narrowed, file, handle_id)
+        return file
 
     async def wake_file(self, handle_id: str) -> File:
         """The open file of a handle, for reading or writing in pieces, opened again if need be.
@@ -169,7 +256,10 @@ class Session:
         The caller holds it (`File.hold`) from the first piece to the last, without an `await`
         before. Raises InvalidHandle, OwnerUnavailable.
         """
-        return self._handles.find(handle_id) or await self._wake(handle_id)
+        file = self._handles.find(handle_id, self._user) or await self._wake(handle_id)
+        if self._narrowed is not None:
+            self._require_open(self._narrowed, file, handle_id)
+        return file
 
     # -- transfers: open files without a handle -------------------------------------------------
 
@@ -178,24 +268,74 @@ class Session:
         if flags.write or flags.create or flags.truncate:
             self._require_change()
         path = clean(path)
-        file = await self._vfs.open(path, flags, condition)
+        renames = self._handles.moves.count
+        if self._narrowed is None:
+            file = await self._vfs.open(path, flags, condition)
+        else:
+            file = await self._open_narrowed(self._narrowed, path, flags, condition)
+        file.user, file.opened_by = self._user, self.principal
+        self._handles.opened(file, renames)
         if flags.create and not flags.replace:
             self._record("mkdir" if flags.directory else "create", path)
         return file
 
+    async def _open_narrowed(
+        self, narrowed: Permissions, path: str, flags: OpenFlags, condition: Condition
+    ) -> File:
+        """Open what exists or make what does not, if only one of them is allowed.
+
+        In one step with the open: there is no moment for others in between.
+        """
+        if flags.read or not (flags.write or flags.create):
+            narrowed.require(path, READ)
+        may_open = _may_open(narrowed, path, flags)
+        if not flags.create:
+            if not may_open:
+                narrowed.require(path, OVERWRITE)
+            return await self._vfs.open(path, flags, condition)
+        may_create = narrowed.allows(CREATE, path)
+        if may_open and may_create:
+            return await self._vfs.open(path, flags, condition)
+        if may_create or flags.directory:
+            narrowed.require(path, CREATE)
+            return await self._create_only(path, flags, condition)
+        if not may_open:
+            narrowed.require(path, CREATE, OVERWRITE)
+        try:
+            return await self._vfs.open(
+                path, msgspec.structs.replace(flags, create=False), condition
+            )
+        except NotFound:
+            raise PermissionDenied(f"this token may not {CREATE} at {path}") from None
+
+    async def _create_only(self, path: str, flags: OpenFlags, condition: Condition) -> File:
+        exclusive = msgspec.structs.replace(flags, exclusive=True)
+        try:
+            file = await self._vfs.open(path, exclusive, condition)
+        except AlreadyExists:
+            if flags.exclusive or flags.directory:
+                raise
+            raise PermissionDenied(f"this token may not {OVERWRITE} at {path}") from None
+        file.created = True
+        return file
+
     async def read_file(self, file: File, offset: int, size: int) -> Buffer:
+        if self._narrowed is not None:
+            self._require_open(self._narrowed, file, "", READ)
         file.used_s = self._clock.monotonic_s()
         return await self._vfs.read(file, offset, size)
 
     async def write_file(self, file: File, offset: int, data: Buffer) -> int:
         """One piece; a caller that appends several holds `append_lock` around them."""
         self._require_change()
+        self._require_writing(file)
         file.used_s = self._clock.monotonic_s()
         return await self._vfs.write(file, offset, data)
 
     async def write_whole(self, file: File, offset: int, data: Buffer) -> int:
         """As `write`, to the open file of a handle: an append waits for its turn."""
         self._require_change()
+        self._require_writing(file)
         if not data:
             return 0
         file.used_s = self._clock.monotonic_s()
@@ -207,6 +347,7 @@ class Session:
         """Close, and swap a replacement in; its info then, else None."""
         if file.flags.write:
             self._require_change()
+            self._require_writing(file)
         return await self._commit(file, sync)
 
     async def discard_file(self, file: File) -> None:
@@ -228,7 +369,7 @@ class Session:
             file.let_go()
 
     async def _wake(self, handle_id: str) -> File:
-        return await self.namespace.revival.file(handle_id)
+        return await self.namespace.revival.file(handle_id, self._user)
 
     async def _commit(self, file: File, sync: bool) -> FileInfo | None:
         info = await file.close(sync=sync)
@@ -242,10 +383,45 @@ class Session:
         if not self._may_change:
             require_change(self.principal)
 
+    def _require(self, path: str, right: str) -> None:
+        if self._narrowed is not None:
+            self._narrowed.require(path, right)
+
+    def _require_writing(self, file: File, handle_id: str = "") -> None:
+        """To write to the open file, or to swap it in."""
+        if self._narrowed is not None:
+            rights = [OVERWRITE]
+            if file.flags.append:
+                rights.append(APPEND)
+            if file.created:
+                rights.append(CREATE)
+            self._require_open(self._narrowed, file, handle_id, *rights)
+
+    def _require_open(
+        self, narrowed: Permissions, file: File, handle_id: str, *rights: str
+    ) -> None:
+        """One of the rights at the path where the open file is now; without any: it is visible."""
+        path = self._handles.place(file)
+        if not path:
+            raise PermissionDenied("where the file is now is not known: open it again")
+        if not narrowed.visible(path):
+            raise InvalidHandle(handle_id)
+        if rights:
+            narrowed.require(path, *rights)
+
     def _record(self, event_type: str, path: str, target: str | None = None) -> None:
         self.namespace.audit.record(
             event_type, path, self.principal.user, self._clock.now_s(), target
         )
+
+
+def _may_open(narrowed: Permissions, path: str, flags: OpenFlags) -> bool:
+    """Do the rights allow to open what exists already?"""
+    if not (flags.write or flags.truncate):
+        return True
+    if flags.append and not flags.truncate and narrowed.allows(APPEND, path):
+        return True
+    return narrowed.allows(OVERWRITE, path)
 
 
 def _wstat_event(changes: StatChanges) -> str:

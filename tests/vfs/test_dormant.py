@@ -31,7 +31,7 @@ def test_as_a_plain_dict_of_paths(steps):
     handles, model = Handles(), {}
     for step, first, second in steps:
         if step == "add":
-            handles.add(first, second, 1, f"id{first}")
+            handles.add(first, second, 1, f"id{first}", "ann")
             model[first] = second
         elif step == "discard":
             handles.discard(first)
@@ -60,11 +60,11 @@ def test_as_a_plain_dict_of_paths(steps):
 
 def test_a_handle_without_a_path_can_still_be_closed():
     handles = Handles()
-    handles.add("h", "/a", 3, "1")
+    handles.add("h", "/a", 3, "1", "ann")
     handles.lose("/a")
     assert "h" in handles
-    assert handles.get("h") == ("", 3, "1")
-    handles.add("h", "/b", 3, "1")
-    assert handles.get("h") == ("/b", 3, "1")
+    assert handles.get("h") == ("", 3, "1", "ann")
+    handles.add("h", "/b", 3, "1", "ann")
+    assert handles.get("h") == ("/b", 3, "1", "ann")
     handles.clear()
     assert (len(handles), handles.get("h")) == (0, None)

@@ -120,7 +120,7 @@ async def test_handles_go_on_at_the_next_owner(owners: Owners, how: str):
     assert await second.write(plain, 3, b"d") == 1
     await second.write(appending, 0, b"two")
     await second.write(truncating, 4, b"!")
-    assert second.namespace.handles.get(truncating).flags.truncate
+    assert second.namespace.handles.get(truncating, "alice").flags.truncate
     assert len(second.namespace.handles) == 4
     for handle_id in (plain, appending, directory, truncating):
         await second.close(handle_id, sync=handle_id != plain)

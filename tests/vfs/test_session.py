@@ -26,7 +26,8 @@ CREATE = OpenFlags(read=True, write=True, create=True)
 
 @pytest.fixture
 def reader(namespace: Namespace) -> Session:
-    return namespace.attach(Principal("bob", "acme", ("read-only",)))
+    """Of the same user as `session`: a handle is of no use to others anyway."""
+    return namespace.attach(Principal("alice", "acme", ("read-only",)))
 
 
 async def put(session: Session, path: str, content: bytes = b"") -> None:
@@ -93,8 +94,8 @@ async def test_a_reader_reads_and_changes_nothing(session: Session, reader: Sess
     await session.close(staged)
 
 
-async def test_handles_belong_to_the_namespace(session: Session, make_namespace):
-    """Another session of the namespace may use an id; another namespace cannot."""
+async def test_handles_belong_to_a_user_of_the_namespace(session: Session, make_namespace):
+    """W-A13: another session of the user may use an id; nobody else, not even an admin."""
     await put(session, "/f", b"x")
     handle_id, _ = await session.open("/f", READ)
     other = make_namespace().attach(Principal("alice", "other"))
@@ -102,8 +103,18 @@ async def test_handles_belong_to_the_namespace(session: Session, make_namespace)
         await other.read(handle_id, 0, 1)
     with pytest.raises(InvalidHandle):
         await other.close(handle_id)
-    friend = session.namespace.attach(Principal("carol", "acme"))
-    assert await friend.read(handle_id, 0, 1) == b"x"
+    carol = session.namespace.attach(Principal("carol", "acme", ("admin",)))
+    for operation in (
+        carol.read(handle_id, 0, 1),
+        carol.write(handle_id, 0, b"y"),
+        carol.close(handle_id),
+        carol.close(handle_id, sync=True),
+        carol.wake_file(handle_id),
+    ):
+        with pytest.raises(InvalidHandle, match=f"^invalid handle: {handle_id}$"):
+            await operation
+    again = session.namespace.attach(Principal("alice", "acme", ("read-write",), 4_000_000_000))
+    assert await again.read(handle_id, 0, 1) == b"x"
 
 
 async def test_a_closed_handle_is_invalid(session: Session):

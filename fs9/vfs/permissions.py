@@ -1,0 +1,131 @@
+"""What a narrowed token may do at which path: the claims `mounts` and `permissions`.
+
+    mounts       ["/projects/a", ...]       only at these paths and below
+    permissions  ["read", "create:/in", ...] only these rights; with a path, only there and below
+
+An empty or missing claim takes nothing away; both together leave what both allow, and never more
+than the roles do. What is not a known right, or whose path does not begin with a slash, gives
+nothing. Paths are compared by whole names: "/a" says nothing of "/ab".
+
+A path is *inside* when at least one right holds there, *on the way* when it is above such a path,
+else *hidden*: there seems to be nothing, so that its existence is not told.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from fs9.errors import InvalidArgument, NotFound, PermissionDenied
+from fs9.path import clean
+
+if TYPE_CHECKING:
+    from fs9.principal import Principal
+
+LIST = "list"
+READ = "read"
+CREATE = "create"
+OVERWRITE = "overwrite"
+APPEND = "append"
+DELETE = "delete"
+RENAME = "rename"
+ADMIN = "admin"
+RIGHTS = (LIST, READ, CREATE, OVERWRITE, APPEND, DELETE, RENAME, ADMIN)
+
+#: Narrowed tokens whose claims are kept read.
+_KEPT = 1024
+
+
+class Permissions:
+    """The rights of one narrowed token. Paths are clean ones."""
+
+    __slots__ = ("_granted", "_region")
+
+    def __init__(self, mounts: tuple[str, ...], permissions: tuple[str, ...]) -> None:
+        """The claims; not both empty."""
+        within = _prefixes(mounts) if mounts else ("/",)
+        #: Right -> the paths where it holds, each with a slash at its end.
+        self._granted = {
+            right: _both(_granted(right, permissions) if permissions else ("/",), within)
+            for right in RIGHTS
+        }
+        #: Where there is any right at all.
+        self._region = tuple({path: None for paths in self._granted.values() for path in paths})
+
+    def allows(self, right: str, path: str) -> bool:
+        """Does the right hold at the path, and so below it?"""
+        return _slashed(path).startswith(self._granted[right])
+
+    def visible(self, path: str) -> bool:
+        """May it be known what is at the path? It is inside, or on the way."""
+        above = _slashed(path)
+        return above.startswith(self._region) or any(
+            prefix.startswith(above) for prefix in self._region
+        )
+
+    def way(self, path: str) -> list[str]:
+        """The names in the directory that lead to where rights hold, sorted."""
+        above = _slashed(path)
+        names = {
+            prefix[len(above) :].partition("/")[0]
+            for prefix in self._region
+            if prefix.startswith(above) and prefix != above
+        }
+        return sorted(names)
+
+    def require(self, path: str, *rights: str) -> None:
+        """Raise unless one of the rights holds: NotFound when hidden, else PermissionDenied."""
+        if any(self.allows(right, path) for right in rights):
+            return
+        self.require_visible(path)
+        raise PermissionDenied(f"this token may not {' or '.join(rights)} at {path}")
+
+    def require_visible(self, path: str) -> None:
+        """Raise NotFound when the path is hidden."""
+        if not self.visible(path):
+            raise NotFound(path)
+
+
+def permissions_of(principal: Principal) -> Permissions | None:
+    """None when the principal's token is not narrowed."""
+    if not principal.mounts and not principal.permissions:
+        return None
+    return _kept(principal.mounts, principal.permissions)
+
+
+@lru_cache(_KEPT)
+def _kept(mounts: tuple[str, ...], permissions: tuple[str, ...]) -> Permissions:
+    return Permissions(mounts, permissions)
+
+
+def _granted(right: str, permissions: tuple[str, ...]) -> tuple[str, ...]:
+    """Where the claim `permissions` gives the right."""
+    paths = []
+    for item in permissions:
+        word, colon, path = item.partition(":")
+        if word == right:
+            paths.append(path if colon else "/")
+    return _prefixes(tuple(paths))
+
+
+def _prefixes(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Clean and with a slash at the end; without those that are no paths."""
+    found = []
+    for path in paths:
+        if path.startswith("/"):
+            try:
+                found.append(_slashed(clean(path)))
+            except InvalidArgument:
+                continue
+    return tuple(found)
+
+
+def _both(some: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
+    """What is below one of `some` and below one of `others`."""
+    found = [path for path in some if path.startswith(others)]
+    found += [path for path in others if path.startswith(some)]
+    return tuple(dict.fromkeys(found))
+
+
+def _slashed(path: str) -> str:
+    return path if path == "/" else path + "/"
