@@ -34,7 +34,7 @@ from router.messages import (
     UndrainRequest,
 )
 from router.view import SlotState
-from workers.bus import bus_request
+from workers.asking import bus_request
 from workers.fleet import run_directory_of
 
 if TYPE_CHECKING:

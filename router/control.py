@@ -11,10 +11,23 @@ orders what is due and lets the operation under way (`router.operations`) take i
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from router.effects import (
+    Effect,
+    Kill,
+    Persist,
+    Process,
+    Publish,
+    Renew,
+    Reply,
+    Saved,
+    Watch,
+    Work,
+    WriteWorkers,
+)
 from router.messages import (
     Accepted,
     Acknowledged,
@@ -23,7 +36,6 @@ from router.messages import (
     Done,
     Drained,
     DrainRequest,
-    FleetStatus,
     Heartbeat,
     Introduce,
     Joined,
@@ -40,7 +52,6 @@ from router.messages import (
     Request,
     ReturnOrder,
     ScaleRequest,
-    SlotStatus,
     Snapshot,
     SnapshotRequest,
     Status,
@@ -48,14 +59,14 @@ from router.messages import (
     UndrainRequest,
     ViewChanged,
 )
-from router.operations import begin_drain, begin_reload, begin_scale
-from router.ring import Ring
+from router.operations import Reload, begin_drain, begin_reload, begin_scale, undrain
+from router.status import Shares, fleet_status
 from router.view import REJOIN_GRACE_S, Event, SlotState, View, starting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from router.operations import Operation
+    from router.operations import AnyOperation
 
 HEARTBEAT_S = 0.2
 #: While somebody has not acknowledged, and for so long after the last announcement.
@@ -63,72 +74,34 @@ HEARTBEAT_LAGGING_S = 0.02
 _LAGGING_S = 2.0
 #: Announcements kept for those that missed a few; who missed more gets what still holds.
 _HISTORY_MAX = 1024
-_SHARE_SAMPLES = 4096
+#: A worker that says nothing for so long is killed; it reports every second.
+SILENCE_S = 10.0
+#: If the broker itself was away for longer than this, nobody was silent meanwhile.
+_AWAY_S = 1.0
 #: Clients whose numbers are remembered, the dead among them.
 _CLIENTS_MAX = 4096
 
 
-class Saved(msgspec.Struct, frozen=True):
-    """What a broker leaves to the next one."""
-
-    view: View
-    #: How many workers are wanted.
-    workers: int
-    pids: dict[int, int] = {}
-    log_level: str = ""
-
-
-class Publish(NamedTuple):
-    sequence: int
-    message: Announcement | Heartbeat
-
-
-class Reply(NamedTuple):
-    client: bytes
-    message: Answer | Snapshot | Received | Introduce
-
-
-class Persist(NamedTuple):
-    saved: Saved
-
-
-class Watch(NamedTuple):
-    """Call `on_died(slot, pid)` when the process ends, or at once when there is none."""
-
-    slot: int
-    pid: int
-
-
-class WriteWorkers(NamedTuple):
-    """The arbiter is to keep so many workers."""
-
-    workers: int
-
-
-Effect = Publish | Reply | Persist | Watch | WriteWorkers
-
-
-class Process(msgspec.Struct):
-    """The process of a slot."""
-
-    pid: int
-    client: bytes = b""
-    #: Has it said, to this broker, that it can serve?
-    ready: bool = False
-    heard_s: float | None = None
-    applied: int = 0
-    status: Status | None = None
-    #: Was it told to leave?
-    dismissed: bool = False
-
-
 class BrokerState:
-    def __init__(self, epoch: str, saved: Saved | None, workers: int, now_s: float) -> None:
+    def __init__(
+        self,
+        epoch: str,
+        saved: Saved | None,
+        workers: int,
+        now_s: float,
+        silence_s: float = SILENCE_S,
+    ) -> None:
+        """`silence_s`: a worker that says nothing for so long is killed."""
         self.epoch = epoch
         self.sequence = 0
         self.processes: dict[int, Process] = {}
-        self.operation: Operation | None = None
+        #: Slots that an operator has drained.
+        self.resting: set[int] = set()
+        self.work = Work()
         self._operator = b""
+        self._silence_s = silence_s
+        self._saved_work = b""
+        self._renewals = 0
         self._numbers: dict[bytes, int] = {}
         self._died: dict[int, int] = {}
         #: When a slot loses its place.
@@ -137,9 +110,9 @@ class BrokerState:
         self._history: deque[Numbered] = deque(maxlen=_HISTORY_MAX)
         #: The announcements that hold until another takes their place.
         self._standing: dict[int | str, Numbered] = {}
-        self._now_s = self._announced_s = self._beat_s = now_s
+        self._now_s = self._announced_s = self._beat_s = self._ticked_s = now_s
         self._effects: list[Effect] = []
-        self._shares: tuple[tuple[int, ...], dict[int, float]] = ((), {})
+        self._shares = Shares()
         self.workers = workers
         self.log_level = ""
         self.view = starting(epoch, workers)
@@ -149,6 +122,9 @@ class BrokerState:
     def _go_on_from(self, saved: Saved, now_s: float) -> None:
         self.view = saved.view.with_epoch(self.epoch)
         self.workers, self.log_level = saved.workers, saved.log_level
+        self.resting, self.work = set(saved.resting), saved.work
+        if saved.work.operation is not None:
+            saved.work.operation.resumed(now_s)
         for slot, state in self.view.slots.items():
             if state is not SlotState.GONE:
                 self._expiry[slot] = now_s + REJOIN_GRACE_S
@@ -162,7 +138,20 @@ class BrokerState:
             self.announce(LeaveOrder(slot, exit=False))
         if self.log_level:
             self.announce(LogLevel(self.log_level))
+        if self.renewal:
+            # The arbiter may not have heard of it; it reads once for each id.
+            self._effects.append(Renew(self.renewal))
         return self._settle()
+
+    @property
+    def operation(self) -> AnyOperation | None:
+        """What is under way."""
+        return self.work.operation
+
+    @property
+    def renewal(self) -> str:
+        """The arbiter is at work on it; empty when nothing is asked of it."""
+        return self.operation.renewal if isinstance(self.operation, Reload) else ""
 
     # -- Events -----------------------------------------------------------------------------
 
@@ -203,15 +192,20 @@ class BrokerState:
     def on_request(self, client: bytes, request: Request, now_s: float) -> list[Effect]:
         self._now_s = now_s
         match request:
+            case DrainRequest(id=id) | ReloadRequest(id=id) | ScaleRequest(id=id) if (
+                id and id == self.work.id
+            ):
+                self._operator = client
+                answer: Answer | AnyOperation = self.work.answer or Accepted()
             case StatusRequest():
-                answer: Answer | Operation = self._fleet_status(now_s)
+                answer = fleet_status(self, self._shares, now_s)
             case LogLevelRequest(level):
                 self.log_level = level
                 self._persist()
                 self.announce(LogLevel(level))
                 answer = Done()
             case UndrainRequest(slot):
-                answer = self._undrain_wanted(slot)
+                answer = undrain(self, slot)
             case _ if self.operation is not None:
                 answer = Refused(f"a {self.operation.name} is under way")
             case DrainRequest():
@@ -223,8 +217,16 @@ class BrokerState:
         if isinstance(answer, Answer):
             self._effects.append(Reply(client, answer))
         else:
-            self.operation, self._operator = answer, client
+            self.work, self._operator = Work(getattr(request, "id", ""), answer), client
             self._effects.append(Reply(client, Accepted()))
+        return self._settle()
+
+    def on_renewed(self, renewal: str, error: str, note: str, now_s: float) -> list[Effect]:
+        """The arbiter's answer to `Renew`; with an error, why it goes by what it had."""
+        self._now_s = now_s
+        operation = self.operation
+        if isinstance(operation, Reload) and operation.renewal == renewal:
+            self._end(operation.renewed(error, note, now_s))
         return self._settle()
 
     def on_died(self, slot: int, pid: int, now_s: float) -> list[Effect]:
@@ -240,6 +242,7 @@ class BrokerState:
 
     def on_tick(self, now_s: float) -> list[Effect]:
         self._now_s = now_s
+        self._end_silent(now_s)
         expired = [slot for slot, at_s in self._expiry.items() if at_s <= now_s]
         self.change([(slot, Event.EXPIRED) for slot in expired])
         for slot in expired:
@@ -267,6 +270,17 @@ class BrokerState:
         """Make the next view known, if it is another."""
         self._replace_view(self.view.after_all(events))
 
+    def rest(self, slot: int) -> None:
+        """An operator has it drained: so it stays, also with another process."""
+        self.resting.add(slot)
+
+    def renew(self) -> str:
+        """Have the arbiter read code and settings anew; the id of `on_renewed`."""
+        self._renewals += 1
+        renewal = f"{self.epoch}.{self._renewals}"
+        self._effects.append(Renew(renewal))
+        return renewal
+
     def drain(self, slots: Iterable[int], *, leaving: bool) -> None:
         slots = list(slots)
         view = self.view.after_all((slot, Event.DRAIN) for slot in slots)
@@ -281,6 +295,7 @@ class BrokerState:
     def undrain(self, slots: Iterable[int]) -> None:
         """Those of them that drain or are drained, and were not told to leave."""
         for slot in slots:
+            self.resting.discard(slot)
             if self.view.state(slot) in {SlotState.DRAINING, SlotState.DRAINED}:
                 self.change([(slot, Event.UNDRAIN)])
                 self.announce(ReturnOrder(slot))
@@ -295,6 +310,7 @@ class BrokerState:
 
     def write_workers(self, workers: int) -> None:
         self.workers = workers
+        self.resting = {slot for slot in self.resting if slot < workers}
         self._persist()
         self._effects.append(WriteWorkers(workers))
 
@@ -316,7 +332,8 @@ class BrokerState:
         of its slot can do that."""
         process = self.processes.get(status.slot)
         if process is not None and process.pid == status.pid:
-            process.status, process.heard_s = status, self._now_s
+            process.status = status
+            process.heard_s = process.silent_from_s = self._now_s
             if self.view.state(status.slot) is not SlotState.GONE:
                 return []
         return [Reply(client, Introduce())]
@@ -333,7 +350,8 @@ class BrokerState:
         if self._died.get(message.slot) == message.pid:
             return
         process = self._process(message.slot, message.pid)
-        process.client, process.heard_s = client, self._now_s
+        process.client = client
+        process.heard_s = process.silent_from_s = self._now_s
         slot = message.slot
         if self.view.state(slot) is SlotState.GONE:
             self.change([(slot, Event.JOINED)])
@@ -343,7 +361,11 @@ class BrokerState:
         elif isinstance(message, Ready):
             process.ready = True
             self._expiry.pop(slot, None)
-            self.change([(slot, Event.READIED)])
+            if slot in self.resting and self.view.state(slot) is SlotState.JOINING:
+                self.change([(slot, Event.DRAINED)])
+                self.announce(LeaveOrder(slot, exit=False))
+            else:
+                self.change([(slot, Event.READIED)])
         elif isinstance(message, Drained):
             # Also when it drained for an order that was taken back: it serves by the view.
             process.ready = True
@@ -364,7 +386,7 @@ class BrokerState:
         return process
 
     def _watch(self, slot: int, pid: int) -> Process:
-        process = self.processes[slot] = Process(pid)
+        process = self.processes[slot] = Process(pid, silent_from_s=self._now_s)
         self._effects.append(Watch(slot, pid))
         return process
 
@@ -380,6 +402,21 @@ class BrokerState:
         else:
             self._expiry[slot] = self._now_s + REJOIN_GRACE_S
 
+    def _end_silent(self, now_s: float) -> None:
+        """Kill who hangs, and its locks with it: nobody else can have what it owns.
+
+        Not a process that starts, which says nothing, nor one that owns nothing.
+        """
+        away_s = now_s - self._ticked_s
+        self._ticked_s = now_s
+        for slot, process in self.processes.items():
+            if away_s > _AWAY_S:
+                process.silent_from_s += away_s
+            silent = now_s - process.silent_from_s > self._silence_s and not process.killed
+            if silent and self.view.state(slot) in {SlotState.READY, SlotState.DRAINING}:
+                process.killed = True
+                self._effects.append(Kill(slot, process.pid))
+
     # -- Bookkeeping ------------------------------------------------------------------------
 
     def _replace_view(self, view: View) -> None:
@@ -394,7 +431,25 @@ class BrokerState:
 
     def _persist(self) -> None:
         pids = {slot: process.pid for slot, process in self.processes.items()}
-        self._effects.append(Persist(Saved(self.view, self.workers, pids, self.log_level)))
+        saved = Saved(
+            *(self.view, self.workers, pids, self.log_level),
+            *(self.work, tuple(sorted(self.resting))),
+        )
+        self._effects.append(Persist(saved))
+
+    def _persist_work(self) -> None:
+        """What is done for an operation follows its being saved, and it is saved as it is now."""
+        work = msgspec.json.encode((self.work, sorted(self.resting)))
+        if work != self._saved_work:
+            self._saved_work = work
+            self._persist()
+            self._effects.insert(0, self._effects[-1])
+
+    def _end(self, answer: Answer | None) -> None:
+        """The operation is over, if there is an answer."""
+        if isinstance(answer, Done | Refused):
+            self.work = Work(self.work.id, None, answer)
+            self._effects.append(Reply(self._operator, answer))
 
     def _settle(self) -> list[Effect]:
         before = -1
@@ -402,10 +457,9 @@ class BrokerState:
             before = len(self._effects)
             self._drain_surplus()
             self._dismiss_drained()
-            answer = self.operation.step(self, self._now_s) if self.operation else None
-            if answer is not None:
-                self.operation = None
-                self._effects.append(Reply(self._operator, answer))
+            if self.operation is not None:
+                self._end(self.operation.step(self, self._now_s))
+        self._persist_work()
         effects, self._effects = self._effects, []
         return effects
 
@@ -439,51 +493,3 @@ class BrokerState:
     def _heartbeat(self, now_s: float) -> Publish:
         self._beat_s = now_s
         return Publish(self.sequence, Heartbeat(self.acknowledged))
-
-    def _undrain_wanted(self, slot: int) -> Answer:
-        state = self.view.state(slot)
-        if slot in self.view.leaving or (
-            self.operation is not None and self.operation.name != "drain"
-        ):
-            return Refused(f"slot {slot} is in the hands of a reload or a change of the number")
-        if state not in {SlotState.DRAINING, SlotState.DRAINED}:
-            return Refused(f"slot {slot} is {state.value}, not drained")
-        if slot not in self.processes:
-            return Refused(f"slot {slot} has no process at present")
-        self.undrain([slot])
-        return Done()
-
-    def _fleet_status(self, now_s: float) -> FleetStatus:
-        shares = self._ring_shares()
-        rows = []
-        for slot in sorted({*self.view.slots, *self.processes}):
-            process = self.processes.get(slot, Process(0))
-            said = process.status or Status(slot, process.pid)
-            rows.append(
-                SlotStatus(
-                    slot=slot,
-                    state=self.view.state(slot),
-                    pid=process.pid,
-                    ready=process.ready,
-                    namespaces=said.namespaces,
-                    handles=said.handles,
-                    in_progress=said.in_progress,
-                    uptime_s=said.uptime_s,
-                    silent_s=None if process.heard_s is None else now_s - process.heard_s,
-                    ring_share=shares.get(slot, 0.0),
-                )
-            )
-        operation = self.operation.name if self.operation else ""
-        return FleetStatus(self.view.number, self.epoch, self.workers, operation, tuple(rows))
-
-    def _ring_shares(self) -> dict[int, float]:
-        """By a sample of names: to about a hundredth."""
-        serving = self.view.serving
-        if self._shares[0] != serving:
-            shares = dict.fromkeys(serving, 0.0)
-            if serving:
-                ring = Ring(serving)
-                for sample in range(_SHARE_SAMPLES):
-                    shares[ring.owner(str(sample))] += 1 / _SHARE_SAMPLES
-            self._shares = (serving, shares)
-        return self._shares[1]

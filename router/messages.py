@@ -160,6 +160,8 @@ class DrainRequest(Message, frozen=True):
     slot: int
     #: When it takes longer, it is taken back and refused.
     deadline_s: float = 30.0
+    #: Who asks again with the same one, here and below, asks for the same thing.
+    id: str = ""
 
 
 class UndrainRequest(Message, frozen=True):
@@ -167,15 +169,17 @@ class UndrainRequest(Message, frozen=True):
 
 
 class ReloadRequest(Message, frozen=True):
-    """Replace the process of each slot, one after the other."""
+    """Read code and settings anew, and replace the process of each slot, one after the other."""
 
-    #: For each slot, once for draining and once for coming back.
+    #: For the reading, and for each slot, once for draining and once for coming back.
     deadline_s: float = 30.0
+    id: str = ""
 
 
 class ScaleRequest(Message, frozen=True):
     workers: int
     deadline_s: float = 30.0
+    id: str = ""
 
 
 class LogLevelRequest(Message, frozen=True):
@@ -187,7 +191,8 @@ class Accepted(Message, frozen=True):
 
 
 class Done(Message, frozen=True):
-    pass
+    #: What the operator is to know about it.
+    note: str = ""
 
 
 class Refused(Message, frozen=True):

@@ -2,118 +2,163 @@
 
 An operation is stepped after every event and tick. It looks at what is, does the next thing
 through the broker's state, and answers when all is done or a deadline has passed; what a
-refused operation began is taken back.
+refused operation began is taken back. It is a value that the broker saves with its view, so
+the next broker goes on with it (`resumed`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
 
 from router.messages import Done, Refused
 from router.view import SlotState
 
 if TYPE_CHECKING:
     from router.control import BrokerState
-    from router.messages import Answer, DrainRequest, ReloadRequest, ScaleRequest
+    from router.messages import DrainRequest, ReloadRequest, ScaleRequest
 
 _STAYING = (SlotState.READY, SlotState.DRAINING, SlotState.DRAINED)
 
 
-class Operation(Protocol):
-    #: As a person would say it: "a reload is under way".
-    name: str
+class Operation(msgspec.Struct, tag=True, tag_field="kind"):
+    """Base of all operations; it changes as it goes on."""
 
-    def step(self, broker: BrokerState, now_s: float) -> Answer | None:
+    #: As a person would say it: "a reload is under way".
+    name: ClassVar[str]
+
+    deadline_s: float
+    #: From the beginning of each step to its deadline.
+    patience_s: float
+
+    def step(self, broker: BrokerState, now_s: float) -> Done | Refused | None:
         """Go on; the answer, if this was the end."""
+        raise NotImplementedError
+
+    def resumed(self, now_s: float) -> None:
+        """Another broker goes on with it: what was lost of the time is given again."""
+        self.deadline_s = now_s + self.patience_s
 
 
 # -- Drain ----------------------------------------------------------------------------------
 
 
-def begin_drain(broker: BrokerState, request: DrainRequest, now_s: float) -> Answer | Operation:
+def begin_drain(broker: BrokerState, request: DrainRequest, now_s: float) -> Refused | Drain:
     slot = request.slot
     if broker.view.state(slot) in {SlotState.DRAINING, SlotState.DRAINED}:
-        return Drain(slot, now_s + request.deadline_s)
+        broker.rest(slot)
+        return Drain(now_s + request.deadline_s, request.deadline_s, slot)
     refusal = broker.view.drain_refusal([slot])
     if refusal is not None:
         return Refused(refusal)
+    broker.rest(slot)
     broker.drain([slot], leaving=False)
-    return Drain(slot, now_s + request.deadline_s)
+    return Drain(now_s + request.deadline_s, request.deadline_s, slot)
 
 
-class Drain:
+class Drain(Operation):
     name = "drain"
 
-    def __init__(self, slot: int, deadline_s: float) -> None:
-        self._slot = slot
-        self._deadline_s = deadline_s
+    slot: int
 
-    def step(self, broker: BrokerState, now_s: float) -> Answer | None:
-        state = broker.view.state(self._slot)
+    def step(self, broker: BrokerState, now_s: float) -> Done | Refused | None:
+        state = broker.view.state(self.slot)
         if state is SlotState.DRAINED:
             return Done()
         if state is not SlotState.DRAINING:
-            return Refused(f"slot {self._slot} is {state.value} again")
-        if now_s < self._deadline_s:
+            return Refused(f"slot {self.slot} is {state.value} again")
+        if now_s < self.deadline_s:
             return None
-        broker.undrain([self._slot])
-        return Refused(f"slot {self._slot} had not drained by the deadline and serves again")
+        broker.undrain([self.slot])
+        return Refused(f"slot {self.slot} had not drained by the deadline and serves again")
+
+
+def undrain(broker: BrokerState, slot: int) -> Done | Refused:
+    """Not an operation: it is done at once, or refused."""
+    state = broker.view.state(slot)
+    if slot in broker.view.leaving or (
+        broker.operation is not None and broker.operation.name != "drain"
+    ):
+        return Refused(f"slot {slot} is in the hands of a reload or a change of the number")
+    if state not in {SlotState.DRAINING, SlotState.DRAINED}:
+        return Refused(f"slot {slot} is {state.value}, not drained")
+    if slot not in broker.processes:
+        return Refused(f"slot {slot} has no process at present")
+    broker.undrain([slot])
+    return Done()
 
 
 # -- Reload ---------------------------------------------------------------------------------
 
 
-def begin_reload(broker: BrokerState, request: ReloadRequest, now_s: float) -> Answer | Operation:
+def begin_reload(broker: BrokerState, request: ReloadRequest, now_s: float) -> Reload:
     slots = broker.view.within(SlotState.JOINING, *_STAYING)
-    return Reload(slots, request.deadline_s, now_s)
+    deadline_s = now_s + request.deadline_s
+    return Reload(deadline_s, request.deadline_s, list(slots), broker.renew())
 
 
-class Reload:
-    """One slot after the other drains, exits and comes back.
+class Reload(Operation):
+    """Code and settings are read anew; then one slot after the other drains, exits, comes back.
 
-    The only slot in the ring keeps its place: its process exits and the next one takes over,
-    while requests wait. A slot that an operator had drained is ready afterwards.
+    Only when the arbiter has found them good is the first process told to go. The only slot in
+    the ring keeps its place: its process exits and the next one takes over, while requests
+    wait. A slot that an operator had drained is so afterwards.
     """
 
     name = "reload"
 
-    def __init__(self, slots: tuple[int, ...], patience_s: float, now_s: float) -> None:
-        self._waiting = list(slots)
-        self._patience_s = patience_s
-        self._deadline_s = now_s + patience_s
-        #: The process that is to go; 0: not told yet.
-        self._old_pid = 0
+    waiting: list[int]
+    #: What the arbiter is asked to renew; empty when that is done.
+    renewal: str
+    #: The process that is to go; 0: not told yet.
+    old_pid: int = 0
+    #: What the operator is to know.
+    note: str = ""
 
-    def step(self, broker: BrokerState, now_s: float) -> Answer | None:
-        while self._waiting:
-            slot = self._waiting[0]
+    def renewed(self, error: str, note: str, now_s: float) -> Refused | None:
+        """The arbiter has read code and settings, and goes by them unless there is an error."""
+        if error:
+            return Refused(error)
+        self.renewal, self.note = "", note
+        self.deadline_s = now_s + self.patience_s
+        return None
+
+    def step(self, broker: BrokerState, now_s: float) -> Done | Refused | None:
+        if self.renewal:
+            if now_s < self.deadline_s:
+                return None
+            return Refused("code and settings were not read anew by the deadline; nothing changed")
+        while self.waiting:
+            slot = self.waiting[0]
             if not (self._replaced(broker, slot) or self._vanished(broker, slot)):
                 self._begin(broker, slot)
-                if now_s >= self._deadline_s:
+                if now_s >= self.deadline_s:
                     return self._give_up(broker, slot)
                 return None
-            self._waiting.pop(0)
-            self._old_pid = 0
-            self._deadline_s = now_s + self._patience_s
-        return Done()
+            self.waiting.pop(0)
+            self.old_pid = 0
+            self.deadline_s = now_s + self.patience_s
+        return Done(self.note)
 
     def _replaced(self, broker: BrokerState, slot: int) -> bool:
         process = broker.processes.get(slot)
+        after = SlotState.DRAINED if slot in broker.resting else SlotState.READY
         return (
-            self._old_pid != 0
+            self.old_pid != 0
             and process is not None
-            and process.pid != self._old_pid
+            and process.pid != self.old_pid
             and process.ready
-            and broker.view.state(slot) is SlotState.READY
+            and broker.view.state(slot) is after
         )
 
     def _vanished(self, broker: BrokerState, slot: int) -> bool:
         """It was gone before its turn came."""
-        return self._old_pid == 0 and broker.view.state(slot) is SlotState.GONE
+        return self.old_pid == 0 and broker.view.state(slot) is SlotState.GONE
 
     def _begin(self, broker: BrokerState, slot: int) -> None:
         process = broker.processes.get(slot)
-        if self._old_pid or process is None or not process.ready:
+        if self.old_pid or process is None or not process.ready:
             return
         state = broker.view.state(slot)
         if state in {SlotState.DRAINED, SlotState.DRAINING}:
@@ -124,9 +169,9 @@ class Reload:
             broker.drain([slot], leaving=True)
         else:
             return
-        self._old_pid = process.pid
+        self.old_pid = process.pid
 
-    def _give_up(self, broker: BrokerState, slot: int) -> Answer:
+    def _give_up(self, broker: BrokerState, slot: int) -> Refused:
         if broker.view.state(slot) is SlotState.DRAINING:
             broker.undrain([slot])
             return Refused(f"slot {slot} had not drained by the deadline and serves again")
@@ -136,70 +181,69 @@ class Reload:
 # -- Scale ----------------------------------------------------------------------------------
 
 
-def begin_scale(broker: BrokerState, request: ScaleRequest, now_s: float) -> Answer | Operation:
-    workers, deadline_s = request.workers, now_s + request.deadline_s
+def begin_scale(
+    broker: BrokerState, request: ScaleRequest, now_s: float
+) -> Refused | Grow | Shrink:
+    workers, patience_s = request.workers, request.deadline_s
     if workers < 1:
         return Refused("a fleet needs at least one worker")
     victims = [slot for slot in broker.view.within(SlotState.JOINING, *_STAYING) if slot >= workers]
     if not victims:
         broker.write_workers(workers)
-        return Grow(workers, deadline_s)
+        return Grow(now_s + patience_s, patience_s, workers)
     if all(slot in victims for slot in broker.view.serving):
         return Refused(f"none of the slots below {workers} is ready")
     serving = [slot for slot in victims if broker.view.state(slot) is SlotState.READY]
     broker.drain(serving, leaving=False)
-    return Shrink(workers, victims, serving, deadline_s)
+    return Shrink(now_s + patience_s, patience_s, workers, victims, serving)
 
 
-class Grow:
+class Grow(Operation):
     name = "change of the number of workers"
 
-    def __init__(self, workers: int, deadline_s: float) -> None:
-        self._workers = workers
-        self._deadline_s = deadline_s
+    workers: int
 
-    def step(self, broker: BrokerState, now_s: float) -> Answer | None:
+    def step(self, broker: BrokerState, now_s: float) -> Done | Refused | None:
         there = [
             slot
             for slot in broker.view.within(*_STAYING)
-            if slot < self._workers and slot in broker.processes
+            if slot < self.workers and slot in broker.processes
         ]
-        if len(there) == self._workers:
+        if len(there) == self.workers:
             return Done()
-        if now_s < self._deadline_s:
+        if now_s < self.deadline_s:
             return None
-        return Refused(f"only {len(there)} of {self._workers} workers were ready by the deadline")
+        return Refused(f"only {len(there)} of {self.workers} workers were ready by the deadline")
 
 
-class Shrink:
+class Shrink(Operation):
     """The highest slots drain; the number is written before they exit: nobody replaces them."""
 
     name = "change of the number of workers"
 
-    def __init__(
-        self, workers: int, victims: list[int], drained_here: list[int], deadline_s: float
-    ) -> None:
-        self._workers = workers
-        self._victims = victims
-        self._drained_here = drained_here
-        self._deadline_s = deadline_s
-        self._written = False
+    workers: int
+    victims: list[int]
+    drained_here: list[int]
+    written: bool = False
 
-    def step(self, broker: BrokerState, now_s: float) -> Answer | None:
-        states = {slot: broker.view.state(slot) for slot in self._victims}
+    def step(self, broker: BrokerState, now_s: float) -> Done | Refused | None:
+        states = {slot: broker.view.state(slot) for slot in self.victims}
         busy = [
             slot for slot, state in states.items() if state in {SlotState.READY, SlotState.DRAINING}
         ]
-        if not self._written and not busy:
+        if not self.written and not busy:
             # From now on the slots count as surplus, and the broker's state dismisses them.
-            self._written = True
-            broker.write_workers(self._workers)
+            self.written = True
+            broker.write_workers(self.workers)
             return None
         if all(state is SlotState.GONE for state in states.values()):
             return Done()
-        if now_s < self._deadline_s:
+        if now_s < self.deadline_s:
             return None
-        if self._written:
+        if self.written:
             return Refused("the slots have drained, and not all had exited by the deadline")
-        broker.undrain(self._drained_here)
+        broker.undrain(self.drained_here)
         return Refused(f"slots {busy} had not drained by the deadline; all serve again")
+
+
+AnyOperation = Drain | Reload | Grow | Shrink

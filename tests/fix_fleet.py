@@ -21,13 +21,22 @@ _START_TIMEOUT_S = 30
 
 
 class Fleet:
-    """A running fleet; `environ` is the whole configuration that is not in `yaml`."""
+    """A running fleet; `environ` is the whole configuration that is not in `yaml`.
+
+    `code`: a directory with the packages that it runs, instead of those of this tree.
+    """
 
     def __init__(
-        self, directory: Path, *, workers: int = 2, yaml: str = "", environ: dict[str, str]
+        self,
+        directory: Path,
+        *,
+        workers: int = 2,
+        yaml: str = "",
+        environ: dict[str, str],
+        code: Path | None = None,
     ) -> None:
         self.data_dir = directory / "data"
-        config = directory / "fs9.yaml"
+        self.config = config = directory / "fs9.yaml"
         config.write_text(yaml or "{}\n")
         self.log = directory / "log"
         command = [sys.executable, "-m", "fs9.cli.main", "serve", "--port", "0"]
@@ -35,7 +44,12 @@ class Fleet:
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ}
         with self.log.open("wb") as errors:
             self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=errors, env=kept | environ, text=True
+                command,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=kept | environ,
+                text=True,
+                cwd=code,
             )
         self.workers = workers
         self.url = self._wait_for_url()
@@ -100,10 +114,16 @@ def start_fleet(tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
     """`start_fleet(workers=…, yaml=…, environ={…})`; every fleet is stopped after the test."""
     fleets: list[Fleet] = []
 
-    def start(*, workers: int = 2, yaml: str = "", environ: dict[str, str] | None = None) -> Fleet:
+    def start(
+        *,
+        workers: int = 2,
+        yaml: str = "",
+        environ: dict[str, str] | None = None,
+        code: Path | None = None,
+    ) -> Fleet:
         directory = tmp_path / f"fleet-{len(fleets)}"
         directory.mkdir()
-        fleet = Fleet(directory, workers=workers, yaml=yaml, environ=environ or {})
+        fleet = Fleet(directory, workers=workers, yaml=yaml, environ=environ or {}, code=code)
         fleets.append(fleet)
         return fleet
 

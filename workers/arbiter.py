@@ -2,6 +2,8 @@
 
 It decides nothing about the fleet. How many slots there shall be is a number that the broker
 writes (`RunDirectory.wanted`); the arbiter keeps one process in each of them, and the broker.
+When the broker asks for it, it reads code and settings anew, without leaving
+(`workers.renewal`).
 """
 
 from __future__ import annotations
@@ -15,9 +17,12 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from gunicorn.arbiter import Arbiter
+from gunicorn.workers.workertmp import WorkerTmp
 
 from workers import broker
+from workers.renewal import Handover, KeptWorker, Rehearsal, command_line, environment
 from workers.slots import lowest_free
 
 if TYPE_CHECKING:
@@ -38,16 +43,48 @@ def give_slot(arbiter: Arbiter, worker: FleetWorker) -> None:
     worker.slot = lowest_free(other.slot for other in arbiter.WORKERS.values())
 
 
+class _KeptSign(WorkerTmp):  # type: ignore[misc]
+    """The file by which a worker shows gunicorn that it lives."""
+
+    def __init__(self, fd: int) -> None:
+        self._tmp = os.fdopen(fd, "w+b", 0)
+
+
+class _Kept:
+    """A worker that an earlier program of this process has forked, as gunicorn sees workers."""
+
+    aborted = False
+
+    def __init__(self, kept: KeptWorker) -> None:
+        self.pid, self.slot, self.age = kept.pid, kept.slot, kept.age
+        os.set_inheritable(kept.watch_fd, False)
+        self.tmp = _KeptSign(kept.watch_fd)
+
+
 class FleetArbiter(Arbiter):  # type: ignore[misc]
     """The first INT or TERM stops gracefully, the second at once."""
 
     _leaving = False
     _not_ready: int | None = None
     _broker: BrokerProcess | None = None
+    _rehearsal: Rehearsal | None = None
+    #: What was renewed, or tried, last.
+    _renewal = ""
 
     def start(self) -> None:
+        handover: Handover | None = self.app.handover
+        if handover is not None:
+            self.WORKERS = {kept.pid: _Kept(kept) for kept in handover.workers}
+            self.worker_age = max((kept.age for kept in handover.workers), default=0)
+            self._not_ready = 0
         super().start()
+        if handover is None:
+            self._broker = BrokerProcess(self.app, self.LISTENERS)
+            return
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._held_back())
+        end_process(handover.broker_pid, os.pidfd_open(handover.broker_pid))
         self._broker = BrokerProcess(self.app, self.LISTENERS)
+        self._tell_renewed(handover.renewal, "", handover.note)
 
     def manage_workers(self) -> None:
         """Start a process in each slot that has none; none is stopped here."""
@@ -72,6 +109,9 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
                 sys.stdout.write(self.app.greeting())
                 sys.stdout.flush()
                 self.app.notifier.ready(f"{self.app.settings.workers} workers serve")
+        if self._rehearsal is not None:
+            timeout = 0.05
+            self._renew()
         signals: list[int] = super().wait_for_signals(timeout)
         return signals
 
@@ -84,10 +124,70 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
         super().signal(sig, frame)
 
     def handle_hup(self) -> None:
-        """The broker has written another number of slots; `manage_workers` follows."""
+        """The broker has written something for us; `manage_workers` sees to the number."""
+        renewal = self.app.run_directory.renewal()
+        if renewal and renewal != self._renewal and not self._leaving:
+            if self._rehearsal is not None:
+                self._rehearsal.close()
+            self._renewal = renewal
+            self._rehearsal = Rehearsal(renewal, self.app.settings)
+
+    def _renew(self) -> None:
+        """Go on with what is being tried; returns unless this program ends here."""
+        rehearsal = self._rehearsal
+        verdict = rehearsal.poll() if rehearsal is not None else None
+        if rehearsal is None or verdict is None:
+            return
+        error = verdict.error
+        if not error:
+            # What comes now is for the next program.
+            signal.pthread_sigmask(signal.SIG_BLOCK, self._held_back())
+            try:
+                if self._leaving or not self.SIG_QUEUE.empty():
+                    return  # that first
+                self._become(rehearsal, verdict.note)
+            except OSError as failure:
+                error = f"the program on disk does not start: {failure}"
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, self._held_back())
+        self._rehearsal = None
+        rehearsal.close()
+        self._tell_renewed(rehearsal.renewal, error, "")
+
+    def _become(self, rehearsal: Rehearsal, note: str) -> None:
+        """Replace the program; does not return. Raises OSError."""
+        assert self._broker is not None
+        workers = [
+            KeptWorker(pid, worker.slot, worker.age, worker.tmp.fileno())
+            for pid, worker in self.WORKERS.items()
+        ]
+        handover = Handover(
+            renewal=rehearsal.renewal,
+            note=note,
+            settings_fd=rehearsal.settings_fd,
+            listener_fd=self.LISTENERS[0].fileno(),
+            lock_fd=self.app.lock_fd,
+            broker_pid=self._broker.pid,
+            notify_socket=self.app.notify_socket,
+            workers=workers,
+        )
+        kept = [handover.settings_fd, handover.listener_fd, handover.lock_fd]
+        for fd in [*kept, *(worker.watch_fd for worker in workers)]:
+            os.set_inheritable(fd, True)
+        os.execve(sys.executable, command_line(), environment(handover))
+
+    def _held_back(self) -> list[int]:
+        return [*self.SIGNALS, signal.SIGCHLD]
+
+    def _tell_renewed(self, renewal: str, error: str, note: str) -> None:
+        data = msgspec.json.encode(broker.Renewed(renewal, error, note))
+        broker.replace_file(self.app.run_directory.renewed_file, data)
+        self._renewal = renewal
 
     def stop(self, graceful: bool = True) -> None:
         self._leaving = True
+        if self._rehearsal is not None:
+            self._rehearsal.close()
         super().stop(graceful)
         if self._broker is not None:
             self._broker.stop()
@@ -114,7 +214,10 @@ class BrokerProcess:
             listener.close()  # or connections would be accepted for as long as the broker lives
         status = 1
         try:
-            broker.main(self._application.run_directory, self._application.settings.workers)
+            settings = self._application.settings
+            silence_s = settings.limits.worker_silence_s
+            directory = self._application.run_directory
+            broker.main(directory, settings.workers, silence_s, _wake_parent)
             status = 0
         except Exception:
             log.exception("the broker failed; it is started again")
@@ -130,11 +233,21 @@ class BrokerProcess:
 
     def stop(self) -> None:
         """The arbiter is the last to leave: nobody needs the broker any more."""
-        for number in (signal.SIGTERM, signal.SIGKILL):  # the second when it hangs
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
-            if select.select([self._watched], [], [], 2.0)[0]:
-                break
-        # Else it stays a zombie where the host's first process is slow to see to orphans.
-        with suppress(ChildProcessError):
-            os.waitpid(self.pid, os.WNOHANG)
+        end_process(self.pid, self._watched)
+
+
+def _wake_parent() -> None:
+    os.kill(os.getppid(), signal.SIGHUP)
+
+
+def end_process(pid: int, watched: int) -> None:
+    """End a child, if need be by force; `watched` is its pidfd."""
+    for number in (signal.SIGTERM, signal.SIGKILL):  # the second when it hangs
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+        if select.select([watched], [], [], 2.0)[0]:
+            break
+    # Else it stays a zombie where the host's first process is slow to see to orphans.
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    os.close(watched)

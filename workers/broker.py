@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from router.control import BrokerState, Persist, Publish, Reply, Saved, Watch, WriteWorkers
+from router.control import SILENCE_S, BrokerState
+from router.effects import Kill, Persist, Publish, Renew, Reply, Saved, Watch, WriteWorkers
 from router.messages import (
     Acknowledged,
     Drained,
@@ -34,9 +35,10 @@ from router.messages import (
 from workers.bus import BusServer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from router.control import Effect
+    from router.effects import Effect
     from workers.slots import RunDirectory
 
 log = logging.getLogger("fs9.broker")
@@ -55,10 +57,25 @@ _FOREIGN_SIGNALS = (
 )
 
 
-def main(run_directory: RunDirectory, workers: int) -> None:
+class Renewed(msgspec.Struct):
+    """How the arbiter's reading of code and settings ended (`RunDirectory.renewed_file`)."""
+
+    renewal: str
+    error: str
+    note: str
+
+
+def main(
+    run_directory: RunDirectory,
+    workers: int,
+    silence_s: float = SILENCE_S,
+    wake_arbiter: Callable[[], None] = lambda: None,
+) -> None:
     """Be the broker, in a process of its own, until SIGTERM or the end of the arbiter.
 
-    `workers` counts for a fleet that begins: one without a saved view.
+    `workers` counts for a fleet that begins: one without a saved view. `silence_s`: a worker
+    that says nothing for so long is killed. `wake_arbiter` makes it look at what is written
+    for it.
     """
     # The write end of a pipe wakes the loop, whatever it waits for.
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -75,7 +92,7 @@ def main(run_directory: RunDirectory, workers: int) -> None:
     signal.signal(signal.SIGTERM, leave)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    broker = Broker(run_directory, workers)
+    broker = Broker(run_directory, workers, silence_s, wake_arbiter)
     broker.server.watch(wake_read)
     try:
         while not leaving:
@@ -90,11 +107,18 @@ def main(run_directory: RunDirectory, workers: int) -> None:
 class Broker:
     """Brings events to a `BrokerState` and does its effects."""
 
-    def __init__(self, run_directory: RunDirectory, workers: int) -> None:
+    def __init__(
+        self,
+        run_directory: RunDirectory,
+        workers: int,
+        silence_s: float = SILENCE_S,
+        wake_arbiter: Callable[[], None] = lambda: None,
+    ) -> None:
         self._run_directory = run_directory
+        self._wake_arbiter = wake_arbiter
         self._pidfds: dict[int, tuple[int, int]] = {}
         saved = load(run_directory)
-        self.state = BrokerState(secrets.token_hex(8), saved, workers, time.monotonic())
+        self.state = BrokerState(secrets.token_hex(8), saved, workers, time.monotonic(), silence_s)
         self.server = BusServer(run_directory)
         self.do(self.state.start())
 
@@ -109,10 +133,18 @@ class Broker:
                 self.do(state.on_died(*self._unwatch(fd), now_s))
         for client, data in self.server.received():
             self._receive(client, data, now_s)
+        if state.renewal:
+            self._look_for_renewed(now_s)
         if self.server.subscribed():
             self.do(state.on_subscribed(now_s))
         if now_s >= state.next_tick_s(now_s):
             self.do(state.on_tick(now_s))
+
+    def _look_for_renewed(self, now_s: float) -> None:
+        with suppress(FileNotFoundError):
+            data = self._run_directory.renewed_file.read_bytes()
+            said = msgspec.json.decode(data, type=Renewed)
+            self.do(self.state.on_renewed(said.renewal, said.error, said.note, now_s))
 
     def _receive(self, client: bytes, data: bytes, now_s: float) -> None:
         try:
@@ -139,11 +171,25 @@ class Broker:
                 case Reply(client, message):
                     self.server.reply(client, encode(message, self.state.epoch))
                 case Persist(saved):
-                    _replace(self._run_directory.view_file, msgspec.json.encode(saved))
+                    replace_file(self._run_directory.view_file, msgspec.json.encode(saved))
                 case Watch(slot, pid):
                     self._watch(slot, pid)
                 case WriteWorkers(workers):
-                    _replace(self._run_directory.wanted_file, b"%d\n" % workers)
+                    replace_file(self._run_directory.wanted_file, b"%d\n" % workers)
+                    self._wake_arbiter()
+                case Renew(renewal):
+                    replace_file(self._run_directory.renewal_file, renewal.encode())
+                    self._wake_arbiter()
+                case Kill(slot, pid):
+                    self._kill(slot, pid)
+
+    def _kill(self, slot: int, pid: int) -> None:
+        """By its pidfd, so that nobody else is hit."""
+        for fd, process in self._pidfds.items():
+            if process == (slot, pid):
+                log.error("slot %d (process %d) does not answer any more: killed", slot, pid)
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
 
     def _watch(self, slot: int, pid: int) -> None:
         try:
@@ -176,7 +222,7 @@ def load(run_directory: RunDirectory) -> Saved | None:
     return None
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Whoever reads it sees the old or the new content; not meant to survive the power."""
     new = path.with_name(f"{path.name}.new")
     new.write_bytes(data)

@@ -1,6 +1,6 @@
 """The control bus over ZeroMQ: sockets, descriptors and timers around `router.subscriber`.
 
-The only user of pyzmq. `BusServer` is the broker's end, `BusClient` a worker's, `bus_request`
+The only user of pyzmq. `BusServer` is the broker's end, `BusClient` a worker's, `OperatorLine`
 an operator's. They meet at Unix sockets, or over TCP with CURVE keys (`workers.endpoint`): then
 the broker lets in who has the clients' key, and clients know it by its own.
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from router.messages import Announcement, Answer, FromBroker, Report, Request
+    from router.messages import Announcement, FromBroker, Report
     from router.subscriber import Output
     from router.view import View
     from workers.slots import RunDirectory
@@ -68,12 +68,6 @@ _BATCH = 256
 #: Over TCP: how often a silent peer is asked for a sign of life, and how long it may take.
 _HEARTBEAT_MS = 1000
 _HEARTBEAT_TIMEOUT_MS = 5000
-#: A broker that lives answers within this, if only `Accepted`.
-_ANSWER_S = 2.0
-
-
-class NoBroker(ConnectionError):
-    """No broker answers: the fleet is not running, or its broker is being restarted."""
 
 
 def _socket(
@@ -448,45 +442,33 @@ class BusClient:
             pass
 
 
-def bus_request(run_directory: RunDirectory, request: Request, timeout_s: float = 60.0) -> Answer:
-    """Ask the fleet's broker, and wait for the end of it: Done, Refused or FleetStatus.
+class OperatorLine:
+    """An operator's connection to the broker (`workers.asking`); not for an event loop."""
 
-    Raises NoBroker when nobody answers, TimeoutError when it takes too long; then the
-    fleet may still be at it.
-    """
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    sock = _socket(context, zmq.DEALER)
-    sock.setsockopt(zmq.LINGER, 0)
-    try:
+    def __init__(self, run_directory: RunDirectory) -> None:
+        """Raises UnusableKeys."""
         endpoint = endpoint_of(run_directory).connectable()
-        _connect(sock, endpoint.requests, endpoint.keys_dir)
-        sock.send(encode(request))
-        begun_s = time.monotonic()
-        answer = _await_answer(sock, min(timeout_s, _ANSWER_S))
-        if answer is None:
-            raise NoBroker(
-                f"no fleet answers in {run_directory.path}: it is not running, or its broker is"
-                " being restarted; try again in a moment"
-            )
-        while isinstance(answer, Accepted):
-            answer = _await_answer(sock, timeout_s - (time.monotonic() - begun_s))
-        if answer is None:
-            raise TimeoutError(f"the fleet has not finished within {timeout_s:g} s")
-        return answer
-    except UnusableKeys as error:
-        raise NoBroker(str(error)) from None
-    finally:
-        sock.close()
-        context.term()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = _socket(self._context, zmq.DEALER, LINGER=0)
+        try:
+            _connect(self._socket, endpoint.requests, endpoint.keys_dir)
+        except UnusableKeys:
+            self.close()
+            raise
 
+    def send(self, data: bytes) -> None:
+        """It is kept for a broker that is not there yet."""
+        self._socket.send(data)
 
-def _await_answer(sock: zmq.Socket[bytes], timeout_s: float) -> Answer | None:
-    if not sock.poll(max(0, round(timeout_s * 1000)), zmq.POLLIN):
-        return None
-    message = decode_from_broker(sock.recv()).message
-    if not isinstance(message, Accepted | Done | Refused | FleetStatus):
-        raise UnknownMessage(f"a {type(message).__name__} is no answer")
-    return message
+    def receive(self, timeout_s: float) -> bytes | None:
+        """What the broker says; None: nothing in time."""
+        if not self._socket.poll(max(0, round(timeout_s * 1000)), zmq.POLLIN):
+            return None
+        return self._socket.recv()
+
+    def close(self) -> None:
+        self._socket.close()
+        self._context.term()
 
 
 def _descriptor(sock: zmq.Socket[bytes]) -> int:

@@ -11,6 +11,7 @@ import shutil
 import socket
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +26,13 @@ from workers.arbiter import FleetArbiter, give_slot
 from workers.bus import prepare_bus
 from workers.endpoint import UnusableKeys, endpoint_of, split_address
 from workers.notify import Notifier
+from workers.renewal import Handover, order_of, rehearse, settings_of
 from workers.slots import RunDirectory
 from workers.worker import FleetWorker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gunicorn.arbiter import Arbiter
 
     from fs9.config import Settings
@@ -63,14 +67,29 @@ def main(settings: Settings, notify_socket: str | None = None) -> int:
     _prepare_bus(settings, run_directory)
     asyncio.run(preflight(settings))
     listener = _listen(settings)
-    application = FleetApplication(settings, run_directory, listener, Notifier(notify_socket))
-    try:
-        application.run()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 1
-    finally:
-        os.close(lock)
-    return 0
+    application = FleetApplication(settings, run_directory, listener, lock, notify_socket)
+    return application.serve()
+
+
+def renew(order: str, read_settings: Callable[[], Settings]) -> int:
+    """Be what a fleet that serves has started anew: see `workers.renewal`; the exit status."""
+    said = order_of(order)
+    if not isinstance(said, Handover):
+        rehearse(said, read_settings)
+        return 0
+    settings = settings_of(said)
+    configure_logging(settings, sys.stderr)
+    for warning in settings.warnings:
+        log.warning("%s", warning)
+    application = FleetApplication(
+        settings,
+        run_directory_of(settings.data_dir),
+        socket.socket(fileno=said.listener_fd),
+        said.lock_fd,
+        said.notify_socket,
+        said,
+    )
+    return application.serve()
 
 
 def run_directory_path(data_dir: Path) -> Path:
@@ -143,20 +162,26 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
         settings: Settings,
         run_directory: RunDirectory,
         listener: socket.socket,
-        notifier: Notifier,
+        lock_fd: int,
+        notify_socket: str | None,
+        handover: Handover | None = None,
     ) -> None:
+        """`handover`: what the program before this one left, if the fleet serves already."""
         self.settings = settings
         self.run_directory = run_directory
-        self.listener = listener
-        self.notifier = notifier
+        self.lock_fd = lock_fd
+        self.notify_socket = notify_socket
+        self.notifier = Notifier(notify_socket)
+        self.handover = handover
         self.address: tuple[Any, ...] = listener.getsockname()
+        self._listener_fd = listener.detach()  # gunicorn's from now on
         self._ready_read, self._ready_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         super().__init__()
 
     def load_config(self) -> None:
         limits = self.settings.limits
         values: dict[str, Any] = {
-            "bind": f"fd://{self.listener.fileno()}",
+            "bind": f"fd://{self._listener_fd}",
             "workers": self.settings.workers,
             "worker_class": FleetWorker,
             "graceful_timeout": max(1, int(limits.shutdown_timeout_s)),
@@ -173,8 +198,15 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
     def load(self) -> None:
         """Nothing to load before the fork: `FleetWorker` opens everything in its process."""
 
-    def run(self) -> None:
-        FleetArbiter(self).run()
+    def serve(self) -> int:
+        """Until told to stop; the exit status."""
+        try:
+            FleetArbiter(self).run()
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else 1
+        finally:
+            os.close(self.lock_fd)
+        return 0
 
     def _bury(self, arbiter: Arbiter, worker: FleetWorker) -> None:
         forget_gauges(metrics_directory(self.settings.data_dir), worker.slot)
@@ -184,7 +216,8 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
 
     def worker_is_ready(self) -> None:
         """Called in each worker, once it serves."""
-        os.write(self._ready_write, b"\n")
+        with suppress(BlockingIOError):  # nobody counts any more
+            os.write(self._ready_write, b"\n")
 
     def count_ready(self) -> int:
         """How many workers became ready since the last call."""

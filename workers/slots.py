@@ -65,10 +65,27 @@ class RunDirectory:
         except FileNotFoundError:
             return None
 
+    @property
+    def renewal_file(self) -> Path:
+        """What the broker asks the arbiter to read anew: an id (`workers.renewal`)."""
+        return self.path / "renewal"
+
+    @property
+    def renewed_file(self) -> Path:
+        """How that ended, as JSON: the id, the error or nothing, what the operator is to know."""
+        return self.path / "renewed"
+
+    def renewal(self) -> str:
+        """The id; empty when nothing was asked."""
+        try:
+            return self.renewal_file.read_text()
+        except FileNotFoundError:
+            return ""
+
     def forget_fleet(self) -> None:
         """What an earlier fleet left about its members: for one that starts anew."""
-        self.view_file.unlink(missing_ok=True)
-        self.wanted_file.unlink(missing_ok=True)
+        for path in (self.view_file, self.wanted_file, self.renewal_file, self.renewed_file):
+            path.unlink(missing_ok=True)
 
     @property
     def locks(self) -> Path:

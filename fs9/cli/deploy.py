@@ -146,11 +146,11 @@ def _serving(run_directory: Any) -> Sequence[int]:  # noqa: ANN401  workers.slot
     alive = [int(lock.stem.removeprefix("slot-")) for lock in locks if _has_holder(lock)]
     if not alive:
         return ()
-    bus = importlib.import_module("workers.bus")
+    asking = importlib.import_module("workers.asking")
     messages = importlib.import_module("router.messages")
     try:
-        status = bus.bus_request(run_directory, messages.StatusRequest(), _STATUS_TIMEOUT_S)
-    except (bus.NoBroker, TimeoutError):
+        status = asking.bus_request(run_directory, messages.StatusRequest(), _STATUS_TIMEOUT_S)
+    except (asking.NoBroker, TimeoutError):
         print("fs9: deploy: the fleet does not say which slots are drained", file=sys.stderr)
         return range(max(alive) + 1)
     if status.operation:

@@ -48,7 +48,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         _action(actions, name, text).add_argument("slot", type=int)
     scale = _action(actions, "scale", "change the number of workers")
     scale.add_argument("count", metavar="N", type=int)
-    _action(actions, "reload", "replace every worker, one slot at a time")
+    _action(
+        actions,
+        "reload",
+        "read code and settings anew, and replace every worker, one slot at a time",
+    )
     level = _action(actions, "log-level", "change what all workers log")
     level.add_argument("level", choices=("trace", "debug", "info", "warn", "error"))
 
@@ -76,16 +80,16 @@ def run(args: argparse.Namespace) -> int:
         return ERROR
     # By name, at call time: commands import nothing of the processes.
     fleet = importlib.import_module("workers.fleet")
-    bus = importlib.import_module("workers.bus")
+    asking = importlib.import_module("workers.asking")
     messages = importlib.import_module("router.messages")
     run_directory = fleet.run_directory_of(settings.data_dir)
 
     def ask(request: object, timeout_s: float) -> Any:  # noqa: ANN401 - one of several structs
-        return bus.bus_request(run_directory, request, timeout_s)
+        return asking.bus_request(run_directory, request, timeout_s)
 
     try:
         return _ACTIONS[args.action](args, ask)
-    except bus.NoBroker as error:
+    except asking.NoBroker as error:
         print(
             f"fs9: fleet: {error}: is a fleet serving {settings.data_dir}?"
             " give its --data-dir, or start it with `fs9 serve`",
@@ -196,6 +200,8 @@ def _changing(
         if isinstance(answer, messages.Refused):
             print(f"fs9: fleet {name}: {answer.reason}", file=sys.stderr)
             return ERROR
+        if getattr(answer, "note", ""):
+            print(f"fs9: fleet {name}: {answer.note}", file=sys.stderr)
         return OK
 
     return act

@@ -24,11 +24,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Serve; returns when told to stop (SIGTERM, Ctrl-C)."""
+    # By name, at call time: the processes are composed of everything, also of this.
+    fleet = importlib.import_module("workers.fleet")
+    # From a fleet that serves and starts its program anew (`workers.renewal`).
+    order = os.environ.pop("FS9_RENEWAL", None)
+    if order is not None:
+        renewed: int = fleet.renew(order, lambda: load(flags_of(args), os.environ, Path.cwd()))
+        return renewed
     try:
         settings = load(flags_of(args), os.environ, Path.cwd())
         check_exposure(settings)
-        # By name, at call time: the processes are composed of everything, also of this.
-        fleet = importlib.import_module("workers.fleet")
         # Taken out: gunicorn would say that it is ready before a worker is.
         code: int = fleet.main(settings, os.environ.pop("NOTIFY_SOCKET", None))
     except ConfigError as error:

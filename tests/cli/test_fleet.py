@@ -25,7 +25,7 @@ from router.messages import (
     UnknownMessage,
 )
 from router.view import SlotState
-from workers import bus
+from workers import asking
 from workers.broker import Broker
 from workers.fleet import run_directory_of
 
@@ -71,7 +71,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[object]]:
                 raise answer
             return answer
 
-        monkeypatch.setattr(bus, "bus_request", bus_request)
+        monkeypatch.setattr(asking, "bus_request", bus_request)
         return asked
 
     return say
@@ -138,7 +138,7 @@ def test_a_watch_on_a_terminal_is_written_in_place(
     """Over a broker that is away for a moment, too."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("LINES", "24")
-    gone = bus.NoBroker("no fleet answers")
+    gone = asking.NoBroker("no fleet answers")
     answers(STATUS, gone, gone, STATUS, KeyboardInterrupt())
     code, out, _ = fs9("fleet", "status", "--watch")
     assert code == 130
@@ -169,7 +169,7 @@ def test_a_data_directory_without_a_fleet(
     fs9: Fs9, tmp_path: Path, arguments: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """7, with what to do; nothing is made there."""
-    monkeypatch.setattr(bus, "_ANSWER_S", 0.1)
+    monkeypatch.setattr(asking, "_ANSWER_S", 0.1)
     code, out, err = fs9("fleet", *arguments.split(), "--data-dir", tmp_path / "none")
     assert (code, out) == (7, "")
     assert "none" in err

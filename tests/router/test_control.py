@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from router.control import (
-    HEARTBEAT_LAGGING_S,
-    HEARTBEAT_S,
-    BrokerState,
+import msgspec
+import pytest
+
+from router.control import HEARTBEAT_LAGGING_S, HEARTBEAT_S, SILENCE_S, BrokerState
+from router.effects import (
     Effect,
+    Kill,
     Persist,
     Publish,
+    Renew,
     Reply,
     Saved,
     Watch,
@@ -70,7 +73,14 @@ class Fleet:
         self.effects += self.state.on_report(client, "e", number, message, self.now_s)
 
     def ask(self, request: Request) -> None:
+        """The arbiter finds code and settings good at once."""
         self.effects += self.state.on_request(OPERATOR, request, self.now_s)
+        if self.state.renewal:
+            self.renewed("")
+
+    def renewed(self, error: str, note: str = "") -> None:
+        renewal = self.state.renewal
+        self.effects += self.state.on_renewed(renewal, error, note, self.now_s)
 
     def wait(self, seconds: float) -> None:
         self.now_s += seconds
@@ -442,3 +452,96 @@ def test_an_order_to_drain_does_not_make_the_order_to_exit_be_forgotten() -> Non
     assert fleet.take()[0] == [LeaveOrder(1, exit=False)]
     fleet.drained(1)
     assert fleet.take()[0] == [LeaveOrder(1, exit=True, pid=555)]
+
+
+def test_code_and_settings_are_read_anew_before_the_first_process_goes() -> None:
+    fleet = Fleet()
+    fleet.take()
+    fleet.effects += fleet.state.on_request(OPERATOR, ReloadRequest(), fleet.now_s)
+    renewals = [each for each in fleet.effects if isinstance(each, Renew)]
+    assert renewals == [Renew(fleet.state.renewal)]
+    assert fleet.take() == ([], [Accepted()])
+    fleet.effects += fleet.state.on_renewed("another", "no", "", fleet.now_s)
+    assert fleet.state.renewal, "that was the answer to somebody else"
+    fleet.renewed("", "server.port: at the next start")
+    assert fleet.view.within(SlotState.DRAINING) == (0,)
+    for slot in range(3):
+        fleet.drained(slot)
+        fleet.replace(slot)
+    assert fleet.answers() == [Done("server.port: at the next start")]
+
+
+def test_what_cannot_be_used_refuses_the_reload_and_changes_nothing() -> None:
+    fleet = Fleet()
+    before = fleet.view
+    fleet.effects += fleet.state.on_request(OPERATOR, ReloadRequest(), fleet.now_s)
+    fleet.renewed("fs9.yaml:3: unknown key")
+    assert fleet.answers() == [Accepted(), Refused("fs9.yaml:3: unknown key")]
+    assert fleet.view is before
+    fleet.effects += fleet.state.on_request(OPERATOR, ReloadRequest(1.0), fleet.now_s)
+    fleet.wait(1.0)
+    assert isinstance(fleet.take()[1][-1], Refused), "the arbiter did not answer"
+    assert fleet.view is before
+
+
+def test_a_reload_leaves_drained_what_an_operator_has_drained() -> None:
+    fleet = Fleet()
+    fleet.ask(DrainRequest(1))
+    fleet.drained(1)
+    fleet.take()
+    fleet.ask(ReloadRequest())
+    fleet.drained(0)
+    fleet.replace(0)
+    assert LeaveOrder(1, exit=True, pid=101) in fleet.take()[0]
+    fleet.replace(1)
+    assert fleet.view.state(1) is SlotState.DRAINED
+    assert LeaveOrder(1, exit=False) in fleet.take()[0]
+    fleet.drained(2)
+    fleet.replace(2)
+    assert fleet.answers() == [Done()]
+    assert fleet.view.serving == (0, 2)
+    fleet.ask(UndrainRequest(1))
+    fleet.replace(1)
+    assert fleet.view.serving == (0, 1, 2)
+
+
+@pytest.mark.parametrize("request_", [DrainRequest(1, id="x"), ReloadRequest(id="x")])
+def test_the_next_broker_ends_what_the_last_one_began_and_who_asks_again_hears_it(
+    request_: DrainRequest | ReloadRequest,
+) -> None:
+    fleet = Fleet(2)
+    fleet.ask(request_)
+    saved = [each.saved for each in fleet.effects if isinstance(each, Persist)][-1]
+    saved = msgspec.json.decode(msgspec.json.encode(saved), type=Saved)
+    heir = Fleet(2, saved=saved, ready=False)
+    for slot in range(2):
+        heir.report(Joined(slot, heir.pids[slot]))
+        heir.report(Ready(slot, heir.pids[slot]))
+    heir.ask(request_)
+    assert heir.answers() == [Accepted()]
+    slots = [1] if isinstance(request_, DrainRequest) else [0, 1]
+    for slot in slots:
+        heir.drained(slot)
+        if isinstance(request_, ReloadRequest):
+            heir.replace(slot)
+    assert heir.answers() == [Accepted(), Done()]
+    heir.ask(request_)
+    assert heir.answers()[-1] == Done(), "also when it is over"
+
+
+def test_who_hangs_is_killed_once_but_not_who_owns_nothing() -> None:
+    fleet = Fleet(3)
+    fleet.ask(DrainRequest(2))
+    fleet.drained(2)
+    for _ in range(int(SILENCE_S * 2) + 2):
+        fleet.wait(0.5)
+        fleet.report(Status(1, fleet.pids[1]))
+    fleet.wait(0.5)
+    assert [each for each in fleet.effects if isinstance(each, Kill)] == [Kill(0, 100)]
+
+
+def test_a_broker_that_was_away_does_not_take_the_others_for_hanging() -> None:
+    fleet = Fleet(2)
+    fleet.wait(SILENCE_S * 3)
+    fleet.wait(0.2)
+    assert not [each for each in fleet.effects if isinstance(each, Kill)]

@@ -14,15 +14,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from router.control import (
-    BrokerState,
-    Persist,
-    Publish,
-    Reply,
-    Saved,
-    Watch,
-    WriteWorkers,
-)
+from router.control import BrokerState
+from router.effects import Kill, Persist, Publish, Renew, Reply, Saved, Watch, WriteWorkers
 from router.messages import (
     Acknowledged,
     Drained,
@@ -51,7 +44,7 @@ from router.subscriber import Adopt, Deliver, Reporter, Send, Subscriber
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from router.control import Effect
+    from router.effects import Effect
     from router.messages import Announcement, FromBroker, Request
     from router.subscriber import Output
     from router.view import View
@@ -62,6 +55,7 @@ HOPS_MAX = 8
 _LOCK_RETRY_S = 0.02
 _TICK_S = 0.1
 _STATUS_S = 1.0
+_SILENCE_S = 2.5
 
 ring_of = functools.lru_cache(maxsize=None)(Ring)
 
@@ -160,7 +154,8 @@ class Broker:
         saved = self.saved
         if saved is not None:
             saved = msgspec.json.decode(msgspec.json.encode(saved), type=Saved)
-        self.state = BrokerState(f"epoch-{self.starts}", saved, world.wanted, world.now_s)
+        epoch = f"epoch-{self.starts}"
+        self.state = BrokerState(epoch, saved, world.wanted, world.now_s, _SILENCE_S)
         self.do(self.state.start())
         world.later(0.0, self.tick, self.state)
 
@@ -209,10 +204,29 @@ class Broker:
                     self.saved = saved
                 case WriteWorkers(workers):
                     world.scale(workers)
+                case Renew(renewal):
+                    world.later(world.random.uniform(0.05, 0.5), self.renew, renewal)
+                case Kill(slot, pid):
+                    hanging = world.workers.get(slot)
+                    if hanging is not None and hanging.pid == pid:
+                        world.ended(hanging)
                 case Watch(slot, pid):
                     present = world.workers.get(slot)
                     if present is None or present.pid != pid:
                         world.later(0.0, self.died, slot, pid)
+
+    def renew(self, renewal: str) -> None:
+        """The arbiter starts anew, and a broker with it, who hears how it went."""
+        error = "cannot be used" if self.world.random.random() < 0.2 else ""
+        if not error:
+            self.kill()
+        self.world.later(0.7, self.renewed, renewal, error)
+
+    def renewed(self, renewal: str, error: str) -> None:
+        if self.state is None:
+            self.world.later(0.1, self.renewed, renewal, error)
+        else:
+            self.do(self.state.on_renewed(renewal, error, "", self.world.now_s))
 
     def publish(self, data: bytes) -> None:
         envelope = decode_from_broker(data)

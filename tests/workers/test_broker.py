@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from router.messages import Done, Joined, Ready, ScaleRequest, StatusRequest
 from router.view import SlotState
 from tests.workers.fix_bus import BrokerProcess, Listener, until
+from workers.asking import bus_request
 from workers.broker import load
-from workers.bus import bus_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable

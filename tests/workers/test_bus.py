@@ -23,7 +23,7 @@ from router.messages import (
 )
 from router.view import SlotState
 from tests.workers.fix_bus import BrokerProcess, Listener, until
-from workers.bus import NoBroker, bus_request
+from workers.asking import NoBroker, bus_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,8 @@ from fs9.config import ConfigError, Flags, load
 from router.messages import FleetStatus, NamespaceChanged, StatusRequest, encode
 from tests.workers.fix_bus import BrokerProcess, Listener, until
 from tests.workers.test_bus import announce
-from workers.bus import NoBroker, bus_request, prepare_bus
+from workers.asking import NoBroker, bus_request
+from workers.bus import prepare_bus
 from workers.endpoint import UnusableKeys, client_keys, endpoint_of, make_keys
 from workers.slots import RunDirectory
 

@@ -1,0 +1,58 @@
+"""What an operator is told of the fleet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from router.effects import Process
+from router.messages import FleetStatus, SlotStatus, Status
+from router.ring import Ring
+
+if TYPE_CHECKING:
+    from router.control import BrokerState
+
+_SAMPLES = 4096
+
+
+class Shares:
+    """What part of all namespaces each slot of the newest ring has; reckoned once for each."""
+
+    def __init__(self) -> None:
+        self._serving: tuple[int, ...] = ()
+        self._shares: dict[int, float] = {}
+
+    def of(self, serving: tuple[int, ...]) -> dict[int, float]:
+        """By a sample of names: to about a hundredth."""
+        if self._serving != serving:
+            shares = dict.fromkeys(serving, 0.0)
+            if serving:
+                ring = Ring(serving)
+                for sample in range(_SAMPLES):
+                    shares[ring.owner(str(sample))] += 1 / _SAMPLES
+            self._serving, self._shares = serving, shares
+        return self._shares
+
+
+def fleet_status(broker: BrokerState, shares: Shares, now_s: float) -> FleetStatus:
+    """All slots in order, those without a process too."""
+    share_of = shares.of(broker.view.serving)
+    rows = []
+    for slot in sorted({*broker.view.slots, *broker.processes}):
+        process = broker.processes.get(slot, Process(0))
+        said = process.status or Status(slot, process.pid)
+        rows.append(
+            SlotStatus(
+                slot=slot,
+                state=broker.view.state(slot),
+                pid=process.pid,
+                ready=process.ready,
+                namespaces=said.namespaces,
+                handles=said.handles,
+                in_progress=said.in_progress,
+                uptime_s=said.uptime_s,
+                silent_s=None if process.heard_s is None else now_s - process.heard_s,
+                ring_share=share_of.get(slot, 0.0),
+            )
+        )
+    operation = broker.operation.name if broker.operation else ""
+    return FleetStatus(broker.view.number, broker.epoch, broker.workers, operation, tuple(rows))
