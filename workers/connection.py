@@ -17,10 +17,14 @@ from fs9.errors import (
     OwnerUnavailable,
     RequestTimeout,
     RouteNotFound,
+    TooManyRequests,
 )
+from fs9.observe.metrics import SLOW_CLIENTS
+from router.framing import ChunkedFramer
 from workers.answering import write_reply
 from workers.departure import Departure
 from workers.intake import Intake
+from workers.pace import ANSWER, BODY, HEAD, REST, Pace
 from workers.state import State
 
 if TYPE_CHECKING:
@@ -30,7 +34,9 @@ if TYPE_CHECKING:
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
+    from router.framing import Framer
     from router.handoff import Handed
+    from workers.membership import Membership
     from workers.node import Node
     from workers.request import Request
     from workers.sink import SocketBody
@@ -42,7 +48,25 @@ INPUT_BYTES_MAX = 256 * 1024
 LINGER_S = 2.0
 
 #: Refusals after which the connection is as good as before.
-_PASSING = (Overloaded, OwnerUnavailable, MisdirectedRequest, RouteNotFound)
+_PASSING = (Overloaded, OwnerUnavailable, MisdirectedRequest, RouteNotFound, TooManyRequests)
+
+
+class Progress:
+    """A request in progress: its namespace does not move before the `end`."""
+
+    __slots__ = ("_key", "_membership", "_over")
+
+    def __init__(self, membership: Membership, key: str) -> None:
+        self._membership = membership
+        self._key = key
+        self._over = False
+        membership.begin(key)
+
+    def end(self) -> None:
+        """May be called again."""
+        if not self._over:
+            self._over = True
+            self._membership.end(self._key)
 
 
 class Connection(HttpToolsProtocol):
@@ -75,13 +99,16 @@ class Connection(HttpToolsProtocol):
         self.request: Request | None = None
         self._body: SocketBody | None = None
         self._task: asyncio.Task[None] | None = None
+        self._progress: Progress | None = None
         #: Is the answer's first byte out, with which status (0: not ours), how much of its body?
         self.started = False
         self.status = self.sent_bytes = 0
         self._since_s = 0.0
         self._counted = False  # this request counts as one in progress
         self._ending = False  # no request after this one
-        self._progress_s = self.loop.time()
+        self._progress_s = self._closed_s = self.loop.time()
+        self._pace = Pace()
+        self._admitted = False
         self._head_since_s: float | None = None
 
     # -- What the protocol class adds -------------------------------------------------------
@@ -102,6 +129,31 @@ class Connection(HttpToolsProtocol):
     def _move_out(self) -> None:
         """Give the connection to a worker that stays."""
 
+    # -- Admission --------------------------------------------------------------------------
+
+    def enter(self) -> Fs9Error | None:
+        """Count the connection; the refusal if there are too many."""
+        self._admitted = True
+        return self.node.admission.enter(self.peer)
+
+    def exit(self) -> None:
+        """The connection is gone."""
+        if self._admitted:
+            self._admitted = False
+            self.node.admission.leave(self.peer)
+
+    def turn_away(self, error: Fs9Error) -> None:
+        """Say why the connection ends before any request, if there is room for so much."""
+        self.intake.data = b""
+        if not self.node.admission.may_bid_farewell:
+            self._state = State.CLOSED
+            self.transport.abort()
+            return
+        self.end_after_this(True)
+        write_reply(self, None, self.node.account.refusal(error))
+        self.node.account.end(self, 0.0)
+        self._linger(unread=True)
+
     # -- Tasks ------------------------------------------------------------------------------
 
     def run(self, work: Coroutine[Any, Any, None], *, here: bool = True) -> None:
@@ -114,11 +166,17 @@ class Connection(HttpToolsProtocol):
         if key is not None:
             # To the end of the task, even if the client leaves before: the namespace cannot
             # move while a thread is still at work on it.
-            self.node.membership.begin(key)
-            task.add_done_callback(lambda _: self.node.membership.end(key))
+            self._progress = progress = Progress(self.node.membership, key)
+            task.add_done_callback(lambda _: progress.end())
         self._task = task
         self.tasks.add(task)
         task.add_done_callback(self._ran)
+
+    def release(self) -> None:
+        """The answer's rest has no end of its own: nobody waits for it, and it is no work."""
+        self._uncount()
+        if self._progress is not None:
+            self._progress.end()
 
     def _ran(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
@@ -155,18 +213,46 @@ class Connection(HttpToolsProtocol):
     def check_deadline(self, now_s: float) -> None:
         """Called for every connection several times within the shortest timeout."""
         limits = self.node.limits
-        idle_s = now_s - self._progress_s
-        if self._state is State.IDLE:
+        idle_s, state = now_s - self._progress_s, self._state
+        unsent = unsent_bytes(self.transport)
+        doing, moved = self._doing(unsent)
+        if self._pace.too_slow(doing, self._since_s, moved, now_s, limits):
+            self._cut(doing)
+        elif state is State.IDLE:
             if self._head_since_s is not None:
                 if now_s - self._head_since_s > limits.header_timeout_s:
+                    self.node.metrics.count(SLOW_CLIENTS, HEAD)
                     self.refuse(RequestTimeout("the request head did not arrive in time"))
-            elif idle_s > limits.keep_alive_s:
+            elif idle_s > limits.keep_alive_s and not unsent:
                 self.transport.close()
-        elif self._state is State.CLOSED:
-            if idle_s > LINGER_S:
+        elif state is State.CLOSED:
+            if now_s - self._closed_s > LINGER_S and not unsent:
                 self.transport.abort()
-        elif idle_s > limits.request_timeout_s and self._state is not State.MOVE:
+        elif idle_s > limits.request_timeout_s and state is not State.MOVE:
+            self._cut(doing)
+
+    def _doing(self, unsent: int) -> tuple[str | None, int]:
+        """What we wait for the client to do, if we do, and how many bytes of it are done."""
+        state, framer = self._state, self.intake.framer
+        if state is State.COLLECT:
+            return BODY, len(self.intake.data)
+        if state in {State.ANSWER, State.APP}:
+            waits = self._body is None or self._body.waits
+            if not (framer.done or self.flow.read_paused) and waits and not self.started:
+                return BODY, _moved(framer)
+            return (ANSWER, self.sent_bytes - unsent) if self.flow.write_paused else (None, 0)
+        if state is State.DRAIN:
+            return BODY, _moved(framer)
+        # Where a request is forwarded its owner sees how slow it is.
+        return (REST, -unsent) if unsent and state is not State.FORWARD else (None, 0)
+
+    def _cut(self, doing: str | None) -> None:
+        if doing is not None:
+            self.node.metrics.count(SLOW_CLIENTS, ANSWER if doing is REST else doing)
+        if self._state in {State.COLLECT, State.ANSWER, State.APP, State.FORWARD}:
             self._time_out()
+        else:
+            self.transport.abort()
 
     def _time_out(self) -> None:
         self._departure.abort()
@@ -251,12 +337,29 @@ class Connection(HttpToolsProtocol):
             self._state = State.IDLE
             self._advance()
 
-    def _linger(self) -> None:
-        """Close, but read on for a moment, lest a reset destroys the answer on its way."""
+    def _linger(self, *, unread: bool = False) -> None:
+        """Close, but read on for a moment, lest a reset destroys the answer on its way.
+
+        `unread`: something may be on its way that nobody has asked for.
+        """
         self._state = State.CLOSED
-        if self.intake.framer.done and not self.intake.data:
+        self._closed_s = self.loop.time()
+        if self.intake.framer.done and not (self.intake.data or unread):
             self.transport.close()
         else:
             self.intake.data = b""
             if self.transport.can_write_eof():
                 self.transport.write_eof()
+
+
+def _moved(framer: Framer) -> int:
+    """Bytes of a body, counted from any start."""
+    return framer.received if isinstance(framer, ChunkedFramer) else -framer.remaining
+
+
+def unsent_bytes(transport: asyncio.Transport) -> int:
+    """What the transport still has to write; a closed one that is not gone yet has nothing."""
+    try:
+        return transport.get_write_buffer_size()
+    except RuntimeError:  # uvloop's, of a handle that is closed
+        return 0

@@ -96,6 +96,10 @@ class Membership:
             if quiet is not None:
                 quiet.set()
 
+    def in_progress(self, namespace: str) -> int:
+        """Requests on the namespace that were begun here and wait for something."""
+        return self._busy.get(namespace, 0)
+
     async def wait_quiet(self, namespace: str) -> None:
         """Until no request on the namespace is in progress here."""
         while namespace in self._busy:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
+from fs9.errors import Overloaded, TooManyRequests
 from fs9.http.app import create_app
 from fs9.http.context import Context
 from fs9.http.operations import OPERATIONS
@@ -24,6 +25,7 @@ from fs9.services import Services
 from fs9.wire.route import PREFIX
 from router.handoff import Handed, HandoffReceiver, HandoffSender
 from workers.account import Account
+from workers.admission import Admission
 from workers.blocks import Blocks
 from workers.lending import Lender
 from workers.membership import Membership
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
     from fs9.config import Settings
+    from fs9.errors import Fs9Error
     from fs9.http.operations import Operation
     from workers.protocol import Fs9Protocol
     from workers.slots import RunDirectory
@@ -48,6 +51,8 @@ _OWNER_WAIT_S = 10.0
 _OWNER_RETRY_S = 0.05
 #: How old the counts of other workers are at most in an answer of `/metrics`.
 _METRICS_FLUSH_S = 1.0
+#: Connections whose deadlines are looked at without letting requests pass.
+_CHECKED_AT_ONCE = 100
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
@@ -89,6 +94,11 @@ class Node:
         self.buffers = BufferPool(self.limits.write_piece_bytes)
         #: Requests in progress in this worker, but for those answered without a task.
         self.active = 0
+        #: Up to so many of them, no bound of theirs can be reached.
+        self.active_unchecked = min(
+            self.limits.concurrent_requests_max, self.limits.concurrent_requests_per_namespace_max
+        )
+        self.admission = Admission(services)
         self.handoff = HandoffSender(
             run_directory.handoff_socket, self._adopt, asyncio.get_running_loop()
         )
@@ -160,11 +170,16 @@ class Node:
 
     async def _watch_deadlines(self, state: ServerState) -> None:
         limits, loop = self.limits, asyncio.get_running_loop()
-        shortest_s = min(limits.request_timeout_s, limits.header_timeout_s, limits.keep_alive_s)
+        shortest_s = min(
+            *(limits.request_timeout_s, limits.header_timeout_s),
+            *(limits.keep_alive_s, limits.transfer_period_s),
+        )
         while True:
             await asyncio.sleep(min(1.0, shortest_s / 4))
-            for connection in list(state.connections):
+            for number, connection in enumerate(list(state.connections)):
                 cast("Fs9Protocol", connection).check_deadline(loop.time())
+                if number % _CHECKED_AT_ONCE == _CHECKED_AT_ONCE - 1:
+                    await asyncio.sleep(0)
 
     async def _flush_metrics(self) -> None:
         while True:
@@ -198,6 +213,18 @@ class Node:
         await self.services.aclose()
 
     # -- For the connections ----------------------------------------------------------------
+
+    def refusal(self, key: str | None) -> Fs9Error | None:
+        """Why one more request must not begin, if it must not; `key`: its namespace.
+
+        Refusals that are answered late are in progress, too, but no work.
+        """
+        if self.active - self.context.limiting.held >= self.limits.concurrent_requests_max:
+            return Overloaded("too many requests in progress; try again")
+        busy = self.membership.in_progress(key) if key is not None else 0
+        if busy >= self.limits.concurrent_requests_per_namespace_max:
+            return TooManyRequests("Too many requests in progress in this namespace")
+        return None
 
     def head_start(self, status: int, content_type: str | None, state: ServerState) -> bytes:
         """The first lines of an answer: status, Date and X-FS9-Slot as uvicorn keeps them.

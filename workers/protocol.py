@@ -25,7 +25,6 @@ from fs9.errors import (
     Fs9Error,
     MalformedRequest,
     MethodNotAllowed,
-    Overloaded,
     RouteNotFound,
 )
 from router.key import routing_key
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
 WRITE_AHEAD_BYTES = 256 * 1024
 
 #: Operations whose body or answer goes in pieces.
-_PIECEWISE = frozenset({"read", "write", "upload", "download"})
+_PIECEWISE = frozenset({"read", "write", "upload", "download", "follow"})
 
 #: A connection without a request stays open for so long when its worker leaves: a client that is
 #: just sending one learns from the answer that it is the last, instead of losing it.
@@ -72,7 +71,10 @@ class Fs9Protocol(Connection):
         self.peer = peer_of(transport, private=self._private)
         self.client = (self.peer, 0)  # what the ASGI application hears
         transport.set_write_buffer_limits(high=WRITE_AHEAD_BYTES)
-        if self._departure.must_wait():
+        refusal = None if self._private else self.enter()
+        if refusal is not None:
+            self.turn_away(refusal)
+        elif self._departure.must_wait():
             self._state = State.MOVE
             self.run(self._wait_for_view(), here=False)
         elif self.node.leaving:
@@ -123,6 +125,7 @@ class Fs9Protocol(Connection):
             self._task.cancel()
         self._departure.abort()
         self._uncount()
+        self.exit()
         self.node.account.broke_off(self, self.loop.time() - self._since_s)
         self._state = State.CLOSED
         self.intake.data = b""
@@ -231,9 +234,11 @@ class Fs9Protocol(Connection):
         node = self.node
         self._departure.count_request()
         self._begin(request)
-        if node.active >= node.limits.concurrent_requests_max:
-            self.refuse(Overloaded("too many requests in progress; try again"))
-            return
+        if node.active >= node.active_unchecked:
+            refusal = node.refusal(request.key)
+            if refusal is not None:
+                self.refuse(refusal)
+                return
         self._choose_lane(request)
 
     def _begin(self, request: Request) -> None:

@@ -89,6 +89,11 @@ class SocketBody(asyncio.BufferedProtocol):
         """Has the last byte of the body arrived?"""
         return self._framer.done
 
+    @property
+    def waits(self) -> bool:
+        """Is it the client's turn to send?"""
+        return self._receiving and not self._paused
+
     async def read(self) -> memoryview:
         """The next piece, empty at the end; valid until the next call."""
         if self._fill is None:

@@ -1,0 +1,92 @@
+"""How many connections a worker holds, in all and for each address; and how many files it may.
+
+A connection that is too many is told so and closed. Proxies of ours are many clients, so theirs
+are counted in all, but not by address.
+"""
+
+from __future__ import annotations
+
+import resource
+from typing import TYPE_CHECKING
+
+from fs9.errors import Overloaded, TooManyRequests
+from fs9.observe.metrics import CONNECTIONS_REFUSED
+from fs9.resilience.limiter import network
+from fs9.wire.forwarded import UNIX, TrustedProxies
+
+if TYPE_CHECKING:
+    from fs9.errors import Fs9Error
+    from fs9.services import Services
+
+#: What a process may open at most, however many the system allows: tables grow with it.
+_FILES_MAX = 2**20
+#: The part of it that connections may be: the rest is for the files of the tenants.
+_FILES_FOR_CONNECTIONS = 0.75
+#: Refused connections that are still told so; the next ones are closed without a word.
+_FAREWELLS_MAX = 256
+
+
+class Admission:
+    """Of one worker, and of its event loop."""
+
+    def __init__(self, services: Services) -> None:
+        limits = services.limits
+        self._most = min(limits.connections_max, int(files_max() * _FILES_FOR_CONNECTIONS))
+        self._most_of_address = limits.connections_per_address_max
+        self._proxies = TrustedProxies(services.settings.trusted_proxies)
+        self._metrics = services.metrics
+        self._by_address: dict[str, int] = {}
+        self._total = 0
+
+    def enter(self, peer: str) -> Fs9Error | None:
+        """Count a connection, or say why there must not be one more; `leave` follows each."""
+        self._total += 1
+        address = self._address(peer)
+        of_address = 0
+        if address:
+            of_address = self._by_address[address] = self._by_address.get(address, 0) + 1
+        if self._total > self._most:
+            self._metrics.count(CONNECTIONS_REFUSED, "worker")
+            return Overloaded("too many connections; try again")
+        if of_address > self._most_of_address:
+            self._metrics.count(CONNECTIONS_REFUSED, "address")
+            return TooManyRequests("Too many connections from this address")
+        return None
+
+    def leave(self, peer: str) -> None:
+        """A connection is gone."""
+        self._total -= 1
+        address = self._address(peer)
+        if address:
+            left = self._by_address[address] - 1
+            if left:
+                self._by_address[address] = left
+            else:
+                del self._by_address[address]
+
+    @property
+    def may_bid_farewell(self) -> bool:
+        """Is there room for a connection that is refused, until the client has read why?"""
+        return self._total <= self._most + _FAREWELLS_MAX
+
+    def _address(self, peer: str) -> str:
+        if not peer or peer == UNIX or self._proxies.trusts(peer):
+            return ""
+        return network(peer)
+
+
+def files_max() -> int:
+    """How many files this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _FILES_MAX if soft == resource.RLIM_INFINITY else min(soft, _FILES_MAX)
+
+
+def raise_files_max() -> None:
+    """Let this process open as many files as the system allows (setrlimit(2)).
+
+    The usual 1,024 are a courtesy to programs that use select(2).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, _FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
