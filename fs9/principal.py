@@ -34,6 +34,10 @@ class Principal(msgspec.Struct, frozen=True):
 
     `expires_at_s` is None for what does not expire. `mounts` and `permissions` narrow what the
     roles allow; empty ones do not. `anonymous`: authentication is off.
+
+    What a revocation can mean: `credential` is the SHA-256 of what was shown, `issued_at_s` when
+    it was issued (0: nobody knows), `jti` the token's id and `key_id` the API key's, where there
+    is one.
     """
 
     user: str
@@ -43,6 +47,10 @@ class Principal(msgspec.Struct, frozen=True):
     mounts: tuple[str, ...] = ()
     permissions: tuple[str, ...] = ()
     anonymous: bool = False
+    issued_at_s: int = 0
+    jti: str = ""
+    key_id: str = ""
+    credential: bytes = b""
 
     @property
     def may_change(self) -> bool:

@@ -16,10 +16,13 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fs9.auth.verifier import Verifier
+from fs9.auth.identity import Identity, check_keys
+from fs9.auth.refresh import LocalRefresher
+from fs9.changes import ChangeFeed
 from fs9.clock import SystemClock
 from fs9.config import ConfigError, nearest
 from fs9.errors import Fs9Error
+from fs9.meta.announce import Revoked
 from fs9.meta.sqlite import SqliteStore
 from fs9.names import DEFAULT_NAMESPACE
 from fs9.observe import tracing as traces
@@ -35,6 +38,7 @@ from fs9.observe.metrics import (
 from fs9.observe.readiness import Readiness
 from fs9.observe.tracing import Tracing
 from fs9.providers import builtin
+from fs9.providers.native.manager import PluginManager
 from fs9.providers.traced import TracedRegistry
 from fs9.resilience.limiter import RequestLimiter
 from fs9.threads import BlockingPool
@@ -43,14 +47,19 @@ from fs9.vfs.locks import NO_LOCKS, FileLocks
 from fs9.vfs.namespace import Namespaces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
-    from typing import Self
+    from typing import Any, Self
 
+    from fs9.auth.validator import Refresher
+    from fs9.auth.verifier import Verifier
     from fs9.clock import Clock
     from fs9.config import Settings
     from fs9.limits import Limits
+    from fs9.meta.announce import Announce, Change
     from fs9.meta.store import Store
+    from fs9.principal import Principal
+    from fs9.providers.registry import Registry
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +81,12 @@ class Services:
         pool: BlockingPool,
         store: Store,
         namespaces: Namespaces,
-        verifier: Verifier | None,
+        identity: Identity | None,
         metrics: Metrics,
         tracing: Tracing | None,
         instance_id: str,
         limiter: RequestLimiter,
+        plugins: PluginManager,
     ) -> None:
         self.settings = settings
         self.slot = slot
@@ -84,14 +94,24 @@ class Services:
         self.pool = pool
         self.store = store
         self.namespaces = namespaces
-        self.verifier = verifier
+        verifier = self.verifier = None if identity is None else identity.verifier
+        self.key_set = None if identity is None else identity.key_set
         self.metrics = metrics
         self.tracing = tracing
         self.limiter = limiter
+        self.plugins = plugins
         #: Eight hexadecimal digits, another one in each process.
         self.instance_id = instance_id
         #: Is a namespace served by this worker? The fleet knows.
         self.owns: Callable[[str], bool] = lambda _: True
+        #: Tells every worker of a change, this one too; the fleet knows the others.
+        self.announce: Announce = self._announce_here
+        #: Ends what is in progress for principals that this is true of.
+        self.end_requests: Callable[[Callable[[Principal], bool]], None] = lambda _: None
+        self.changes = ChangeFeed(store, self.apply, namespaces.names)
+        self.refresher: Refresher | None = (
+            None if verifier is None else LocalRefresher(verifier, store, settings, clock)
+        )
         checks = {"meta": self._check_meta, "root": self._check_root}
         self.readiness = Readiness(checks, clock)
         self._stack = AsyncExitStack()
@@ -105,6 +125,33 @@ class Services:
     def observed(self) -> bool:
         """Does somebody want to know of each request?"""
         return self.settings.log_access or self.tracing is not None
+
+    def apply(self, change: Change) -> None:
+        """Make a change of the metadata true in this worker, however often it is told."""
+        if not isinstance(change, Revoked):
+            self.namespaces.changed(change.name)
+        elif self.verifier is not None:
+            means = self.verifier.revoke(change.revocations)
+            self.end_requests(means)
+            self.namespaces.close_handles_of(means)
+
+    async def _announce_here(self, change: Change) -> bool:
+        self.apply(change)
+        return True
+
+    def housekeeping(self) -> list[Coroutine[Any, Any, None]]:
+        """What a worker that serves runs all the time, as tasks."""
+        work = [self.changes.follow(self.limits.reconcile_interval_s)]
+        if self.key_set is not None:
+            work.append(self.key_set.read_forever(self.settings.jwks_refresh_s))
+        if self.verifier is not None:
+            work.append(self._forget_revocations(self.verifier))
+        return work
+
+    async def _forget_revocations(self, verifier: Verifier) -> None:
+        while True:
+            await asyncio.sleep(self.limits.reconcile_interval_s)
+            verifier.revocations.forget_expired(self.clock.now_s())
 
     async def _check_meta(self) -> None:
         await self.store.namespace(DEFAULT_NAMESPACE)
@@ -151,6 +198,7 @@ class Services:
             metrics = Metrics(metrics_directory(settings.data_dir), slot)
             stack.callback(metrics.close)
             registry = builtin.registry()
+            plugins = _plugins(settings, registry, clock, pool)
             namespaces = Namespaces(
                 store=store,
                 registry=registry if tracing is None else TracedRegistry(registry, tracing),
@@ -170,13 +218,17 @@ class Services:
                 metrics=metrics,
             )
             stack.push_async_callback(namespaces.aclose)
-            verifier = _verifier(settings, clock)
-            _watch(metrics, namespaces, verifier, pool)
+            identity = Identity(settings, clock, pool, store) if settings.auth_enabled else None
+            _watch(metrics, namespaces, None if identity is None else identity.verifier, pool)
             services = cls(
-                *(settings, slot, clock, pool, store, namespaces, verifier),
-                *(metrics, tracing, instance_id, _limiter(settings)),
+                *(settings, slot, clock, pool, store, namespaces, identity),
+                *(metrics, tracing, instance_id, _limiter(settings), plugins),
             )
             stack.push_async_callback(services.readiness.aclose)
+            if services.key_set is not None:
+                await services.key_set.read_or_log()
+            # Nothing that was revoked is accepted, from the first request on.
+            await services.changes.catch_up()
             services._stack = stack.pop_all()
         return services
 
@@ -221,19 +273,85 @@ def _watch(
         metrics.watch(TOKEN_MISSES, lambda: verifier.stats().verified + verifier.stats().refused)
 
 
+async def check_providers(settings: Settings, running: Settings) -> None:
+    """Find out whether a fleet that serves with `running` could go on with `settings`.
+
+    Nothing of the metadata is made or migrated; mounts that are new are made once. Raises
+    ConfigError with the key.
+    """
+    registry = _check_names(settings, await _plugin_names(settings))
+    if settings.auth_enabled:
+        check_keys(settings)
+    pool = BlockingPool(1)
+    _plugins(settings, registry, SystemClock(), pool)
+    try:
+        for spec in settings.mounts:
+            if spec not in running.mounts:
+                provider = await registry.create(
+                    spec,
+                    namespace=DEFAULT_NAMESPACE,
+                    data_dir=settings.data_dir,
+                    limits=settings.limits,
+                    clock=SystemClock(),
+                    pool=pool,
+                )
+                await provider.aclose()
+    except (Fs9Error, OSError) as error:
+        raise ConfigError(f"mounts: {error}") from error
+    finally:
+        await _shut_down(pool)
+
+
+def _plugins(
+    settings: Settings, registry: Registry, clock: Clock, pool: BlockingPool
+) -> PluginManager:
+    """The manager of native plugins, where the registry finds them from now on."""
+    plugins = PluginManager(
+        settings.plugin_directories,
+        settings.plugin_preload,
+        taken=registry.names(),
+        data_dir=settings.data_dir,
+        limits=settings.limits,
+        clock=clock,
+        pool=pool,
+    )
+    registry.use(plugins)
+    return plugins
+
+
+async def _plugin_names(settings: Settings) -> list[str]:
+    """The names of the native plugins; raises ConfigError when one that is named is none."""
+    pool = BlockingPool(1)
+    plugins = _plugins(settings, builtin.registry(), SystemClock(), pool)
+    try:
+        await plugins.check()
+        return await plugins.names()
+    except Fs9Error as error:
+        raise ConfigError(f"server.plugins: {error}") from None
+    finally:
+        await _shut_down(pool)
+
+
+def _check_names(settings: Settings, plugins: list[str]) -> Registry:
+    """The registry, if it has all that the settings name, or a plugin has."""
+    registry = builtin.registry()
+    known = [*registry.names(), *plugins]
+    for key in ("mounts", "namespace_template"):
+        for spec in getattr(settings, key):
+            if spec.provider not in known:
+                hint = nearest(spec.provider, known)
+                raise ConfigError(f"{key}: {spec.path}: no provider {spec.provider}{hint}")
+    traces.check(settings.otlp_endpoint)
+    return registry
+
+
 async def preflight(settings: Settings) -> None:
     """Find out, before any worker starts, whether the settings can be used here.
 
     Makes the data directory, makes or migrates the metadata, and makes each provider of
     `mounts` once. Raises ConfigError with the key.
     """
-    registry = builtin.registry()
-    for key in ("mounts", "namespace_template"):
-        for spec in getattr(settings, key):
-            if spec.provider not in registry.names():
-                hint = nearest(spec.provider, registry.names())
-                raise ConfigError(f"{key}: {spec.path}: no provider {spec.provider}{hint}")
-    traces.check(settings.otlp_endpoint)
+    _check_names(settings, await _plugin_names(settings))
     # Without traces: what they need must not be made before the workers are forked.
     services = await Services.open(replace(settings, otlp_endpoint=None))
     try:
@@ -254,21 +372,6 @@ def make_data_dir(path: Path) -> None:
         raise ConfigError(f"data_dir: cannot make {path}: {error.strerror}") from None
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigError(f"data_dir: this user cannot write to {path}")
-
-
-def _verifier(settings: Settings, clock: Clock) -> Verifier | None:
-    if not settings.auth_enabled:
-        return None
-    try:
-        return Verifier(
-            settings.jwt_secret,
-            settings.limits,
-            clock,
-            issuer=settings.token_issuer,
-            audience=settings.token_audience,
-        )
-    except ValueError as error:
-        raise ConfigError(f"server.auth.jwt_secret: {error}") from None
 
 
 def _limiter(settings: Settings) -> RequestLimiter:

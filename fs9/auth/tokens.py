@@ -1,29 +1,56 @@
-"""Tokens: JSON Web Tokens (RFC 7519) signed with HS256 and one shared secret.
+"""Tokens: JSON Web Tokens (RFC 7519), signed with a key of ours or of a known issuer.
 
-The claims are `sub`, `ns` (the one namespace), `roles`, `iat`, `exp`, and `nbf` when given;
-others are ignored. This is the only module that uses PyJWT: it checks the form and the
-signature, the claims are checked here, against a time that is an argument.
+The claims are `sub`, `ns` (the one namespace), `roles`, `iat`, `exp`, and where given `nbf`,
+`jti`, `permissions` and `mounts`; others are ignored. This is the only module that uses PyJWT,
+for signatures alone. What is signed is read here, strictly: one spelling for each token (else
+a revoked one could be written differently), no name twice, no header that could choose or
+bring a key. Claims are checked against a time that is an argument.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import base64
+import binascii
+import json
+import re
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jwt
 import msgspec
-from jwt.algorithms import HMACAlgorithm
+from jwt.algorithms import HMACAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from fs9.errors import Unauthenticated
 from fs9.names import is_namespace_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-ALGORITHM = "HS256"
-#: Clocks of issuer and server may differ by this much, for `exp` and `nbf`.
+HS256, RS256, EDDSA = "HS256", "RS256", "EdDSA"
+#: Clocks of issuer and server may differ by this much, for `exp`, `nbf` and `iat`.
 LEEWAY_S = 60
 #: A longer token is refused unread; the header block as a whole has its own limit.
 TOKEN_BYTES_MAX = 8192
+#: A longer `sub`, `jti` or `kid` is refused.
+TEXT_BYTES_MAX = 1024
+
+#: Header parameters that change nothing about how a token is verified (RFC 8725, section 3).
+_HEADER = frozenset({"alg", "typ", "kid", "x5t", "x5t#S256"})
+_TYPES = frozenset({"JWT", "at+jwt", "application/at+jwt"})
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]*\Z")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_JSON_DEPTH_MAX = 64
+
+
+class PassingRefusal(Unauthenticated):
+    """The token may hold in a moment, so the refusal is not to be remembered."""
+
+    kind: ClassVar[str] = "Unauthenticated"
+
+
+class UnknownKey(PassingRefusal):
+    """The token names a key that is not known here, perhaps a new one of its issuer."""
+
+    kind: ClassVar[str] = "Unauthenticated"
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -34,6 +61,46 @@ class Claims(msgspec.Struct, frozen=True):
     roles: tuple[str, ...]
     iat_s: int
     exp_s: int
+    mounts: tuple[str, ...] = ()
+    permissions: tuple[str, ...] = ()
+    jti: str | None = None
+
+
+class Key(msgspec.Struct, frozen=True):
+    """A key, and the one algorithm that it is for.
+
+    `material` is a secret as text, or a public key object. A key without `kid` is tried for
+    every token of its algorithm.
+    """
+
+    algorithm: str
+    material: Any
+    kid: str | None = None
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """All keys that tokens may be signed with. `grows`: more may become known."""
+
+    keys: tuple[Key, ...]
+    grows: bool = False
+
+    @classmethod
+    def of_secrets(cls, secrets: Iterable[str]) -> Keys:
+        """Secrets for HS256; raises ValueError when one cannot be one."""
+        secrets = tuple(secrets)
+        for secret in secrets:
+            check_secret(secret)
+        return cls(tuple(Key(HS256, secret) for secret in secrets))
+
+    def fitting(self, algorithm: str, kid: str | None) -> list[Key]:
+        """Those that may have signed a token with this header; raises UnknownKey."""
+        mine = [key for key in self.keys if key.algorithm == algorithm]
+        named = [key for key in mine if kid is None or key.kid is None or key.kid == kid]
+        if named:
+            return named
+        if algorithm in {RS256, EDDSA} and (mine or self.grows):
+            raise UnknownKey("Invalid token: InvalidKeyId")
+        raise _invalid("InvalidAlgorithm")
 
 
 class _Hmac(HMACAlgorithm):
@@ -44,7 +111,9 @@ class _Hmac(HMACAlgorithm):
 
 
 _jws = jwt.PyJWS(algorithms=[])
-_jws.register_algorithm(ALGORITHM, _Hmac(_Hmac.SHA256))
+_jws.register_algorithm(HS256, _Hmac(_Hmac.SHA256))
+_jws.register_algorithm(RS256, RSAAlgorithm(RSAAlgorithm.SHA256))
+_jws.register_algorithm(EDDSA, OKPAlgorithm())
 
 
 def check_secret(secret: str) -> None:
@@ -57,28 +126,31 @@ def check_secret(secret: str) -> None:
 
 def sign(claims: Mapping[str, Any], secret: str) -> str:
     """A token with exactly these claims; nothing is added or checked."""
-    return _jws.encode(msgspec.json.encode(claims), secret, ALGORITHM)
+    return _jws.encode(msgspec.json.encode(claims), secret, HS256)
 
 
 def verify(
     token: str,
-    secret: str,
+    keys: Keys,
     now_s: float,
     *,
     issuer: str | None = None,
     audience: str | None = None,
+    grace_s: float = LEEWAY_S,
 ) -> Claims:
     """The claims of a token that holds now; raises Unauthenticated with the contract's text.
 
     With `issuer` the token must name it in `iss`; with `audience` it must name it in `aud`,
     and without one a token that has any `aud` is refused, since it was meant for another.
+    `grace_s`: for so long after its expiry it still holds.
     """
-    claims = _signed_claims(token, secret)
+    claims = _signed_claims(token, keys)
     result = _typed(claims)
-    if result.exp_s + LEEWAY_S < now_s:
+    if result.exp_s + grace_s < now_s:
         raise _invalid("ExpiredSignature")
-    if _integer(claims, "nbf", default=0) - LEEWAY_S > now_s:
-        raise _invalid("ImmatureSignature")
+    begins_s = max(_integer(claims, "nbf", default=0), result.iat_s)
+    if begins_s - LEEWAY_S > now_s:
+        raise PassingRefusal("Invalid token: ImmatureSignature")
     if issuer is not None and claims.get("iss") != issuer:
         raise _invalid("InvalidIssuer")
     if not _audience_fits(claims, audience):
@@ -90,26 +162,102 @@ def _invalid(reason: str) -> Unauthenticated:
     return Unauthenticated(f"Invalid token: {reason}")
 
 
-def _signed_claims(token: str, secret: str) -> dict[str, Any]:
+# -- The form and the signature -------------------------------------------------------------
+
+
+def _signed_claims(token: str, keys: Keys) -> dict[str, Any]:
     if len(token) > TOKEN_BYTES_MAX or not token.isascii() or token.count(".") != 2:
         raise _invalid("InvalidToken")
+    header, payload, signature = (_decoded(part) for part in token.split("."))
+    algorithm, kid = _read_header(header)
+    _check_signature(token, keys.fitting(algorithm, kid), algorithm, signature)
     try:
-        signed = _jws.decode_complete(token, secret, algorithms=[ALGORITHM])
-    except jwt.InvalidSignatureError:
-        raise _invalid("InvalidSignature") from None
-    except jwt.InvalidAlgorithmError:
-        raise _invalid("InvalidAlgorithm") from None
-    except jwt.InvalidTokenError:
-        raise _invalid("InvalidToken") from None
-    if "crit" in signed["header"]:  # RFC 7515, section 4.1.11: we understand no extension
-        raise _invalid("InvalidToken")
-    try:
-        claims = msgspec.json.decode(signed["payload"])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        claims = _json(payload)
+    except ValueError:
         raise _invalid("JSON error: the claims are not valid JSON") from None
     if not isinstance(claims, dict):
         raise _invalid("JSON error: the claims are not an object")
     return claims
+
+
+def _decoded(part: str) -> bytes:
+    """The bytes of a part; only their one spelling is accepted (RFC 7515, section 2)."""
+    if not _BASE64URL.match(part):
+        raise _invalid("InvalidToken")
+    try:
+        data = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    except binascii.Error:
+        raise _invalid("InvalidToken") from None
+    if base64.urlsafe_b64encode(data).rstrip(b"=") != part.encode():
+        raise _invalid("InvalidToken")
+    return data
+
+
+def _read_header(data: bytes) -> tuple[str, str | None]:
+    """Algorithm and key id. Extensions are refused: `crit`, keys that it brings, `zip`, …"""
+    try:
+        header = _json(data)
+    except ValueError:
+        raise _invalid("InvalidToken") from None
+    if not isinstance(header, dict):
+        raise _invalid("InvalidToken")
+    kind, kid = header.get("typ", "JWT"), header.get("kid")
+    known = isinstance(kind, str) and kind in _TYPES
+    if not (_HEADER.issuperset(header) and known and _is_text(header.get("kid", ""))):
+        raise _invalid("InvalidToken")
+    algorithm = header.get("alg")
+    if not isinstance(algorithm, str):
+        raise _invalid("InvalidAlgorithm")
+    return algorithm, kid
+
+
+def _check_signature(token: str, keys: list[Key], algorithm: str, signature: bytes) -> None:
+    for key in keys:
+        try:
+            _jws.decode_complete(token, key.material, algorithms=[algorithm])
+        except jwt.InvalidSignatureError:
+            continue
+        except jwt.InvalidAlgorithmError:
+            raise _invalid("InvalidAlgorithm") from None
+        except jwt.InvalidTokenError:
+            raise _invalid("InvalidToken") from None
+        return
+    raise _invalid("InvalidSignature")
+
+
+def _json(data: bytes) -> object:
+    """As `json.loads`; a name twice, NaN and nesting without end are ValueErrors too."""
+    text = data.decode()
+    depth = max(text.count("["), text.count("{"))
+    if depth > _JSON_DEPTH_MAX and _too_deep(text):
+        raise ValueError("nested too deeply")
+    return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+
+
+def _too_deep(text: str) -> bool:
+    depth = 0
+    for character in text:
+        if character in "[{":
+            depth += 1
+            if depth > _JSON_DEPTH_MAX:
+                return True
+        elif character in "]}":
+            depth -= 1
+    return False
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice")
+    return found
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is no JSON")
+
+
+# -- The claims -----------------------------------------------------------------------------
 
 
 def _typed(claims: dict[str, Any]) -> Claims:
@@ -119,8 +267,11 @@ def _typed(claims: dict[str, Any]) -> Claims:
         sub=_text(claims, "sub"),
         iat_s=_integer(claims, "iat"),
         exp_s=_integer(claims, "exp"),
-        roles=_roles(claims),
+        roles=_texts(claims, "roles"),
         ns=_namespace(claims),
+        mounts=_texts(claims, "mounts"),
+        permissions=_texts(claims, "permissions"),
+        jti=_text(claims, "jti") if "jti" in claims else None,
     )
 
 
@@ -128,7 +279,17 @@ def _text(claims: dict[str, Any], name: str) -> str:
     value = _required(claims, name)
     if not isinstance(value, str):
         raise _invalid(f"JSON error: invalid type for `{name}`, expected a string")
+    if not _is_text(value):
+        raise _invalid(f"the `{name}` claim is too long, or has control characters")
     return value
+
+
+def _is_text(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and _CONTROL.search(value) is None
+        and len(value.encode()) <= TEXT_BYTES_MAX
+    )
 
 
 def _integer(claims: dict[str, Any], name: str, default: int | None = None) -> int:
@@ -145,24 +306,24 @@ def _required(claims: dict[str, Any], name: str, default: object = None) -> obje
     return value
 
 
-def _roles(claims: dict[str, Any]) -> tuple[str, ...]:
-    value = claims.get("roles", [])
-    if not isinstance(value, list) or not all(isinstance(role, str) for role in value):
-        raise _invalid("JSON error: invalid type for `roles`, expected a list of strings")
+def _texts(claims: dict[str, Any], name: str) -> tuple[str, ...]:
+    value = claims.get(name, [])
+    if not isinstance(value, list) or not all(_is_text(each) for each in value):
+        raise _invalid(f"JSON error: invalid type for `{name}`, expected a list of strings")
     return tuple(value)
 
 
 def _namespace(claims: dict[str, Any]) -> str:
     if claims.get("ns") is None:
         raise Unauthenticated("Token missing required 'ns' claim")
-    name = _text(claims, "ns")
-    if not is_namespace_name(name):
+    value = claims["ns"]
+    if isinstance(value, str) and not is_namespace_name(value):
         raise _invalid("the 'ns' claim is not a namespace name")
-    return name
+    return _text(claims, "ns")
 
 
 def _audience_fits(claims: dict[str, Any], audience: str | None) -> bool:
-    value = claims.get("aud")
     if audience is None:
-        return value is None
+        return claims.get("aud") is None
+    value = claims.get("aud")
     return value == audience or (isinstance(value, list) and audience in value)

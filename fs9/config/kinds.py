@@ -19,7 +19,7 @@ from fs9.config.errors import nearest
 from fs9.config.yaml_file import Node, Scalar, Sequence, Table, plain, scalar
 from fs9.errors import Fs9Error
 from fs9.names import is_namespace_name
-from fs9.types import MountSpec
+from fs9.types import MountSpec, PluginSpec
 
 #: The largest number that SQLite, JSON readers and C all take.
 WHOLE_MAX = 2**63 - 1
@@ -178,6 +178,18 @@ def _peer(node: Node) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Texts:
+    title: str = "list of texts"
+
+    def read(self, node: Node) -> tuple[str, ...]:
+        if isinstance(node, Scalar) and node.value is None:
+            return ()
+        if not isinstance(node, Sequence):
+            raise Mismatch(f"expected a {self.title}, got {_described(node)}")
+        return tuple(Text().read(item) for item in node.items)
+
+
+@dataclass(frozen=True, slots=True)
 class NamespaceNames:
     title: str = "list of namespaces"
 
@@ -213,6 +225,41 @@ class Mounts:
             if any(spec.path == earlier.path for earlier in specs[:index]):
                 raise Mismatch(f"{spec.path} is mounted twice", node.items[index].line)
         return specs
+
+
+@dataclass(frozen=True, slots=True)
+class Directories:
+    """Paths of the host; the loader makes them absolute. One alone may stand without a list."""
+
+    title: str = "list of paths"
+
+    def read(self, node: Node) -> tuple[Path, ...]:
+        if isinstance(node, Scalar) and node.value is None:
+            return ()
+        items = node.items if isinstance(node, Sequence) else (node,)
+        return tuple(Directory().read(item) for item in items)
+
+
+@dataclass(frozen=True, slots=True)
+class Plugins:
+    title: str = "list of name and path"
+
+    def read(self, node: Node) -> tuple[PluginSpec, ...]:
+        if isinstance(node, Scalar) and node.value is None:
+            return ()
+        if not isinstance(node, Sequence):
+            raise Mismatch(f"expected a {self.title}, got {_described(node)}")
+        return tuple(_plugin(item) for item in node.items)
+
+
+def _plugin(node: Node) -> PluginSpec:
+    if not isinstance(node, Table) or set(node.items) != {"name", "path"}:
+        raise Mismatch(f"a plugin has name and path, got {_described(node)}", node.line)
+    try:
+        name = Text().read(node.items["name"])
+        return PluginSpec(name, Directory().read(node.items["path"]))
+    except Mismatch as mismatch:
+        raise Mismatch(str(mismatch), node.line) from None
 
 
 _MOUNT_KEYS = ("path", "provider", "config")

@@ -20,6 +20,7 @@ from fs9.config.log_filter import parse_filter
 from fs9.config.settings import RESERVED_KEYS, RESERVED_VARIABLES, SETTINGS, Settings
 from fs9.config.yaml_file import Node, Scalar, Table, parse, scalar
 from fs9.limits import Limits
+from fs9.types import PluginSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,7 @@ SYSTEM_FILE = Path("/etc/fs9/fs9.yaml")
 SECRET_BYTES_MIN = 32
 
 _SECRET_KEY = "server.auth.jwt_secret"
+_JWKS_KEY = "server.auth.jwks"
 _ENABLED_KEY = "server.auth.enabled"
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
 _SECTIONS = {
@@ -198,9 +200,14 @@ def _read(setting: Setting, node: Node, source: str) -> object:
 
 
 def _decide_authentication(given: dict[str, _Given], warnings: list[str]) -> None:
-    """A secret turns authentication on; authentication without a secret is refused."""
+    """A secret or a key set turns authentication on; without either it is refused."""
     secret = given.get(_SECRET_KEY)
     enabled = given.get(_ENABLED_KEY)
+    jwks = given.get(_JWKS_KEY)
+    if (secret is None or not secret.value) and jwks is not None and jwks.value:
+        if enabled is None or not enabled.value:
+            given[_ENABLED_KEY] = _Given(True, f"{jwks.origin}, because a key set is given")
+        return
     if secret is not None and secret.value:
         if enabled is not None and not enabled.value:
             warnings.append(
@@ -241,6 +248,13 @@ def _build(
             **values,
             "data_dir": _absolute(values.get("data_dir", Settings.data_dir), environ, cwd),
             "bus_keys_dir": keys_dir and _absolute(keys_dir, environ, cwd),
+            "plugin_directories": tuple(
+                _absolute(path, environ, cwd) for path in values.get("plugin_directories", ())
+            ),
+            "plugin_preload": tuple(
+                PluginSpec(spec.name, _absolute(spec.path, environ, cwd))
+                for spec in values.get("plugin_preload", ())
+            ),
         },
         limits=_limits(limits),
         insecure=flags.insecure,

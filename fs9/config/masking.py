@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fs9.types import MountSpec
+from fs9.types import MountSpec, PluginSpec
 
 if TYPE_CHECKING:
     from fs9.config.setting import Setting
@@ -32,6 +32,8 @@ def plain_value(value: object) -> object:
         case MountSpec():
             config = {"config": plain_value(value.config)} if value.config else {}
             return {"path": value.path, "provider": value.provider, **config}
+        case PluginSpec():
+            return {"name": value.name, "path": str(value.path)}
         case tuple() | list():
             return [plain_value(item) for item in value]
         case dict():

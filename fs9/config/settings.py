@@ -14,20 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 from fs9.config.kinds import (
     BusAddress,
+    Directories,
     Directory,
     InternalPrefix,
     Kind,
     Mounts,
     NamespaceNames,
     Peers,
+    Plugins,
+    Seconds,
     Switch,
     Text,
+    Texts,
     Whole,
 )
 from fs9.config.limit_settings import LIMIT_SETTINGS
 from fs9.config.setting import Setting
 from fs9.limits import Limits
-from fs9.types import MountSpec
+from fs9.types import MountSpec, PluginSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -107,7 +111,7 @@ class Settings:
     auth_enabled: bool = _declare(
         "server.auth.enabled",
         Switch(),
-        "Whether every request needs a token. A secret turns it on by itself.",
+        "Whether every request needs a token. A secret or a key set turns it on by itself.",
         default=False,
     )
     jwt_secret: str = _declare(
@@ -119,6 +123,51 @@ class Settings:
         env="FS9_JWT_SECRET",
         secret=True,
         example="${FS9_SECRET}",
+    )
+    previous_secrets: tuple[str, ...] = _declare(
+        "server.auth.previous_secrets",
+        Texts(),
+        "Secrets whose tokens are still accepted while a new `jwt_secret` comes into use. They"
+        " sign nothing any more.",
+        default=(),
+        default_text="none",
+        secret=True,
+        example=("the-secret-before-this-one-of-32-bytes",),
+    )
+    jwks: str | None = _declare(
+        "server.auth.jwks",
+        Text(),
+        "A file or an `https://` address with the public keys (JSON Web Key Set) of an issuer"
+        " of RS256 and EdDSA tokens; plain `http://` only to this host. Setting it turns"
+        " authentication on.",
+        optional=True,
+        example="https://issuer.example.com/.well-known/jwks.json",
+    )
+    jwks_refresh_s: float = _declare(
+        "server.auth.jwks_refresh_secs",
+        Seconds(),
+        "How often the key set is read anew. A token of an unknown key has it read at once, but"
+        " not more than every ten seconds.",
+        default=300.0,
+    )
+    token_ttl_s: int = _declare(
+        "server.auth.token_ttl_secs",
+        Whole(),
+        "For how many seconds a token holds that `/auth/refresh` makes.",
+        default=86_400,
+    )
+    refresh_grace_hours: int = _declare(
+        "server.auth.refresh_grace_hours",
+        Whole(least=0, most=24 * 365),
+        "For how long after its expiry a token can still be refreshed.",
+        default=4,
+    )
+    refresh_grace_period_hours: int | None = _declare(
+        "server.refresh_grace_period_hours",
+        Whole(least=0, most=24 * 365),
+        "An older name of `server.auth.refresh_grace_hours`, and stronger where both are given.",
+        optional=True,
+        example=4,
     )
     token_issuer: str | None = _declare(
         "server.auth.issuer",
@@ -265,6 +314,31 @@ class Settings:
         "The same for each user of a namespace, looked at first; 0 means the default.",
         default=_USER_QPS,
     )
+    plugin_directories: tuple[Path, ...] = _declare(
+        "server.plugins.directories",
+        Directories(),
+        "Directories of native plugins: every library in them becomes a provider by its own name."
+        " They run code of whoever can write there; by default there is none.",
+        default=(),
+        default_text="none",
+        env="FS9_PLUGIN_DIR",
+        example=("/usr/lib/fs9/plugins",),
+    )
+    plugin_preload: tuple[PluginSpec, ...] = _declare(
+        "server.plugins.preload",
+        Plugins(),
+        "Native plugins by the name that mounts give, wherever their files are.",
+        default=(),
+        default_text="none",
+        example=({"name": "memory", "path": "/usr/lib/fs9/libfs9_plugin_memory.so"},),
+    )
+    plugins_api: bool = _declare(
+        "server.plugins.api",
+        Switch(),
+        "Whether administrators of the server may load and unload plugins over HTTP, from the"
+        " directories above alone.",
+        default=False,
+    )
     metrics_enabled: bool = _declare(
         "server.metrics.enabled",
         Switch(),
@@ -304,12 +378,19 @@ class Settings:
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        if self.jwt_secret:  # however the value was made, a secret means authentication
+        # However the value was made, a secret or a key set means authentication.
+        if self.jwt_secret or self.jwks:
             object.__setattr__(self, "auth_enabled", True)
         if not self.rate_limit_namespace_qps:
             object.__setattr__(self, "rate_limit_namespace_qps", _NAMESPACE_QPS)
         if not self.rate_limit_user_qps:
             object.__setattr__(self, "rate_limit_user_qps", _USER_QPS)
+
+    @property
+    def refresh_grace_s(self) -> int:
+        """For so long after its expiry a token can be refreshed."""
+        hours = self.refresh_grace_period_hours
+        return 3600 * (self.refresh_grace_hours if hours is None else hours)
 
     def value(self, setting: Setting) -> object:
         """The effective value of one setting."""
@@ -340,8 +421,6 @@ RESERVED_KEYS: dict[str, str] = {
     "server.meta_url": f"{_LATER}: namespaces are kept in the data directory",
     "server.meta_key": f"{_LATER}: there is no metadata service to authenticate to",
     "server.meta_resilience": f"{_LATER}: there is no metadata service to retry",
-    "server.refresh_grace_period_hours": f"{_LATER}: tokens cannot be refreshed",
-    "server.plugins": f"{_LATER}: providers are built in",
     "server.default_pagefs": f"{_LATER}: use namespace_template",
     "server.metrics.path": f"{_LATER}: metrics are served at /metrics",
     "server.db9_api_url": _FOREIGN,
@@ -354,7 +433,6 @@ RESERVED_VARIABLES: dict[str, str] = {
     "FS9_META_ENDPOINTS": RESERVED_KEYS["server.meta_url"],
     "FS9_META_KEY": RESERVED_KEYS["server.meta_key"],
     "FS9_DB9_API_URL": _FOREIGN,
-    "FS9_PLUGIN_DIR": RESERVED_KEYS["server.plugins"],
     "FS9_PAGEFS_PD_ENDPOINTS": RESERVED_KEYS["server.default_pagefs"],
     "FS9_PAGEFS_CA_PATH": RESERVED_KEYS["server.default_pagefs"],
     "FS9_PAGEFS_CERT_PATH": RESERVED_KEYS["server.default_pagefs"],

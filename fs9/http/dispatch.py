@@ -33,13 +33,17 @@ async def answer(
     try:
         if exchange.session is None and operation.access is not _OPEN:
             limiting = exchange.context.limiting
-            principal = limiting.authenticate(exchange, authorization, tenant)
+            principal = limiting.authenticate_nowait(exchange, authorization, tenant)
+            if principal is None:
+                principal = await limiting.authenticate(exchange, authorization, tenant)
             exchange.principal = principal
             if limiting.requests.on:
                 await limiting.admit(operation.name, principal)
             if operation.access is _SESSION:
                 # None when it must be loaded: the operation does that, after decoding.
                 exchange.session = exchange.context.gate.enter_cached(principal)
+        elif operation.access is _OPEN:
+            exchange.tenant = tenant
         elif exchange.session is not None and exchange.context.limiting.requests.on:
             await exchange.context.limiting.admit(operation.name, exchange.session.principal)
         return await operation.run(exchange)

@@ -61,7 +61,8 @@ class Exchange(msgspec.Struct, gc=False):
     `query` holds decoded values, each key once. `headers` has lower-case names. `session` is
     the caller attached to the namespace; None on routes that need none, or before attach.
     `params` are the values of the path template (`ns`). `peer` is the address at the other end
-    of the connection, `unix`, or empty when nobody knows.
+    of the connection, `unix`, or empty when nobody knows. `tenant` is the path's on routes that
+    look at the credentials themselves.
     """
 
     context: Context
@@ -75,6 +76,7 @@ class Exchange(msgspec.Struct, gc=False):
     #: Set when a proxy in front offers to send the bytes of a file itself.
     lend: Lend | None = None
     peer: str = ""
+    tenant: str | None = None
 
 
 class Stream(Protocol):
@@ -102,3 +104,5 @@ class Reply(msgspec.Struct, gc=False):
     headers: tuple[tuple[str, str], ...] = ()
     stream: Stream | None = None
     length: int | None = None
+    #: The stream goes on for as long as the client stays: it is no request in progress.
+    endless: bool = False

@@ -31,27 +31,31 @@ class Gate:
         self._verifier = services.verifier
         self._create = services.verifier is None
 
-    def principal(self, authorization: str | None, tenant: str | None = None) -> Principal:
-        """The caller. Without authentication: anonymous, admin of the tenant's namespace.
+    def principal_nowait(
+        self, authorization: str | None, tenant: str | None = None
+    ) -> Principal | None:
+        """The caller; None when somebody must be asked (`principal`).
 
+        Without authentication: anonymous, admin of the tenant's namespace.
         `authorization` is the header as it came, `tenant` the path segment before `/api/v1`,
         not percent-decoded. Raises Unauthenticated, Forbidden (a tenant that is not the
         token's), InvalidArgument (a tenant that no namespace can be).
         """
         if self._verifier is None:
             return _anonymous(tenant or DEFAULT_NAMESPACE)
-        principal = self._verifier.verify(bearer_token(authorization))
-        if tenant is not None and tenant != principal.namespace:
-            raise Forbidden("Namespace not found or access denied")
-        return principal
+        principal = self._verifier.verify_nowait(bearer_token(authorization))
+        return None if principal is None else _of_tenant(principal, tenant)
 
-    def attach_cached(self, authorization: str | None, tenant: str | None) -> Session | None:
-        """The caller's session; None when its namespace must be loaded first."""
-        return self.enter_cached(self.principal(authorization, tenant))
+    async def principal(self, authorization: str | None, tenant: str | None = None) -> Principal:
+        """The caller. Raises as `principal_nowait`, and what a `Validator` raises."""
+        if self._verifier is None:
+            return _anonymous(tenant or DEFAULT_NAMESPACE)
+        principal = await self._verifier.verify(bearer_token(authorization))
+        return _of_tenant(principal, tenant)
 
     async def attach(self, authorization: str | None, tenant: str | None) -> Session:
         """The caller's session. Raises also Forbidden: there is no such namespace."""
-        return await self.enter(self.principal(authorization, tenant))
+        return await self.enter(await self.principal(authorization, tenant))
 
     def enter_cached(self, principal: Principal) -> Session | None:
         """A session of the principal, if its namespace is in memory."""
@@ -67,6 +71,12 @@ class Gate:
             return session
         namespace = await self._namespaces.find(principal.namespace, create=self._create)
         return namespace.attach(principal)
+
+
+def _of_tenant(principal: Principal, tenant: str | None) -> Principal:
+    if tenant is not None and tenant != principal.namespace:
+        raise Forbidden("Namespace not found or access denied")
+    return principal
 
 
 def bearer_token(authorization: str | None) -> str:

@@ -1,7 +1,7 @@
 """The limits on rates at the door of every operation, the same for both drivers.
 
-    answer ─> authenticate ── the address's failed credentials ─> Gate.principal
-           └> admit ───────── the user's rate, then the namespace's
+answer ─> authenticate ── the address's failed credentials ─> Gate.principal(_nowait)
+       └> admit ───────── the user's rate, then the namespace's
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class Limiting:
         #: Refusals that wait to be answered; they are no load.
         self.held = 0
 
-    def authenticate(
+    def authenticate_nowait(
         self, exchange: Exchange, authorization: str | None, tenant: str | None
-    ) -> Principal:
-        """`Gate.principal`, but for addresses that present one bad credential after the other.
+    ) -> Principal | None:
+        """`Gate.principal_nowait`, but for addresses with one bad credential after the other.
 
         A token that is known to hold passes whatever else came from its address. Raises also
         TooManyRequests.
         """
         if self._verifier is None or authorization is None:
-            return self._gate.principal(authorization, tenant)
+            return self._gate.principal_nowait(authorization, tenant)
         if self._credentials.watching and not self._verifier.remembers(bearer_token(authorization)):
             try:
                 self._credentials.check(self._address(exchange), self._clock.monotonic_s())
@@ -56,7 +56,17 @@ class Limiting:
                 self._metrics.count(RATE_LIMITED, "address")
                 raise
         try:
-            return self._gate.principal(authorization, tenant)
+            return self._gate.principal_nowait(authorization, tenant)
+        except Unauthenticated:
+            self._credentials.failed(self._address(exchange), self._clock.monotonic_s())
+            raise
+
+    async def authenticate(
+        self, exchange: Exchange, authorization: str | None, tenant: str | None
+    ) -> Principal:
+        """The same for a credential that somebody must be asked about: `Gate.principal`."""
+        try:
+            return await self._gate.principal(authorization, tenant)
         except Unauthenticated:
             self._credentials.failed(self._address(exchange), self._clock.monotonic_s())
             raise

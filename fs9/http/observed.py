@@ -23,9 +23,19 @@ class ObservedGate(Gate):
         super().__init__(services)
         self._tracing = services.tracing
 
-    def principal(self, authorization: str | None, tenant: str | None = None) -> Principal:
+    def principal_nowait(
+        self, authorization: str | None, tenant: str | None = None
+    ) -> Principal | None:
         with self._step("authenticate"):
-            principal = super().principal(authorization, tenant)
+            principal = super().principal_nowait(authorization, tenant)
+        return None if principal is None else self._noted(principal)
+
+    async def principal(self, authorization: str | None, tenant: str | None = None) -> Principal:
+        with self._step("authenticate"):
+            principal = await super().principal(authorization, tenant)
+        return self._noted(principal)
+
+    def _noted(self, principal: Principal) -> Principal:
         trail = TRAIL.get()
         if trail is not None:
             trail.user = principal.user

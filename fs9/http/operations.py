@@ -11,7 +11,17 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from fs9.http import document, files, handles, health, namespaces, transfers
+from fs9.http import (
+    document,
+    files,
+    follow,
+    handles,
+    health,
+    namespaces,
+    plugins,
+    tokens,
+    transfers,
+)
 from fs9.http.exchange import Exchange, Reply
 from fs9.wire.route import Access, BodyKind
 from fs9.wire.routes import BY_NAME, ROUTES
@@ -57,9 +67,15 @@ _RUN: dict[str, Run] = {
     "capabilities": files.capabilities,
     "mounts": files.mounts,
     "events": files.events,
+    "follow": follow.follow,
+    "plugin_list": plugins.list_,
+    "plugin_load": plugins.load,
+    "plugin_unload": plugins.unload,
     "namespace_create": namespaces.create,
     "namespace_list": namespaces.list_,
     "namespace_get": namespaces.get,
+    "auth_refresh": tokens.refresh,
+    "auth_revoke": tokens.revoke,
 }
 assert _RUN.keys() == BY_NAME.keys(), "every route has a function, every function a route"
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from fs9.errors import AlreadyExists, Forbidden, Fs9Error, NotFound, OwnerUnavailable
 from fs9.observe.audit import AuditLog
 from fs9.observe.metrics import LOCK_WAITS, NAMESPACE_LOADS
 from fs9.path import clean
-from fs9.vfs.handles import HandleTable, background
+from fs9.vfs.handles import HandleTable, background, close_files
+from fs9.vfs.follow import Followers
 from fs9.vfs.locks import NO_LOCKS, NamespaceLocks
 from fs9.vfs.mounts import Mount, MountTable
 from fs9.vfs.revival import Revival
@@ -25,7 +26,7 @@ from fs9.vfs.session import Session
 from fs9.vfs.vfs import Vfs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from fs9.clock import Clock
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
     from fs9.observe.metrics import Metrics
     from fs9.principal import Principal
     from fs9.provider import Provider
-    from fs9.quota import Quota
     from fs9.threads import BlockingPool
     from fs9.types import MountSpec
     from fs9.vfs.handles import File
     from fs9.vfs.journal import HandleJournal, NamespaceJournal
+    from fs9.vfs.records import ProviderRegistry, Record, Records
 
 log = logging.getLogger(__name__)
 
@@ -45,44 +46,6 @@ _MOVING = "the namespace moves to another worker"
 
 #: Who creates a namespace that springs into being at its first use.
 _SYSTEM = "system"
-
-
-class Record(Protocol):
-    """What the meta store knows of a namespace (`fs9.meta`), as far as it matters here."""
-
-    @property
-    def status(self) -> str: ...
-    @property
-    def mounts(self) -> tuple[MountSpec, ...]: ...
-
-
-class Records(Protocol):
-    """The part of the meta store that is used here."""
-
-    async def namespace(self, name: str) -> Record:
-        """Raises NotFound."""
-
-    async def create_namespace(
-        self, name: str, created_by: str, mounts: tuple[MountSpec, ...]
-    ) -> Record:
-        """Raises AlreadyExists."""
-
-
-class ProviderRegistry(Protocol):
-    """The part of `fs9.providers.registry` that is used here."""
-
-    async def create(
-        self,
-        spec: MountSpec,
-        *,
-        namespace: str,
-        data_dir: Path,
-        limits: Limits,
-        clock: Clock,
-        pool: BlockingPool,
-        quota: Quota | None = None,
-    ) -> Provider:
-        """Raises NotFound for an unknown provider, InvalidArgument for a wrong config."""
 
 
 class Namespace:
@@ -93,6 +56,7 @@ class Namespace:
         "_total_seen",
         "audit",
         "clock",
+        "followers",
         "handles",
         "limits",
         "name",
@@ -115,6 +79,7 @@ class Namespace:
         self.vfs = Vfs(mounts, clock)
         self.handles = HandleTable(limits, clock, journal)
         self.revival = Revival(self.vfs, self.handles, journal, metrics)
+        self.followers = Followers(limits.followers_per_namespace_max)
         self.audit = AuditLog(limits.events_max)
         self._total_seen = -1
         self._idle_since_s = clock.monotonic_s()
@@ -133,7 +98,8 @@ class Namespace:
         """
         in_use = self.vfs.in_use
         now_s = self.clock.monotonic_s()
-        if in_use.running or in_use.files or len(self.handles) or in_use.total != self._total_seen:
+        opened = in_use.files or len(self.handles) or len(self.followers)
+        if in_use.running or opened or in_use.total != self._total_seen:
             self._total_seen, self._idle_since_s = in_use.total, now_s
             return False
         if now_s - self._idle_since_s < self.limits.handle_ttl_s:
@@ -148,6 +114,7 @@ class Namespace:
         """
         in_use = self.vfs.in_use
         in_use.closed = True
+        self.followers.end()
         if in_use.running:
             try:
                 await asyncio.wait_for(in_use.wait_none(), self.limits.handle_close_timeout_s)
@@ -165,6 +132,7 @@ class Namespace:
         """
         in_use, handles = self.vfs.in_use, self.handles
         in_use.closed = True
+        self.followers.end()
         handles.retire()
         waiting = asyncio.get_running_loop().call_later(
             self.limits.handle_close_timeout_s, self._warn_of_waiting
@@ -264,6 +232,12 @@ class Namespaces:
     def open_handles(self) -> int:
         """Open handles of all namespaces in memory."""
         return sum(len(namespace.handles) for namespace in self._loaded.values())
+
+    def end_followers(self, name: str | None = None) -> None:
+        """Those of the namespace, or of all: the worker leaves, or gives the namespace up."""
+        for namespace in list(self._loaded.values()):
+            if name is None or namespace.name == name:
+                namespace.followers.end()
 
     def names(self) -> list[str]:
         """The namespaces in memory, and those on their way there."""
@@ -406,6 +380,38 @@ class Namespaces:
         if self._closing:
             timeout_s = self._limits.handle_close_timeout_s
             await asyncio.wait(list(self._closing.values()), timeout=timeout_s)
+
+    def changed(self, name: str) -> None:
+        """The namespace's record is another: one that is not active any more is closed."""
+        if name in self._loaded or name in self._loading:
+            background(self._reread(name))
+
+    async def _reread(self, name: str) -> None:
+        loading = self._loading.get(name)
+        if loading is not None:
+            await asyncio.wait([loading.task])
+        try:
+            status = (await self._store.namespace(name)).status
+        except NotFound:
+            status = "deleted"
+        except Fs9Error as error:
+            log.warning("%s: what changed could not be read: %s", name, error)
+            return
+        namespace = self._loaded.get(name)
+        if status != "active" and namespace is not None:
+            del self._loaded[name]
+            self._unload(name, namespace)
+
+    def close_handles_of(self, means: Callable[[Principal], bool]) -> None:
+        """Close, in the background, the handles that were opened by whom it means."""
+        background(self._close_handles_of(means))
+
+    async def _close_handles_of(self, means: Callable[[Principal], bool]) -> None:
+        for name, namespace in list(self._loaded.items()):
+            files = namespace.handles.take_of(means, name)
+            if files:
+                await close_files(files, timeout_s=self._limits.handle_close_timeout_s)
+            await asyncio.sleep(0)  # a table is looked through at a time
 
     def _unload(self, name: str, namespace: Namespace) -> None:
         namespace.vfs.in_use.closed = True  # now, not when the task begins

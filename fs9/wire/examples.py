@@ -33,6 +33,10 @@ _NAMESPACE = {
 
 #: By the name of the route.
 EXAMPLES: dict[str, Example] = {
+    "auth_refresh": Example(
+        answer={"token": "eyJhbGciOiJIUzI1NiJ9.e30.c2ln", "expires_in": 86_400}
+    ),
+    "auth_revoke": Example({"user": "alice"}),
     "health": Example(answer={"status": "ok", "instance_id": "3f9a0c1d"}),
     "livez": Example(answer={"status": "ok"}),
     "readyz": Example(
@@ -92,4 +96,10 @@ EXAMPLES: dict[str, Example] = {
     "namespace_create": Example({"name": "acme"}, _NAMESPACE),
     "namespace_list": Example(answer=[_NAMESPACE]),
     "namespace_get": Example(answer=_NAMESPACE),
+    "plugin_list": Example(answer=["memory"]),
+    "plugin_load": Example(
+        {"name": "memory", "path": "libfs9_plugin_memory.so"},
+        {"name": "memory", "status": "loaded"},
+    ),
+    "plugin_unload": Example({"name": "memory"}),
 }

@@ -84,6 +84,29 @@ class NamespaceRequest(msgspec.Struct, gc=False):
     name: str
 
 
+class RevokeRequest(msgspec.Struct, gc=False):
+    """What to end: a `token`, the tokens of a `user`, one by its `jti`, or all of a `namespace`.
+
+    With `user` or `jti` the namespace narrows what is meant to tokens of it.
+    """
+
+    token: str | None = None
+    user: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
+    jti: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
+    namespace: str | None = None
+
+
+class PluginLoadRequest(msgspec.Struct, gc=False):
+    """A library, by the path on the server, under the name that mounts give."""
+
+    name: str
+    path: str
+
+
+class PluginRequest(msgspec.Struct, gc=False):
+    name: str
+
+
 # -- Replies. -------------------------------------------------------------------------------
 
 
@@ -144,6 +167,38 @@ class NamespaceReply(msgspec.Struct, gc=False):
     created_at: str
     created_by: str
     status: str
+
+
+class RefreshReply(msgspec.Struct, gc=False):
+    """`expires_in` is in seconds."""
+
+    token: str
+    expires_in: int
+
+
+class PluginReply(msgspec.Struct, gc=False):
+    name: str
+    status: Literal["loaded"]
+
+
+class MessageReply(msgspec.Struct, gc=False, omit_defaults=True):
+    """One message, as `text` or, when it is none, as `base64`. `written_at`: seconds since 1970."""
+
+    cursor: str
+    written_at: float
+    text: str | None = None
+    base64: str | None = None
+
+
+class FollowReply(msgspec.Struct, gc=False):
+    """`cursor` is the next question's `since`. `lost`: messages that are gone before the first
+    one here, -1 when nobody knows how many. `ended`: nothing ever follows.
+    """
+
+    cursor: str
+    messages: list[MessageReply]
+    lost: int = 0
+    ended: bool = False
 
 
 class HealthReply(msgspec.Struct, gc=False):

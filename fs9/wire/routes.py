@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 from fs9 import errors
 from fs9.wire.route import Access, Route
+from fs9.wire.routes_auth import AUTH_ROUTES
 from fs9.wire.routes_files import FILE_ROUTES
+from fs9.wire.routes_follow import FOLLOW_ROUTES
 from fs9.wire.routes_handles import HANDLE_ROUTES
 from fs9.wire.routes_namespaces import NAMESPACE_ROUTES
+from fs9.wire.routes_plugins import PLUGIN_ROUTES
 from fs9.wire.routes_service import SERVICE_ROUTES
 
 if TYPE_CHECKING:
@@ -45,7 +48,10 @@ ROUTES: tuple[Route, ...] = (
     *SERVICE_ROUTES,
     *FILE_ROUTES,
     *HANDLE_ROUTES,
+    *FOLLOW_ROUTES,
     *NAMESPACE_ROUTES,
+    *PLUGIN_ROUTES,
+    *AUTH_ROUTES,
 )
 
 BY_NAME: dict[str, Route] = {route.name: route for route in ROUTES}

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from fs9.auth.tokens import LEEWAY_S, TOKEN_BYTES_MAX, Claims, check_secret, sign, verify
+from fs9.auth.tokens import LEEWAY_S, TOKEN_BYTES_MAX, Claims, Keys, check_secret, sign, verify
 from fs9.errors import Unauthenticated
 
 SECRET = "test-secret"
+KEYS = Keys.of_secrets([SECRET])
 NOW_S = 1_800_000_000
 CLAIMS = {"sub": "alice", "ns": "acme", "roles": ["admin"], "iat": NOW_S, "exp": NOW_S + 60}
 
@@ -29,7 +30,7 @@ def forge(header: Any, payload: bytes, secret: str = SECRET) -> str:
 
 def refusal(token: str, now_s: float = NOW_S, **rules: str) -> str:
     with pytest.raises(Unauthenticated) as caught:
-        verify(token, SECRET, now_s, **rules)
+        verify(token, KEYS, now_s, **rules)
     return str(caught.value)
 
 
@@ -42,18 +43,18 @@ def test_a_signed_token_is_verified():
     """What was signed comes back as claims; unknown claims are ignored."""
     token = sign({**CLAIMS, "permissions": [], "mounts": [], "x": 1}, SECRET)
     expected = Claims("alice", "acme", ("admin",), NOW_S, NOW_S + 60)
-    assert verify(token, SECRET, NOW_S) == expected
+    assert verify(token, KEYS, NOW_S) == expected
 
 
 def test_a_token_made_by_others_is_verified():
     """HS256 as RFC 7515 defines it, not only as our own `sign` does it."""
     token = forge({"alg": "HS256"}, json.dumps(CLAIMS).encode())
-    assert verify(token, SECRET, NOW_S).sub == "alice"
+    assert verify(token, KEYS, NOW_S).sub == "alice"
 
 
 def test_roles_may_be_missing():
     """A token without roles has none."""
-    assert verify(with_claims(roles=...), SECRET, NOW_S).roles == ()
+    assert verify(with_claims(roles=...), KEYS, NOW_S).roles == ()
 
 
 @pytest.mark.parametrize(
@@ -89,20 +90,20 @@ def test_claims_that_do_not_hold_are_refused_in_the_contracts_words(changes, tex
 def test_a_token_expires_after_the_leeway():
     """Clocks may differ by a minute, and by no more."""
     token = with_claims(exp=NOW_S)
-    assert verify(token, SECRET, NOW_S + LEEWAY_S)
+    assert verify(token, KEYS, NOW_S + LEEWAY_S)
     assert refusal(token, NOW_S + LEEWAY_S + 1) == "Invalid token: ExpiredSignature"
 
 
 def test_a_token_is_refused_before_its_time():
     """`nbf` is honoured, with the same leeway."""
     token = with_claims(nbf=NOW_S + LEEWAY_S)
-    assert verify(token, SECRET, NOW_S)
+    assert verify(token, KEYS, NOW_S)
     assert refusal(token, NOW_S - 1) == "Invalid token: ImmatureSignature"
 
 
 def test_the_issuer_must_be_the_configured_one():
     """With an issuer configured, others' tokens with the same secret are refused."""
-    assert verify(with_claims(iss="fs9"), SECRET, NOW_S, issuer="fs9")
+    assert verify(with_claims(iss="fs9"), KEYS, NOW_S, issuer="fs9")
     for token in (with_claims(iss="other"), with_claims()):
         assert refusal(token, issuer="fs9") == "Invalid token: InvalidIssuer"
 
@@ -110,7 +111,7 @@ def test_the_issuer_must_be_the_configured_one():
 def test_the_audience_must_be_the_configured_one():
     """With an audience configured a token must name it, alone or among others."""
     for audience in ("fs9", ["other", "fs9"]):
-        assert verify(with_claims(aud=audience), SECRET, NOW_S, audience="fs9")
+        assert verify(with_claims(aud=audience), KEYS, NOW_S, audience="fs9")
     for token in (
         with_claims(),
         with_claims(aud="other"),

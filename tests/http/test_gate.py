@@ -23,19 +23,21 @@ def gate_of(server: Server) -> Gate:
 
 def test_without_authentication_everyone_is_admin_of_the_tenant(server: Server) -> None:
     gate = gate_of(server)
-    assert gate.principal(None) == Principal("anonymous", "default", ("admin",))
-    assert gate.principal("Bearer x", "acme") == Principal("anonymous", "acme", ("admin",))
+    admin = ("admin",)
+    for tenant, expected in ((None, "default"), ("acme", "acme")):
+        principal = gate.principal_nowait("Bearer x", tenant)
+        assert principal == Principal("anonymous", expected, admin, anonymous=True)
     for tenant in ("Acme", "a%20", "x" * 65, "-"):
         with pytest.raises(InvalidArgument):
-            gate.principal(None, tenant)
+            gate.principal_nowait(None, tenant)
 
 
 async def test_a_session_is_there_once_the_namespace_was_loaded(server: Server) -> None:
     gate, tenant = gate_of(server), new_tenant()
-    assert gate.attach_cached(None, tenant) is None
+    assert gate.enter_cached(gate.principal_nowait(None, tenant)) is None
     session = await gate.attach(None, tenant)
     assert session.principal.namespace == tenant
-    again = gate.attach_cached(None, tenant)
+    again = gate.enter_cached(gate.principal_nowait(None, tenant))
     assert again is not None
     assert again.namespace is session.namespace
 
@@ -44,32 +46,32 @@ async def test_a_namespace_that_was_unloaded_is_loaded_again(server: Server) -> 
     gate, tenant = gate_of(server), new_tenant()
     session = await gate.attach(None, tenant)
     await session.namespace.aclose()
-    assert gate.attach_cached(None, tenant) is None
+    assert gate.enter_cached(gate.principal_nowait(None, tenant)) is None
 
 
 async def test_with_authentication_the_token_names_the_namespace(auth_server: Server) -> None:
     gate = gate_of(auth_server)
     authorization = f"Bearer {token('default', 'reader')}"
-    principal = gate.principal(authorization, "default")
+    principal = gate.principal_nowait(authorization, "default")
     assert (principal.user, principal.namespace, principal.roles) == (
         "alice",
         "default",
         ("reader",),
     )
     with pytest.raises(Forbidden):
-        gate.principal(authorization, "other")
+        gate.principal_nowait(authorization, "other")
     with pytest.raises(Forbidden):
         await gate.attach(f"Bearer {token(new_tenant())}", None)
     for wrong in (None, "", "Bearer", "Basic x", "bearer x", "Bearer é", "Bearer x"):
         with pytest.raises(Unauthenticated):
-            gate.principal(wrong)
+            gate.principal_nowait(wrong)
 
 
 async def test_a_token_that_expired_meanwhile_holds_no_more(start_server: StartServer) -> None:
     clock = ManualClock()
     gate = gate_of(await start_server(auth=True, clock=clock))
     authorization = f"Bearer {token('default', clock=clock)}"
-    assert gate.principal(authorization).namespace == "default"
+    assert gate.principal_nowait(authorization).namespace == "default"
     clock.advance(600 + 61)  # its life, and the leeway for clocks that differ
     with pytest.raises(Unauthenticated, match="ExpiredSignature"):
-        gate.principal(authorization)
+        gate.principal_nowait(authorization)

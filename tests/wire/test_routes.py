@@ -38,6 +38,7 @@ def test_only_server_pages_are_open() -> None:
         "version",
         "openapi",
         "docs",
+        "auth_refresh",
     }
 
 

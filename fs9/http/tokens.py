@@ -1,0 +1,148 @@
+"""Refresh and revoke tokens."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from fs9.auth.revocations import TIME_MAX_S
+from fs9.auth.tokens import LEEWAY_S
+from fs9.auth.verifier import API_KEY_PREFIX
+from fs9.errors import (
+    Forbidden,
+    InvalidArgument,
+    NotFound,
+    Unauthenticated,
+    UnprocessableBody,
+)
+from fs9.http.decode import json_body
+from fs9.http.exchange import Reply
+from fs9.http.failures import reply_to_error
+from fs9.http.files import NO_CONTENT
+from fs9.http.gate import bearer_token
+from fs9.meta.announce import Revoked
+from fs9.meta.models import Revocation
+from fs9.names import check_namespace_name
+from fs9.principal import is_server_admin, require_namespace_admin
+from fs9.wire.codec import encode
+from fs9.wire.messages import RefreshReply, RevokeRequest
+
+if TYPE_CHECKING:
+    from fs9.http.exchange import Exchange
+    from fs9.principal import Principal
+    from fs9.services import Services
+
+_NOT_CONFIGURED = "Token refresh not configured"
+_FORGET_UNKNOWN_S = 25 * 3600
+
+_revoke_body = msgspec.json.Decoder(RevokeRequest)
+
+
+async def refresh(x: Exchange) -> Reply:
+    try:
+        token = bearer_token(x.headers.get("authorization"))
+    except Unauthenticated:  # the contract's text, also for another scheme
+        raise Unauthenticated("Missing Authorization header") from None
+    refresher = x.context.services.refresher
+    if refresher is None:
+        return _not_configured(InvalidArgument(_NOT_CONFIGURED))
+    try:
+        new, expires_in_s = await refresher.refresh(token, x.tenant)
+    except InvalidArgument as error:
+        return _not_configured(error)
+    body = encode(RefreshReply(new, expires_in_s))
+    return Reply(200, body, headers=(("cache-control", "no-store"),))
+
+
+def _not_configured(error: InvalidArgument) -> Reply:
+    return reply_to_error(error, text=error.detail)
+
+
+async def revoke(x: Exchange) -> Reply:
+    request = await json_body(x, _revoke_body)
+    services, principal = x.context.services, x.principal
+    assert principal is not None
+    revocation = await _revocation(services, principal, request)
+    kept = await services.store.revoke([revocation])
+    # True or not: the store has it, and workers that did not hear of it will ask.
+    await services.announce(Revoked(tuple(kept)))
+    return NO_CONTENT
+
+
+async def _revocation(
+    services: Services, principal: Principal, request: RevokeRequest
+) -> Revocation:
+    """What is asked for, if the caller may; raises Forbidden, UnprocessableBody."""
+    given = [each for each in (request.token, request.user, request.jti) if each is not None]
+    if len(given) > 1 or not (given or request.namespace):
+        raise UnprocessableBody("give one of token, user, jti and namespace")
+    now_s = int(services.clock.now_s())
+    made: dict[str, Any] = {"created_at_s": now_s, "created_by": principal.user}
+    if request.token is not None:
+        require_namespace_admin(principal, principal.namespace, _admins(services))
+        return await _of_token(services, principal, request.token, made)
+    namespace = request.namespace
+    if namespace is not None:
+        check_namespace_name(namespace)
+    elif not is_server_admin(principal, _admins(services)):
+        namespace = principal.namespace
+    require_namespace_admin(principal, namespace or principal.namespace, _admins(services))
+    # Nobody knows when the last of such tokens expires.
+    made |= {"namespace": namespace, "expires_at_s": TIME_MAX_S}
+    if request.jti is not None:
+        return Revocation("jti", request.jti, **made)
+    if request.user is not None:
+        return Revocation("user", request.user, **made, issued_until_s=now_s)
+    assert namespace is not None
+    return Revocation("namespace", namespace, **made, issued_until_s=now_s)
+
+
+async def _of_token(
+    services: Services, principal: Principal, token: str, made: dict[str, Any]
+) -> Revocation:
+    """Of any text, as the contract has it; of another namespace's token only by the server's."""
+    namespace, expires_s = await _known_of(services, token)
+    if namespace not in {None, principal.namespace}:
+        require_namespace_admin(principal, namespace or "", _admins(services))
+    if expires_s is None:
+        expires_s = TIME_MAX_S if namespace else made["created_at_s"] + _FORGET_UNKNOWN_S
+    # Until it can neither be used nor refreshed.
+    kept_s = expires_s + LEEWAY_S + services.settings.refresh_grace_s
+    return Revocation(
+        "token",
+        hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest(),
+        namespace,
+        min(kept_s, TIME_MAX_S),
+        **made,
+    )
+
+
+async def _known_of(services: Services, token: str) -> tuple[str | None, int | None]:
+    """Namespace and expiry of a credential; None: it is none of ours, or nobody knows."""
+    verifier = services.verifier
+    if verifier is None:
+        return None, None
+    if token.startswith(API_KEY_PREFIX):
+        digest = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
+        try:
+            key, _ = await services.store.api_key(digest)
+        except NotFound:
+            return None, None
+        return key.namespace, key.expires_at_s
+    try:
+        claims = verifier.claims(token, grace_s=float("inf"))
+    except Unauthenticated:
+        pass
+    else:
+        return claims.ns, claims.exp_s
+    try:
+        found = await verifier.verify(token)
+    except (Unauthenticated, Forbidden):
+        return None, None
+    return found.namespace, found.expires_at_s
+
+
+def _admins(services: Services) -> tuple[str, ...]:
+    return services.settings.admin_namespaces

@@ -1,0 +1,53 @@
+"""What namespaces need of the meta store and of the providers' registry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fs9.clock import Clock
+    from fs9.limits import Limits
+    from fs9.provider import Provider
+    from fs9.quota import Quota
+    from fs9.threads import BlockingPool
+    from fs9.types import MountSpec
+
+
+class Record(Protocol):
+    """What the meta store knows of a namespace (`fs9.meta`), as far as it matters here."""
+
+    @property
+    def status(self) -> str: ...
+    @property
+    def mounts(self) -> tuple[MountSpec, ...]: ...
+
+
+class Records(Protocol):
+    """The part of the meta store that is used here."""
+
+    async def namespace(self, name: str) -> Record:
+        """Raises NotFound."""
+
+    async def create_namespace(
+        self, name: str, created_by: str, mounts: tuple[MountSpec, ...]
+    ) -> Record:
+        """Raises AlreadyExists."""
+
+
+class ProviderRegistry(Protocol):
+    """The part of `fs9.providers.registry` that is used here."""
+
+    async def create(
+        self,
+        spec: MountSpec,
+        *,
+        namespace: str,
+        data_dir: Path,
+        limits: Limits,
+        clock: Clock,
+        pool: BlockingPool,
+        quota: Quota | None = None,
+    ) -> Provider:
+        """Raises NotFound for an unknown provider, InvalidArgument for a wrong config."""
