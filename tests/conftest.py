@@ -4,5 +4,6 @@ pytest_plugins = [
     "tests.fix_hypothesis",
     "tests.fix_logging",
     "tests.fix_fleet",
+    "tests.fix_postgres",
     "tests.fix_providers",
 ]

@@ -1,6 +1,7 @@
-"""The meta store keeps namespaces and mounts, over restarts and between processes."""
+"""The meta store in SQLite does what every one must, also between processes."""
 
 import asyncio
+import contextlib
 import multiprocessing
 import sqlite3
 from pathlib import Path
@@ -8,21 +9,12 @@ from pathlib import Path
 import pytest
 
 from fs9.clock import ManualClock
-from fs9.errors import (
-    AlreadyExists,
-    BackendUnavailable,
-    InvalidArgument,
-    NotFound,
-    Transient,
-)
+from fs9.errors import AlreadyExists, BackendUnavailable, Transient
 from fs9.meta import sqlite as sqlite_store
-from fs9.meta.models import NamespaceRecord
 from fs9.meta.sqlite import SqliteStore
 from fs9.threads import BlockingPool
-from fs9.types import MountSpec
+from tests.meta.store_suite import MOUNTS, NOW_S, StoreSuite
 
-MOUNTS = (MountSpec("/", "memfs"), MountSpec("/a", "x", {"n": [1, 2.5, None, {"ü": "\0'\""}]}))
-NOW_S = 1_800_000_000
 PROCESSES = 8
 
 
@@ -39,98 +31,24 @@ def clock():
 
 
 @pytest.fixture
-async def store(tmp_path, clock, pool):
-    store = await SqliteStore.open(tmp_path / "meta.db", clock, pool)
-    yield store
-    await store.aclose()
+async def open_store(tmp_path, clock, pool):
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def open_store():
+            store = await SqliteStore.open(tmp_path / "meta.db", clock, pool)
+            stack.push_async_callback(store.aclose)
+            return store
+
+        yield open_store
 
 
-async def test_a_namespace_is_kept_with_its_mounts(store, tmp_path, clock, pool):
-    """What was created is there after a restart, as it was."""
-    created = await store.create_namespace("acme", "alice", MOUNTS)
-    assert created == NamespaceRecord("acme", "active", NOW_S, "alice", MOUNTS)
-    again = await SqliteStore.open(tmp_path / "meta.db", clock, pool)
-    assert await again.namespace("acme") == created
-    await again.aclose()
+@pytest.fixture
+async def store(open_store):
+    return await open_store()
 
 
-async def test_mounts_are_sorted_by_path(store):
-    """Whatever the order in which they were given."""
-    record = await store.create_namespace("acme", "alice", tuple(reversed(MOUNTS)))
-    assert record.mounts == MOUNTS == (await store.namespace("acme")).mounts
-
-
-async def test_a_name_is_taken_once(store):
-    """The second creation is refused in the contract's words and changes nothing."""
-    first = await store.create_namespace("acme", "alice", MOUNTS)
-    with pytest.raises(AlreadyExists) as caught:
-        await store.create_namespace("acme", "bob", ())
-    assert caught.value.detail == "Namespace 'acme' already exists"
-    assert await store.namespace("acme") == first
-
-
-async def test_an_unknown_namespace_is_not_found(store):
-    """The text is the contract's."""
-    with pytest.raises(NotFound) as caught:
-        await store.namespace("nobody")
-    assert caught.value.detail == "Namespace 'nobody' not found"
-
-
-async def test_a_bad_name_is_refused(store):
-    """The store holds no name that a token could not carry."""
-    for create in (store.create_namespace, store.ensure_namespace):
-        with pytest.raises(InvalidArgument):
-            await create("Bad", "alice", ())
-    assert await store.namespaces() == []
-
-
-async def test_all_namespaces_are_listed_by_name(store):
-    """Sorted, each with its own mounts."""
-    for name in ("b", "a", "c"):
-        await store.create_namespace(name, "alice", (MountSpec(f"/{name}", "memfs"),))
-    records = await store.namespaces()
-    assert [(r.name, r.mounts[0].path) for r in records] == [("a", "/a"), ("b", "/b"), ("c", "/c")]
-
-
-async def test_ensuring_makes_it_so(store, clock):
-    """Created when missing, its mounts replaced when they differ, else left alone."""
-    first = await store.ensure_namespace("default", "system", MOUNTS)
-    clock.advance(5)
-    assert await store.ensure_namespace("default", "other", MOUNTS) == first
-    changed = await store.ensure_namespace("default", "system", MOUNTS[:1])
-    assert changed == NamespaceRecord("default", "active", NOW_S, "system", MOUNTS[:1])
-    assert await store.namespace("default") == changed
-    assert (await store.ensure_namespace("default", "system", ())).mounts == ()
-
-
-async def test_a_failed_creation_leaves_nothing(store):
-    """One transaction: when a mount cannot be kept, there is no namespace either."""
-    twice = (MountSpec("/", "memfs"), MountSpec("/", "memfs"))
-    with pytest.raises(BackendUnavailable):
-        await store.create_namespace("acme", "alice", twice)
-    assert await store.namespaces() == []
-    await store.create_namespace("acme", "alice", MOUNTS)
-
-
-async def test_a_deleted_name_can_be_used_again(store, tmp_path):
-    """Names are unique among what is not deleted."""
-    await store.create_namespace("acme", "alice", MOUNTS)
-    other = sqlite3.connect(tmp_path / "meta.db")
-    other.execute("UPDATE namespaces SET deleted_at = 1")
-    other.commit()
-    other.close()
-    with pytest.raises(NotFound):
-        await store.namespace("acme")
-    assert (await store.create_namespace("acme", "bob", ())).created_by == "bob"
-    assert len(await store.namespaces()) == 1
-
-
-async def test_parallel_calls_of_one_process(store):
-    """Exactly one of many parallel creations of a name succeeds."""
-    calls = (store.create_namespace("acme", f"user{n}", MOUNTS) for n in range(16))
-    results = await asyncio.gather(*calls, return_exceptions=True)
-    assert sum(isinstance(result, NamespaceRecord) for result in results) == 1
-    assert sum(isinstance(result, AlreadyExists) for result in results) == 15
+class TestSqlite(StoreSuite):
+    pass
 
 
 async def test_a_busy_database_is_transient(store, tmp_path, clock, pool, monkeypatch):

