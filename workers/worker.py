@@ -19,6 +19,7 @@ from uvicorn_worker import UvicornWorker
 from fs9.limits import MIB
 from fs9.observe.log import configure as configure_logging
 from fs9.observe.log import set_levels
+from workers.admission import raise_files_max
 from workers.bus import BusClient
 from workers.lifecycle import Lifecycle
 from workers.node import Node
@@ -78,6 +79,7 @@ class FleetWorker(UvicornWorker):  # type: ignore[misc]
     async def _serve(self) -> None:
         _leave_with_the_arbiter()
         _keep_pieces_in_the_heap()
+        raise_files_max()
         application = self.app
         configure_logging(application.settings, sys.stderr, slot=self.slot)
         self._set_log_levels()
@@ -135,6 +137,7 @@ def _leave(server: Server, node: Node) -> None:
     # Whatever hangs, be it a thread at the very end, does not outlive the deadline.
     signal.setitimer(signal.ITIMER_REAL, node.limits.shutdown_timeout_s)
     node.leaving = True
+    node.services.namespaces.end_followers()
     if node.moving_out:
         node.stop_taking()
     server.should_exit = True

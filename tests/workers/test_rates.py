@@ -1,0 +1,124 @@
+"""Rate limits hold in a running fleet: the same on both lanes, exact over all workers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fs9.auth.tokens import sign
+from tests.fix_fleet import SECRET
+from tests.workers.test_metrics import scrape_until, total
+from tests.workers.wire_client import Response, WireClient, request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.fix_fleet import Fleet
+
+YAML = """
+server:
+  trusted_proxies: [unix]
+  rate_limit: {enabled: true, namespace_qps: 60, user_qps: 20}
+"""
+LANES = pytest.mark.parametrize("environ", [{}, {"FS9_FAST_LANE": "false"}], ids=["fast", "web"])
+STAT = "/api/v1/stat?path=/"
+
+
+def bearer(namespace: str, user: str = "alice") -> dict[str, str]:
+    now_s = int(time.time())
+    claims = {"sub": user, "ns": namespace, "iat": now_s, "exp": now_s + 600, "roles": ["admin"]}
+    return {"Authorization": f"Bearer {sign(claims, SECRET)}"}
+
+
+async def ask(fleet: Fleet, headers: dict[str, str], times: int) -> list[Response]:
+    """One after the other, on a connection of its own."""
+    client = await WireClient.connect(fleet.port)
+    answers = []
+    for _ in range(times):
+        await client.send(request("GET", STAT, headers=headers))
+        answers.append(await client.response())
+    await client.close()
+    return answers
+
+
+def passed(answers: list[Response]) -> int:
+    return sum(answer.status == 200 for answer in answers)
+
+
+@LANES
+async def test_a_burst_is_refused_in_the_envelope_whatever_worker_accepted_it(
+    start_fleet: Callable[..., Fleet], environ: dict[str, str]
+) -> None:
+    """Connections to any worker share the one bucket of the owner: no more than rate and time."""
+    fleet = start_fleet(workers=2, yaml=YAML, environ=environ | {"FS9_JWT_SECRET": SECRET})
+    began_s = time.monotonic()
+    parts = await asyncio.gather(*(ask(fleet, bearer("default"), 15) for _ in range(8)))
+    answers = [answer for part in parts for answer in part]
+    took_s = time.monotonic() - began_s
+    assert 20 <= passed(answers) <= 20 * (1 + took_s) + 1
+    refused = [answer for answer in answers if answer.status != 200]
+    for answer in refused:
+        body = json.loads(answer.body)
+        assert (answer.status, body["kind"]) == (429, "TooManyRequests")
+        assert body["error"] == "User rate limit exceeded"
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.headers["content-type"] == "application/json"
+        assert "connection" not in answer.headers
+    client = await WireClient.connect(fleet.port)
+    for path in ("/health", "/livez", "/readyz", "/version", "/metrics") * 10:
+        await client.send(request("GET", path, headers=bearer("default")))
+        assert (await client.response()).status == 200
+    await client.close()
+    parts = await asyncio.gather(*(ask(fleet, bearer("default", f"u{n}"), 20) for n in range(8)))
+    took_s = time.monotonic() - began_s
+    granted = passed(answers) + sum(passed(part) for part in parts)
+    assert granted <= 60 * (1 + took_s) + 1
+
+
+@LANES
+async def test_an_address_with_bad_tokens_is_refused_and_the_counts_say_so(
+    start_fleet: Callable[..., Fleet], environ: dict[str, str]
+) -> None:
+    yaml = "server: {limits: {max_failed_credentials_per_minute: 12}}\n"
+    fleet = start_fleet(workers=1, yaml=yaml, environ=environ | {"FS9_JWT_SECRET": SECRET})
+    known = await WireClient.connect(fleet.port)
+    good = bearer("default")
+    await known.send(request("GET", STAT, headers=good))
+    assert (await known.response()).status == 200
+    bad = {"Authorization": bearer("default")["Authorization"] + "x"}
+    statuses = [answer.status for answer in await ask(fleet, bad, 30)]
+    assert statuses[:12] == [401] * 12
+    assert 429 in statuses[12:]
+    await known.send(request("GET", STAT, headers=good))
+    assert (await known.response()).status == 200, "it is known to hold"
+    await known.close()
+
+
+async def test_refusals_that_are_answered_late_are_no_load(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    """They take no place from requests that can be answered."""
+    yaml = YAML.replace("server:", "server:\n  max_concurrent_requests: 4")
+    fleet = start_fleet(workers=1, yaml=yaml)
+    await ask(fleet, {}, 1)  # loads the namespace
+    pressing = [asyncio.create_task(_press(fleet)) for _ in range(16)]
+    for _ in range(10):
+        client = await WireClient.connect(fleet.port)
+        await client.send(request("GET", "/other/api/v1/download?path=/nothing"))
+        assert (await client.response()).status == 404
+        await client.close()
+        await asyncio.sleep(0.1)
+    refused = sum(await asyncio.gather(*pressing))
+    name = "fs9_rate_limited_total"
+    samples = await scrape_until(fleet, 0, lambda seen: total(seen, name) >= refused)
+    assert total(samples, name, limit="user") == refused > 0
+
+
+async def _press(fleet: Fleet) -> int:
+    answers = await ask(fleet, {}, 12)
+    assert {answer.status for answer in answers} <= {200, 429}
+    return len(answers) - passed(answers)
