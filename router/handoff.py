@@ -9,9 +9,15 @@ A frame is `length, moves, requests, view` and then `length` bytes. The descript
 first byte of its frame, and the kernel never merges data across two messages that carry
 descriptors, so the n-th descriptor received belongs to the n-th frame.
 
+A frame is an offer. For each one the sender puts a byte into a pipe that both have, and takes it
+out again when the owner has not taken the connection within `TAKE_S`: it hangs, or was stopped.
+Of the two the one who gets the byte has the connection, so that no request is answered twice,
+whenever the owner goes on. The pipe travels before the first frame.
+
 The owner answers each frame with one byte before it looks at the connection. Until then the
 sender keeps a duplicate: if the owner dies first, nobody has begun to answer the request, and
-the sender takes the connection back.
+the sender takes the connection back. To an owner that was silent nothing is offered until it
+gives a sign of life, or another process has its place.
 """
 
 from __future__ import annotations
@@ -37,7 +43,13 @@ _PENDING_MAX = 1024
 _RECEIVE_BYTES = 256 * 1024
 _FDS = array.array("i")
 _RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
-_TAKEN = b"\x01"
+#: What the owner says of an offer: it has taken it, or had none to take.
+_TAKEN, _DECLINED = b"\x01", b"\x00"
+_CLAIM = b"\x01"
+#: The first byte of a stream: the language that follows.
+_VERSION = b"\x02"
+#: An owner that lives takes an offer within this.
+TAKE_S = 2.0
 
 
 class Handed(NamedTuple):
@@ -55,7 +67,7 @@ class Handed(NamedTuple):
 class HandoffSender:
     """The sending side: one Unix stream to each other slot, made when first needed.
 
-    `take_back` gets the connections that an owner did not live to take.
+    `take_back` gets the connections that an owner did not take: it died, or hangs.
     """
 
     def __init__(
@@ -63,21 +75,26 @@ class HandoffSender:
         socket_path: Callable[[int], Path],
         take_back: Callable[[socket.socket, Handed], None],
         loop: asyncio.AbstractEventLoop,
+        take_s: float = TAKE_S,
     ) -> None:
         self._socket_path = socket_path
         self._take_back = take_back
         self._loop = loop
+        self._take_s = take_s
         self._channels: dict[int, _Channel] = {}
 
     def send(self, slot: int, fd: int, handed: Handed) -> None:
         """Hand a duplicate of `fd` over; the caller closes its own without shutting down.
 
-        Raises OwnerUnavailable when the slot is not listening; nothing was handed over then.
+        Raises OwnerUnavailable when the slot is not listening, or does not answer; nothing was
+        handed over then.
         """
         channel = self._channels.get(slot)
         if channel is None or not channel.open:
-            channel = _Channel(self._connect(slot), self._take_back, self._loop)
+            channel = _Channel(self._connect(slot), self._take_back, self._loop, self._take_s)
             self._channels[slot] = channel
+        if channel.silent:
+            raise OwnerUnavailable(f"slot {slot} does not answer")
         if not channel.send(fd, handed):
             raise OwnerUnavailable(f"slot {slot} is not taking connections")
 
@@ -100,13 +117,19 @@ class HandoffSender:
 class _Sent:
     """A connection on its way: our duplicate of it, and what is not written of its frame."""
 
-    __slots__ = ("fd", "handed", "rest")
+    __slots__ = ("fd", "handed", "rest", "since_s")
 
-    def __init__(self, fd: int, handed: Handed) -> None:
+    def __init__(self, fd: int, handed: Handed, since_s: float) -> None:
         self.fd = os.dup(fd)
         self.handed = handed
+        self.since_s = since_s
         header = _HEADER.pack(len(handed.data), handed.moves, handed.requests, handed.view)
         self.rest = memoryview(header + handed.data)
+
+    @property
+    def begun(self) -> bool:
+        """Is a part of the frame, and with it the descriptor, written?"""
+        return len(self.rest) < _HEADER.size + len(self.handed.data)
 
 
 class _Channel:
@@ -117,22 +140,33 @@ class _Channel:
         sock: socket.socket,
         take_back: Callable[[socket.socket, Handed], None],
         loop: asyncio.AbstractEventLoop,
+        take_s: float,
     ) -> None:
         self._sock = sock
         self._take_back = take_back
         self._loop = loop
+        self._take_s = take_s
         self._untaken: deque[_Sent] = deque()
         self._unwritten: deque[_Sent] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self.open = True
+        #: Did the owner let an offer lie? Then nothing is offered on this stream any more.
+        self.silent = False
+        self._claims, self._claims_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        # A new stream has room for it.
+        sock.sendmsg([_VERSION], [(*_RIGHTS, array.array("i", [self._claims]))])
         loop.add_reader(sock.fileno(), self._on_readable)
 
     def send(self, fd: int, handed: Handed) -> bool:
         """False when too many wait already; the connection is the caller's then."""
         if len(self._untaken) >= _PENDING_MAX:
             return False
-        sent = _Sent(fd, handed)
+        sent = _Sent(fd, handed, self._loop.time())
+        os.write(self._claims_end, _CLAIM)
         self._untaken.append(sent)
         self._unwritten.append(sent)
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._take_s, self._look_at_oldest)
         if len(self._unwritten) == 1:
             self._write()
             if self._unwritten and self.open:
@@ -148,8 +182,7 @@ class _Channel:
         try:
             while self._unwritten:
                 sent = self._unwritten[0]
-                begun = len(sent.rest) < _HEADER.size + len(sent.handed.data)
-                rights = [] if begun else [(*_RIGHTS, array.array("i", [sent.fd]))]
+                rights = [] if sent.begun else [(*_RIGHTS, array.array("i", [sent.fd]))]
                 sent.rest = sent.rest[self._sock.sendmsg([sent.rest], rights) :]
                 if sent.rest:
                     return
@@ -161,15 +194,39 @@ class _Channel:
 
     def _on_readable(self) -> None:
         try:
-            taken = len(self._sock.recv(_PENDING_MAX))
+            answers = self._sock.recv(_PENDING_MAX)
         except BlockingIOError:
             return
         except OSError:
-            taken = 0
-        if not taken:
+            answers = b""
+        if not answers:
             self._break()
-        for _ in range(min(taken, len(self._untaken))):
+        for _ in range(min(answers.count(_TAKEN), len(self._untaken))):
             os.close(self._untaken.popleft().fd)
+        if self.silent and answers and not self._untaken:
+            self.close()  # it lives; the next offer goes by a new stream
+
+    def _look_at_oldest(self) -> None:
+        self._timer = None
+        if not self._untaken:
+            return
+        wait_s = self._untaken[0].since_s + self._take_s - self._loop.time()
+        if wait_s > 0:
+            self._timer = self._loop.call_later(wait_s, self._look_at_oldest)
+        else:
+            self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Take back all that the owner has not claimed: it claims in order, so the last ones."""
+        self.silent = True
+        try:
+            ours = len(os.read(self._claims, _PENDING_MAX))
+        except BlockingIOError:
+            ours = 0
+        # Of a frame that is begun the owner gets the rest, and declines it: its sign of life.
+        self._unwritten = deque(sent for sent in self._unwritten if sent.begun)
+        for sent in [self._untaken.pop() for _ in range(ours)][::-1]:
+            self._loop.call_soon(self._take_back, _adopted(sent.fd), sent.handed)
 
     def _break(self) -> None:
         """The owner is gone: what it has not taken is ours again."""
@@ -181,11 +238,16 @@ class _Channel:
             self._loop.call_soon(self._take_back, _adopted(sent.fd), sent.handed)
 
     def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self.open:
             self.open = False
             self._loop.remove_reader(self._sock.fileno())
             self._loop.remove_writer(self._sock.fileno())
             self._sock.close()
+            os.close(self._claims)
+            os.close(self._claims_end)
         for sent in self._untaken:
             os.close(sent.fd)
         self._untaken.clear()
@@ -245,6 +307,8 @@ class _Peer:
     def __init__(self, sock: socket.socket, adopt: Callable[[socket.socket, Handed], None]) -> None:
         self.sock = sock
         self._adopt = adopt
+        #: Where offers are claimed; the first descriptor that comes.
+        self._claims: int | None = None
         self._fds: deque[int] = deque()
         self._data = bytearray()
 
@@ -263,10 +327,14 @@ class _Peer:
                 return False
             for _, _, rights in ancillary:
                 self._fds.extend(array.array("i", rights[: _FDS.itemsize]))
+            if self._claims is None:
+                if data[:1] != _VERSION:
+                    return False  # of another version of the program
+                self._claims, data = self._fds.popleft(), data[1:]
             self._data += data
-            self._take_frames()
+            self._take_frames(self._claims)
 
-    def _take_frames(self) -> None:
+    def _take_frames(self, claims: int) -> None:
         while len(self._data) >= _HEADER.size:
             length, moves, requests, view = _HEADER.unpack_from(self._data)
             end = _HEADER.size + length
@@ -274,18 +342,33 @@ class _Peer:
                 return
             data = bytes(self._data[_HEADER.size : end])
             del self._data[:end]
-            self._say_taken()
-            self._adopt(_adopted(self._fds.popleft()), Handed(data, moves, requests, view))
+            fd = self._fds.popleft()
+            if _claimed(claims):
+                self._say(_TAKEN)
+                self._adopt(_adopted(fd), Handed(data, moves, requests, view))
+            else:
+                os.close(fd)
+                self._say(_DECLINED)
 
-    def _say_taken(self) -> None:
+    def _say(self, what: bytes) -> None:
         """A sender that does not hear it is gone, and its duplicate with it."""
         with suppress(OSError):
-            self.sock.send(_TAKEN)
+            self.sock.send(what)
 
     def close(self) -> None:
         self.sock.close()
+        if self._claims is not None:
+            os.close(self._claims)
         while self._fds:
             os.close(self._fds.popleft())
+
+
+def _claimed(claims: int) -> bool:
+    """Is the next offer ours? Not if its sender has taken it back."""
+    try:
+        return os.read(claims, 1) == _CLAIM
+    except BlockingIOError:
+        return False
 
 
 def _adopted(fd: int) -> socket.socket:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -47,6 +47,29 @@ def pairs() -> Iterator[list[tuple[socket.socket, socket.socket]]]:
     for pair in made:
         for sock in pair:
             sock.close()
+
+
+class Sleeper:
+    """The event loop of a process that is stopped until it is woken."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.readers: list[tuple[Any, ...]] = []
+        self.awake = False
+
+    def add_reader(self, *reader: Any) -> None:
+        if self.awake:
+            self.loop.add_reader(*reader)
+        else:
+            self.readers.append(reader)
+
+    def remove_reader(self, fd: int) -> None:
+        self.loop.remove_reader(fd)
+
+    def wake(self) -> None:
+        self.awake = True
+        for reader in self.readers:
+            self.loop.add_reader(*reader)
 
 
 def connected(pairs: list[tuple[socket.socket, socket.socket]], number: int) -> socket.socket:
@@ -98,8 +121,8 @@ async def test_many_with_more_bytes_than_the_socket_takes_at_once_arrive_in_orde
         sock.close()
     for client, _ in pairs:
         client.close()
-    # One stream, both ends of it.
-    assert open_descriptors() == before + 2
+    # One stream, both ends of it, and the pipe of the claims, one end of it twice.
+    assert open_descriptors() == before + 5
     sender.close()
     receiver.close()
 
@@ -193,3 +216,45 @@ async def test_what_a_dying_owner_did_not_take_comes_back_to_the_sender(
     for sock, _ in back.taken:
         sock.close()
     sender.close()
+
+
+@pytest.mark.parametrize("size", [10, 400_000])
+async def test_what_an_owner_lets_lie_comes_back_and_is_nobody_elses(
+    tmp_path: Path, pairs: list[tuple[socket.socket, socket.socket]], size: int
+) -> None:
+    """It hangs: the sender has the connections again. It goes on: it declines, and is offered
+    what comes then."""
+    loop, back, inbox = asyncio.get_running_loop(), Inbox(), Inbox()
+    before = open_descriptors()
+    sleeper = Sleeper(loop)
+    receiver = HandoffReceiver(tmp_path / "1", inbox.adopt, cast("Any", sleeper))
+    sender = HandoffSender(lambda slot: tmp_path / str(slot), back.adopt, loop, take_s=0.05)
+    for number in range(3):
+        server = connected(pairs, number)
+        sender.send(1, server.fileno(), Handed(b"x" * size, number, 0))
+        server.close()
+    await back.wait_for(3)
+    assert [handed.moves for _, handed in back.taken] == [0, 1, 2]
+    assert [sock.recv(10) for sock, _ in back.taken] == [b"0", b"1", b"2"]
+    late = connected(pairs, 7)
+    with pytest.raises(OwnerUnavailable, match="does not answer"):
+        sender.send(1, late.fileno(), Handed(b"y", 0, 0))
+    sleeper.wake()
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                sender.send(1, late.fileno(), Handed(b"y", 9, 0))
+                break
+            except OwnerUnavailable:
+                await asyncio.sleep(0.01)
+    await inbox.wait_for(1)
+    assert [handed.moves for _, handed in inbox.taken] == [9]
+    sender.close()
+    receiver.close()
+    for sock, _ in [*back.taken, *inbox.taken]:
+        sock.close()
+    for pair in pairs:
+        for sock in pair:
+            sock.close()
+    await asyncio.sleep(0)
+    assert open_descriptors() == before
