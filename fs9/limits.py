@@ -80,6 +80,10 @@ class Limits:
     token_outage_grace_s: float = 900.0
     #: How often a worker asks the store what changed, in case that nobody told it.
     reconcile_interval_s: float = 5.0
+    #: Connections of a process to PostgreSQL.
+    meta_connections_max: int = 20
+    #: The deadline of each call of PostgreSQL, its wait for a connection included.
+    meta_timeout_s: float = 10.0
     #: How long who changes something waits for every worker to have heard of it.
     announce_wait_s: float = 2.0
     #: Credentials that do not hold, of one address; the next ones are refused unseen.

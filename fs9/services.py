@@ -23,7 +23,7 @@ from fs9.clock import SystemClock
 from fs9.config import ConfigError, nearest
 from fs9.errors import Fs9Error
 from fs9.meta.announce import Revoked
-from fs9.meta.sqlite import SqliteStore
+from fs9.meta.open import open_store
 from fs9.names import DEFAULT_NAMESPACE
 from fs9.observe import tracing as traces
 from fs9.observe.metrics import (
@@ -192,7 +192,7 @@ class Services:
                 endpoint = settings.otlp_endpoint
                 tracing = Tracing(endpoint, instance_id=instance_id, slot=slot)
                 stack.push_async_callback(pool.run, tracing.close)
-            store = await SqliteStore.open(settings.data_dir / "meta.db", clock, pool)
+            store = await open_store(settings, clock, pool)
             stack.push_async_callback(store.aclose)
             await store.ensure_namespace(DEFAULT_NAMESPACE, SYSTEM_USER, settings.mounts)
             metrics = Metrics(metrics_directory(settings.data_dir), slot)

@@ -222,6 +222,19 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         " that the control bus has lost them.",
     ),
     _limit(
+        "meta_connections_max",
+        "meta.max_connections",
+        _COUNT,
+        "Connections of each process to PostgreSQL. The server must allow those of all workers.",
+    ),
+    _limit(
+        "meta_timeout_s",
+        "meta.timeout_secs",
+        _SECONDS,
+        "A call of PostgreSQL fails after this long, its wait for a connection included; the"
+        " server gives up a statement after half of it.",
+    ),
+    _limit(
         "announce_wait_s",
         "server.limits.announce_wait_secs",
         _SECONDS,

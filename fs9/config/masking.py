@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 MASK = "********"
 
 _SECRET_NAME = re.compile(r"secret|token|passw|credential|(api|access|private)_?key", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"(://[^/@:\s]*):[^/@\s]+@")
+# To the last `@`: a password that is not quoted as it should be is one all the same.
+_URL_PASSWORD = re.compile(r"(://[^/@:\s]*):\S+@")
+_URL_PARAMETER = re.compile(r"([?&]\w*password=)[^&\s]+", re.IGNORECASE)
 
 
 def shown(settings: Settings, setting: Setting) -> object:
@@ -39,7 +41,7 @@ def plain_value(value: object) -> object:
         case dict():
             return {name: _plain_item(str(name), item) for name, item in value.items()}
         case str():
-            return _URL_PASSWORD.sub(rf"\1:{MASK}@", value)
+            return _URL_PARAMETER.sub(rf"\1{MASK}", _URL_PASSWORD.sub(rf"\1:{MASK}@", value))
         case _:
             return value
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fs9.config.dsn import Dsn
 from fs9.config.kinds import (
     BusAddress,
     Directories,
@@ -61,7 +62,8 @@ def _declare(
     metadata = {"setting": Setting(key, kind, help_text, default=default, **more)}
     if factory is not None:
         return field(default_factory=factory, metadata=metadata)
-    return field(default=default, metadata=metadata, repr=not more.get("secret", False))
+    shown = not more.get("secret", False) and not isinstance(kind, Dsn)
+    return field(default=default, metadata=metadata, repr=shown)
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,17 @@ class Settings:
         default=Path("fs9-data"),
         env="FS9_DATA_DIR",
         flag="--data-dir",
+    )
+    meta_dsn: str | None = _declare(
+        "meta.dsn",
+        Dsn(),
+        "Where the metadata is kept: `sqlite:PATH`, or `postgresql://USER@HOST/DATABASE` for more"
+        " than one host. PostgreSQL's own variables and files (`PGPASSWORD`, `~/.pgpass`) hold"
+        " for what it leaves open.",
+        optional=True,
+        default_text="`meta.db` in the data directory",
+        env="FS9_META_DSN",
+        example="postgresql://fs9@db.example.org/fs9",
     )
     auth_enabled: bool = _declare(
         "server.auth.enabled",

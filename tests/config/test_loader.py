@@ -106,6 +106,8 @@ def _other_value(setting):
             return "[root]"
         case title if title.startswith("a path as"):
             return "/.fs9/files/"
+        case title if title.startswith("sqlite:PATH"):
+            return "sqlite:/other.db"
         case title if title.startswith("`ipc` or"):
             return "tcp://127.0.0.1:9997"
         case title if title.startswith("list of addresses"):

@@ -42,6 +42,22 @@ def test_secrets_in_mounts_are_masked_by_name():
     ]
 
 
+def test_the_password_of_a_dsn_is_masked():
+    """Wherever it stands in it, also one that should have been quoted; nowhere in a repr."""
+    cases = {
+        "postgresql://u:p4ss@h/d": f"postgresql://u:{MASK}@h/d",
+        "postgresql://u:p4ss@w/x@h/d": f"postgresql://u:{MASK}@h/d",
+        "postgres://h/d?user=u&password=p4ss&x=1": f"postgres://h/d?user=u&password={MASK}&x=1",
+        "postgres://h/d?sslpassword=p4ss": f"postgres://h/d?sslpassword={MASK}",
+        "postgres://u@h/d": "postgres://u@h/d",
+        "sqlite:/a/b": "sqlite:/a/b",
+    }
+    for dsn, masked in cases.items():
+        settings = Settings(meta_dsn=dsn)
+        assert shown(settings, BY_KEY["meta.dsn"]) == masked
+        assert "p4ss" not in repr(settings)
+
+
 def test_values_are_plain():
     """Paths are text, tuples are lists, an empty config is left out."""
     assert plain_value((Path("/a"), MountSpec("/", "memfs"), 1, None)) == [

@@ -1,0 +1,37 @@
+"""Which database: the only place that knows all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fs9.config.dsn import sqlite_path
+from fs9.meta.postgres import PostgresStore
+from fs9.meta.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from fs9.clock import Clock
+    from fs9.config import Settings
+    from fs9.meta.sql.store import SqlStore
+    from fs9.threads import BlockingPool
+
+
+def dsn_of(settings: Settings) -> str:
+    """The DSN of the settings, or that of the file in the data directory."""
+    return settings.meta_dsn or f"sqlite:{settings.data_dir / 'meta.db'}"
+
+
+async def open_store(settings: Settings, clock: Clock, pool: BlockingPool) -> SqlStore:
+    """The store of the settings, made or migrated.
+
+    Raises BackendUnavailable when the database cannot be used, without any password in the text.
+    """
+    dsn = dsn_of(settings)
+    path = sqlite_path(dsn)
+    if path is not None:
+        return await SqliteStore.open(path.absolute(), clock, pool)
+    return await PostgresStore.open(
+        dsn,
+        clock,
+        connections_max=settings.limits.meta_connections_max,
+        timeout_s=settings.limits.meta_timeout_s,
+    )
