@@ -31,6 +31,9 @@ from fs9.observe.metrics import (
     BLOCKING_WAITING,
     HANDLES,
     NAMESPACES,
+    QUOTA_BYTES,
+    QUOTA_FILES,
+    QUOTA_REFUSALS,
     TOKEN_HITS,
     TOKEN_MISSES,
     Metrics,
@@ -40,6 +43,7 @@ from fs9.observe.tracing import Tracing
 from fs9.providers import builtin
 from fs9.providers.native.manager import PluginManager
 from fs9.providers.traced import TracedRegistry
+from fs9.quota import NamespaceQuota
 from fs9.resilience.limiter import RequestLimiter
 from fs9.threads import BlockingPool
 from fs9.vfs.journal import HandleJournal
@@ -216,6 +220,7 @@ class Services:
                     HandleJournal(handles_directory(settings.data_dir), pool) if fleet else None
                 ),
                 metrics=metrics,
+                quota=NamespaceQuota(settings.quota_bytes_max, settings.quota_files_max),
             )
             stack.push_async_callback(namespaces.aclose)
             identity = Identity(settings, clock, pool, store) if settings.auth_enabled else None
@@ -224,6 +229,7 @@ class Services:
                 *(settings, slot, clock, pool, store, namespaces, identity),
                 *(metrics, tracing, instance_id, _limiter(settings), plugins),
             )
+            namespaces.on_request_rate = services.limiter.set_namespace_rate
             stack.push_async_callback(services.readiness.aclose)
             if services.key_set is not None:
                 await services.key_set.read_or_log()
@@ -268,6 +274,10 @@ def _watch(
     metrics.watch(BLOCKING_WAITING, lambda: pool.waiting)
     metrics.watch(HANDLES, lambda: namespaces.open_handles)
     metrics.watch(NAMESPACES, lambda: len(namespaces))
+    metrics.watch(QUOTA_REFUSALS, lambda: namespaces.refusals.bytes, "bytes")
+    metrics.watch(QUOTA_REFUSALS, lambda: namespaces.refusals.files, "files")
+    metrics.watch(QUOTA_BYTES, lambda: namespaces.usage()[0])
+    metrics.watch(QUOTA_FILES, lambda: namespaces.usage()[1])
     if verifier is not None:
         metrics.watch(TOKEN_HITS, lambda: verifier.stats().hits)
         metrics.watch(TOKEN_MISSES, lambda: verifier.stats().verified + verifier.stats().refused)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from fs9.quota import NamespaceQuota as NamespaceQuota
 from fs9.types import MountSpec
 
 ACTIVE = "active"
@@ -14,15 +15,6 @@ DELETED = "deleted"
 
 NamespaceStatus = Literal["active", "suspended", "deleted"]
 UserStatus = Literal["active", "suspended", "deleted"]
-
-
-class NamespaceQuota(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Bounds of one namespace; None leaves it to the settings of the server."""
-
-    bytes_max: int | None = None
-    files_max: int | None = None
-    handles_max: int | None = None
-    requests_per_second_max: int | None = None
 
 
 class NamespaceRecord(msgspec.Struct, frozen=True):

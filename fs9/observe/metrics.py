@@ -111,6 +111,18 @@ NAMESPACE_LOADS = Metric(
     "From the first request for a namespace to its mounts being there, or to the failure.",
     ("outcome",),
 )
+QUOTA_REFUSALS = Metric(
+    "fs9_quota_refusals_total",
+    "counter",
+    "Changes refused because the namespace's quota would be passed, by which bound: bytes, files.",
+    ("bound",),
+)
+QUOTA_BYTES = Metric(
+    "fs9_quota_bytes_used", "gauge_livesum", "Bytes in the namespaces in memory that have a quota."
+)
+QUOTA_FILES = Metric(
+    "fs9_quota_files_used", "gauge_livesum", "Files in the namespaces in memory that have a quota."
+)
 HANDLES = Metric("fs9_active_handles", "gauge_livesum", "Open handles.")
 NAMESPACES = Metric("fs9_loaded_namespaces", "gauge_livesum", "Namespaces in memory.")
 CONNECTIONS = Metric("fs9_connections", "gauge_livesum", "Client connections.")
@@ -148,6 +160,7 @@ RING_SHARE = Metric(
 
 ALL = (
     *(REQUESTS, DURATION, REQUEST_BYTES, RESPONSE_BYTES, REFUSALS, HANDOFFS, FORWARDS),
+    *(QUOTA_REFUSALS, QUOTA_BYTES, QUOTA_FILES),
     *(RATE_LIMITED, CONNECTIONS_REFUSED, SLOW_CLIENTS),
     *(TOKEN_HITS, TOKEN_MISSES, NAMESPACE_LOADS, HANDLES, NAMESPACES, CONNECTIONS, IN_PROGRESS),
     *(BLOCKING_CALLS, BLOCKING_WAITING, WORKERS, WORKERS_WANTED),

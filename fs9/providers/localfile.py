@@ -82,9 +82,11 @@ class LocalFile(OpenFile):
 
     `created`: a synced close also syncs the directory that got the name. `device` is where it
     is; `reads_nowait` and `writes_nowait` hold until the file system refuses RWF_NOWAIT.
+    `counted`: the accounts of its provider know that it is open.
     """
 
     __slots__ = (
+        "counted",
         "created",
         "descriptor",
         "device",
@@ -108,6 +110,7 @@ class LocalFile(OpenFile):
         self.descriptor = descriptor
         self.device = device
         self.created = created
+        self.counted = False
         self.reads_nowait = True
         self.writes_nowait = True
 

@@ -6,11 +6,12 @@ for reading of what the kernel has cached (`RESOLVE_CACHED`), reads of cached pa
 local file systems. All else runs in the pool. The parts:
 
     jail             paths to descriptors
-    localtree        names: open, create, rename, remove, list
+    localtree        names: open, create, rename, remove, list;  localentry  one of them
     localstage       write aside and swap
     localattributes  wstat of mode, owner, size, times
     localfile        open files: read, write, descriptors
     locallisting     one page of a directory
+    localquota       what is counted for the namespace's quota
     localinfo        FileInfo and etag;  localticks  etags under a coarse clock
     localerrors      errno to errors
 
@@ -33,12 +34,14 @@ from fs9.errors import InvalidArgument, InvalidHandle, NotFound, QuotaExceeded
 from fs9.provider import BaseProvider, OpenFile
 from fs9.providers import localattributes, localfile
 from fs9.providers.jail import Jail, open_jail
+from fs9.providers.localentry import check_condition, open_located, visible
 from fs9.providers.localerrors import Translated, failure
 from fs9.providers.localfile import LocalDirectory, LocalFile
 from fs9.providers.localinfo import file_info
-from fs9.providers.localstage import StagedFile, release
+from fs9.providers.localquota import Accounts, Changes, scan
+from fs9.providers.localstage import StagedFile
 from fs9.providers.localticks import Ticks, is_coarse
-from fs9.providers.localtree import Tree, check_condition, open_located, visible
+from fs9.providers.localtree import Tree
 from fs9.providers.registry import read_config
 from fs9.types import ALWAYS, POSIX_LIKE, Capability
 
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from fs9.limits import Limits
     from fs9.provider import Provider
     from fs9.providers.registry import ProviderContext
+    from fs9.quota import Quota
     from fs9.threads import BlockingPool
     from fs9.types import Buffer, Condition, FileInfo, FsStats, OpenFlags, StatChanges
 
@@ -68,7 +72,17 @@ async def create(config: Mapping[str, Any], context: ProviderContext) -> Provide
     Raises InvalidArgument (configuration), NotFound, NotDirectory.
     """
     root = _configured_root(config, context)
-    return await context.pool.run(_open_root, root, context)
+    local = await context.pool.run(_open_root, root, context)
+    quota = context.quota
+    if quota is not None and quota.limited:
+        try:
+            await local.count()
+        except BaseException:
+            await local.aclose()
+            raise
+    elif quota is not None:
+        quota.uncounted.append(local.count)
+    return local
 
 
 def _configured_root(config: Mapping[str, Any], context: ProviderContext) -> Path:
@@ -88,25 +102,61 @@ def _open_root(root: Path, context: ProviderContext) -> LocalFs:
             root.mkdir(mode=_ROOT_MODE, parents=True, exist_ok=True)
         jail = open_jail(root)
         ticks = Ticks(coarse=is_coarse(jail.root_fd))
-        return LocalFs(jail, ticks, context.limits, context.pool)
+        return LocalFs(jail, ticks, context.limits, context.pool, context.quota)
 
 
 class LocalFs(BaseProvider):
     name = "localfs"
     volatile = False
 
-    def __init__(self, jail: Jail, ticks: Ticks, limits: Limits, pool: BlockingPool) -> None:
+    def __init__(
+        self,
+        jail: Jail,
+        ticks: Ticks,
+        limits: Limits,
+        pool: BlockingPool,
+        quota: Quota | None = None,
+    ) -> None:
+        """With a `quota`, changes are counted from `count` on."""
         self._jail = jail
         self._ticks = ticks
         self._tree = Tree(jail, ticks)
         self._pool = pool
         self._bytes_max = limits.file_bytes_max
+        self._quota = quota
+        self._changes = Changes()
+        #: What is open, while nothing is counted and that may come.
+        self._open_files: set[LocalFile] | None = None if quota is None else set()
 
     def capabilities(self) -> Capability:
         return _CAPABILITIES
 
     async def aclose(self) -> None:
+        if self._tree.accounts is not None:
+            self._tree.accounts.close()
+        elif self._quota is not None and self.count in self._quota.uncounted:
+            self._quota.uncounted.remove(self.count)
         self._jail.close()
+
+    async def count(self) -> None:
+        """Count what is here, and all changes from now on; they wait meanwhile.
+
+        Reading goes on. Takes about 5 s for a million files in cache. Raises BackendUnavailable
+        and the like; nothing is counted then.
+        """
+        quota = self._quota
+        assert quota is not None
+        async with self._changes.stopped():
+            if self._open_files is not None:
+                bytes_, files = await self._pool.run(self._scan)
+                accounts = Accounts(quota, bytes_, files)
+                accounts.adopt(self._open_files)
+                self._open_files = None
+                self._tree.accounts = accounts
+
+    def _scan(self) -> tuple[int, int]:
+        with Translated("/"):
+            return scan(self._jail.root_fd)
 
     # -- names --------------------------------------------------------------------------------
 
@@ -126,29 +176,39 @@ class LocalFs(BaseProvider):
         return await self._pool.run(self._tree.stat, path)
 
     async def statfs(self, path: str) -> FsStats:
-        return await self._pool.run(self._tree.statfs)
+        stats = await self._pool.run(self._tree.statfs)
+        return stats if self._quota is None else self._quota.within(stats)
 
     async def readdir(self, path: str, after: str, limit: int) -> list[FileInfo]:
         return await self._pool.run(self._tree.readdir, path, after, limit)
 
     async def remove(self, path: str, condition: Condition = ALWAYS) -> None:
-        await self._pool.run(self._tree.remove, path, condition)
+        await self._changes.passed()
+        with self._changes:
+            await self._pool.run(self._tree.remove, path, condition)
 
     async def wstat(self, path: str, changes: StatChanges, condition: Condition = ALWAYS) -> None:
-        if changes.symlink_target is not None:
-            await self._pool.run(self._tree.symlink, path, changes.symlink_target, condition)
-        elif changes.name is not None:
-            await self._pool.run(self._tree.rename, path, changes.name, condition)
-        else:
-            localattributes.check_values(changes, self._bytes_max)
-            await self._pool.run(self._change, path, changes, condition)
+        await self._changes.passed()
+        with self._changes:
+            if changes.symlink_target is not None:
+                await self._pool.run(self._tree.symlink, path, changes.symlink_target, condition)
+            elif changes.name is not None:
+                await self._pool.run(self._tree.rename, path, changes.name, condition)
+            else:
+                localattributes.check_values(changes, self._bytes_max)
+                await self._pool.run(self._change, path, changes, condition)
 
     def _change(self, path: str, changes: StatChanges, condition: Condition) -> None:
         with Translated(path), self._tree.held(path) as fd:
             found = visible(path, os.fstat(fd))
             check_condition(path, found, condition)
             localattributes.check_type(path, changes, found)
-            localattributes.apply(fd, changes, found, self._ticks)
+            accounts = self._tree.accounts
+            if accounts is None or changes.size is None:
+                localattributes.apply(fd, changes, found, self._ticks)
+            else:
+                with accounts.sized(fd, changes.size):
+                    localattributes.apply(fd, changes, found, self._ticks)
 
     def _is_inline(self, file: LocalFile) -> bool:
         return file.device == self._jail.local_device
@@ -164,14 +224,26 @@ class LocalFs(BaseProvider):
             with Translated(path):
                 fd = self._jail.locate_cached(path)
                 if fd is not None:
-                    return open_located(path, fd, flags, condition)
+                    found = open_located(path, fd, flags, condition)
+                    self._tree.opened(found[0])
+                    self._remember(found[0])
+                    return found
         opened: list[OpenFile] = []
-        try:
-            return await self._pool.run(self._open, opened, path, flags, condition)
-        except asyncio.CancelledError:
-            for file in opened:  # nobody will get it; just opened, so this does not wait
-                _let_go(file)
-            raise
+        await self._changes.passed()
+        with self._changes:
+            try:
+                found = await self._pool.run(self._open, opened, path, flags, condition)
+            except asyncio.CancelledError:
+                for file in opened:  # nobody will get it; just opened, so this does not wait
+                    if isinstance(file, LocalFile):
+                        self._tree.let_go(file)
+                raise
+            self._remember(found[0])
+            return found
+
+    def _remember(self, file: OpenFile) -> None:
+        if self._open_files is not None and isinstance(file, LocalFile):
+            self._open_files.add(file)
 
     def _open(
         self, opened: list[OpenFile], path: str, flags: OpenFlags, condition: Condition
@@ -216,6 +288,11 @@ class LocalFs(BaseProvider):
             raise QuotaExceeded(f"{file.path}: a file can have at most {self._bytes_max} bytes")
         if not data:
             return 0
+        await self._changes.passed()
+        with self._changes:
+            return await self._write_now(file, offset, data)
+
+    async def _write_now(self, file: LocalFile, offset: int, data: Buffer) -> int:
         if file.writes_nowait and self._is_inline(file) and not self._ticks.coarse:
             try:
                 return self._write(file, offset, data, os.RWF_NOWAIT)
@@ -234,10 +311,16 @@ class LocalFs(BaseProvider):
     def _write(self, file: LocalFile, offset: int, data: Buffer, flags: int) -> int:
         """One write; with RWF_NOWAIT it does not block."""
         with file.descriptor as fd:
-            if file.flags.append:  # the descriptor has O_APPEND: the offset is ignored
+            append = file.flags.append
+            if append:  # the descriptor has O_APPEND: the offset is ignored
                 offset = 0
                 localfile.check_room(file, fd, len(data), self._bytes_max)
-            count = os.pwritev(fd, [data], offset, flags)
+            accounts = self._tree.accounts
+            if accounts is None:
+                count = os.pwritev(fd, [data], offset, flags)
+            else:
+                with accounts.sized(fd, offset + len(data), append=append, wait=not flags):
+                    count = os.pwritev(fd, [data], offset, flags)
             self._ticks.changed(fd)
             return count
 
@@ -252,14 +335,21 @@ class LocalFs(BaseProvider):
             if sync:
                 await self._pool.run(self._close_directory, file)
             return None
+        await self._changes.passed()
+        with self._changes:
+            if self._open_files is not None:
+                self._open_files.discard(file)
+            return await self._close_file(file, sync, discard)
+
+    async def _close_file(self, file: LocalFile, sync: bool, discard: bool) -> FileInfo | None:
+        if isinstance(file, StagedFile):
+            return await self._pool.run(self._finish, file, sync, discard)
         try:
-            if isinstance(file, StagedFile):
-                return await self._pool.run(self._finish, file, sync, discard)
             if sync or file.flags.write or not self._is_inline(file) or localfile.is_last(file):
                 await self._pool.run(self._close, file, sync)
             return None
         finally:
-            file.descriptor.close()
+            self._tree.let_go(file)
 
     def _finish(self, file: StagedFile, sync: bool, discard: bool) -> FileInfo | None:
         return self._tree.finish(file, sync=sync, discard=discard)
@@ -271,19 +361,12 @@ class LocalFs(BaseProvider):
                 if file.created:
                     self._tree.sync_name(file.path)
         finally:
-            file.descriptor.close()
+            self._tree.let_go(file)
 
     def _close_directory(self, file: LocalDirectory) -> None:
         self._tree.sync_directory(file.path)
         if file.created:
             self._tree.sync_name(file.path)
-
-
-def _let_go(file: OpenFile) -> None:
-    if isinstance(file, StagedFile):
-        release(file)
-    elif isinstance(file, LocalFile):
-        file.descriptor.close()
 
 
 def _check_flags(flags: OpenFlags) -> None:

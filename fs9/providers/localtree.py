@@ -8,7 +8,6 @@ different names do not, so a slow disk call delays only its own kind.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 import threading
@@ -21,29 +20,29 @@ from fs9.errors import (
     NotDirectory,
     NotFound,
     PermissionDenied,
-    PreconditionFailed,
     Transient,
 )
 from fs9.path import is_within
-from fs9.providers import locallisting, localstage
+from fs9.providers import localentry, locallisting, localstage
 from fs9.providers.jail import Entry, Jail, reopen
+from fs9.providers.localentry import check_condition, open_located, seen, visible
 from fs9.providers.localerrors import Translated
-from fs9.providers.localfile import Descriptor, LocalDirectory, LocalFile, open_mode
-from fs9.providers.localinfo import etag, file_id, file_info, file_type, located_info
+from fs9.providers.localfile import LocalFile
+from fs9.providers.localinfo import located_info
 from fs9.types import FileInfo, FsStats, OpenFlags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from fs9.provider import OpenFile
+    from fs9.providers.localquota import Accounts
     from fs9.providers.localticks import Ticks
     from fs9.types import Condition
 
-_FILE_MODE = 0o644
-_DIRECTORY_MODE = 0o755
-_PERMISSIONS = 0o777
-
 _LOCKS = 256
+
+_UNCOUNTED = contextlib.nullcontext()
 
 
 class NameLocks:
@@ -65,64 +64,13 @@ class NameLocks:
             yield
 
 
-def visible(path: str, found: os.stat_result | None) -> os.stat_result:
-    """`found`; NotFound for nothing and for what clients do not see."""
-    if found is None or file_type(found) is None:
-        raise NotFound(path)
-    return found
-
-
-def check_condition(path: str, found: os.stat_result | None, condition: Condition) -> None:
-    if not condition.holds(None if found is None else etag(found)):
-        raise PreconditionFailed(path)
-
-
-def open_located(
-    path: str, fd: int, flags: OpenFlags, condition: Condition
-) -> tuple[OpenFile, FileInfo]:
-    """Open what the O_PATH descriptor `fd` has located, and own `fd`.
-
-    Does not block unless `flags.truncate`.
-    """
-    kept = -1
-    try:
-        found = os.fstat(fd)
-        if stat.S_ISDIR(found.st_mode):
-            if flags.write or (flags.create and not flags.directory):
-                raise IsDirectory(path)
-            check_condition(path, found, condition)
-            return LocalDirectory(path, flags), _seen(path, found)
-        if flags.directory:
-            raise NotDirectory(path)
-        localstage.check_regular(path, found)
-        check_condition(path, found, condition)
-        mode = open_mode(flags)
-        if mode & os.O_PATH:
-            kept = fd
-            return LocalFile(path, flags, Descriptor(fd), found.st_dev), _seen(path, found)
-        opened = Descriptor(reopen(fd, mode | os.O_TRUNC if flags.truncate else mode))
-        if flags.truncate:
-            with opened as number:
-                found = os.fstat(number)
-        return LocalFile(path, flags, opened, found.st_dev), _seen(path, found)
-    finally:
-        if fd != kept:
-            os.close(fd)
-
-
-def _seen(path: str, found: os.stat_result) -> FileInfo:
-    """Of a file that is open: with its identity."""
-    info = file_info(path, found, file_id=file_id(found))
-    if info is None:
-        raise NotFound(path)
-    return info
-
-
 class Tree:
     def __init__(self, jail: Jail, ticks: Ticks) -> None:
         self._jail = jail
         self._ticks = ticks
         self._locks = NameLocks()
+        #: Once the namespace has a quota.
+        self.accounts: Accounts | None = None
 
     # -- look ---------------------------------------------------------------------------------
 
@@ -136,6 +84,23 @@ class Tree:
         if info is None:
             raise NotFound(path)
         return info
+
+    def _adding(self, bytes_: int = 0) -> AbstractContextManager[None]:
+        """Around making something; see `Accounts.adding`."""
+        return _UNCOUNTED if self.accounts is None else self.accounts.adding(bytes_)
+
+    @contextlib.contextmanager
+    def _dropping(self, entry: Entry) -> Iterator[None]:
+        """Around what takes its name from what is at the entry, if anything is."""
+        if self.accounts is None or entry.stat() is None:
+            yield
+            return
+        fd = entry.locate()
+        try:
+            with self.accounts.dropping(fd):
+                yield
+        finally:
+            os.close(fd)
 
     def statfs(self) -> FsStats:
         with Translated("/"):
@@ -175,19 +140,69 @@ class Tree:
             if flags.replace:
                 return self._stage(path, flags, condition)
             if not (flags.create or flags.truncate):
-                return open_located(path, self._jail.locate(path), flags, condition)
+                opened, info = open_located(path, self._jail.locate(path), flags, condition)
+                self.opened(opened)
+                return opened, info
             if path == "/":
                 made = flags.create and (flags.directory or flags.exclusive)
                 raise AlreadyExists(path) if made else IsDirectory(path)
             with self._jail.parent(path) as entry, self._locks.hold(entry.name):
                 if flags.create and flags.directory:
-                    return _make_directory(path, entry, flags, condition)
-                file, info = _open_or_create(path, entry, flags, condition)
+                    with self._adding():
+                        return localentry.make_directory(path, entry, flags, condition)
+                file, info = self._open_or_create(path, entry, flags, condition)
+                self.opened(file)
                 if not (flags.truncate and self._ticks.coarse):
                     return file, info
                 with file.descriptor as fd:
                     self._ticks.changed(fd)
-                    return file, _seen(path, os.fstat(fd))
+                    return file, seen(path, os.fstat(fd))
+
+    def _open_or_create(
+        self, path: str, entry: Entry, flags: OpenFlags, condition: Condition
+    ) -> tuple[LocalFile, FileInfo]:
+        """The lock of the name is held."""
+        for _ in range(localstage.RACES_MAX):
+            try:
+                fd = entry.locate()
+            except FileNotFoundError:
+                if not flags.create:
+                    raise
+            else:
+                if flags.create and flags.exclusive:
+                    os.close(fd)
+                    raise AlreadyExists(path)
+                with self._truncating(fd, flags):
+                    file, info = open_located(path, fd, flags, condition)
+                assert isinstance(file, LocalFile)  # create and truncate refuse directories
+                return file, info
+            check_condition(path, None, condition)
+            # Suppressed: another process was faster.
+            with contextlib.suppress(FileExistsError), self._adding():
+                return localentry.create_file(path, entry, flags)
+        raise Transient(f"{path} keeps changing")
+
+    @contextlib.contextmanager
+    def _truncating(self, fd: int, flags: OpenFlags) -> Iterator[None]:
+        """Around opening what is at the descriptor, which is closed then."""
+        if self.accounts is None or not flags.truncate:
+            yield
+            return
+        watched = os.dup(fd)
+        try:
+            with self.accounts.sized(watched, 0):
+                yield
+        finally:
+            os.close(watched)
+
+    def opened(self, file: OpenFile) -> None:
+        """Count the file as open; raises NotFound, and closes it, when it is just removed."""
+        if self.accounts is not None and isinstance(file, LocalFile):
+            try:
+                self.accounts.opened(file)
+            except BaseException:
+                file.descriptor.close()
+                raise
 
     def _stage(
         self, path: str, flags: OpenFlags, condition: Condition
@@ -196,14 +211,17 @@ class Tree:
         try:
             current = entry.stat()
             localstage.check_target(path, current, flags, condition)
-            file = localstage.stage(path, entry, flags, condition)
+            with self._adding():
+                file = localstage.stage(path, entry, flags, condition)
+                if self.accounts is not None:
+                    self.accounts.opened(file, nameless=True)
         except BaseException:
             os.close(entry.directory_fd)
             raise
         with file.descriptor as fd:
             if current is not None:
                 localstage.adopt(fd, current, synced=False)
-            return file, _seen(path, os.fstat(fd))
+            return file, seen(path, os.fstat(fd))
 
     def finish(self, file: localstage.StagedFile, *, sync: bool, discard: bool) -> FileInfo | None:
         """Close a staged file: swap it in, or throw it away."""
@@ -214,12 +232,24 @@ class Tree:
                 if sync:
                     os.fsync(fd)
                 with self._locks.hold(file.entry.name):
-                    found = localstage.commit(file, self._ticks, synced=sync)
+                    with self._dropping(file.entry):
+                        found = localstage.commit(file, self._ticks, synced=sync)
+                    if self.accounts is not None:
+                        self.accounts.named(file)
                 if sync:
-                    _sync_directory(directory_fd)
-            return _seen(file.path, found)
+                    localentry.sync_directory(directory_fd)
+            return seen(file.path, found)
         finally:
+            self.let_go(file)
+
+    def let_go(self, file: LocalFile) -> None:
+        """Close what is open; of a staged file, throw away what was not swapped in."""
+        if self.accounts is not None:
+            self.accounts.closed(file)
+        if isinstance(file, localstage.StagedFile):
             localstage.release(file)
+        else:
+            file.descriptor.close()
 
     def sync_name(self, path: str) -> None:
         """Make the name of a created file survive: fsync the directory of the path.
@@ -231,7 +261,7 @@ class Tree:
             Translated(path),
             self._jail.parent(path) as entry,
         ):
-            _sync_directory(entry.directory_fd)
+            localentry.sync_directory(entry.directory_fd)
 
     def sync_directory(self, path: str) -> None:
         """fsync a directory; one that is gone needs none."""
@@ -259,7 +289,8 @@ class Tree:
                 if found is not None:
                     raise AlreadyExists(path)
                 check_condition(path, None, condition)
-                os.symlink(encoded, entry.name, dir_fd=entry.directory_fd)
+                with self._adding(len(encoded)):
+                    os.symlink(encoded, entry.name, dir_fd=entry.directory_fd)
 
     def rename(self, path: str, name: str, condition: Condition) -> None:
         """Move `path` to `name`; both are paths within the provider."""
@@ -279,8 +310,9 @@ class Tree:
             ):
                 found = visible(path, source.stat())
                 check_condition(path, found, condition)
-                _check_replaced(name, target.stat())
-                _rename(path, source, target)
+                localentry.check_replaced(name, target.stat())
+                with self._dropping(target):
+                    localentry.rename(path, source, target)
 
     def remove(self, path: str, condition: Condition) -> None:
         if path == "/":
@@ -294,10 +326,11 @@ class Tree:
                 found = visible(path, entry.stat())
                 check_condition(path, found, condition)
                 try:
-                    if stat.S_ISDIR(found.st_mode):
-                        _remove_directory(entry)
-                    else:
-                        os.unlink(entry.name, dir_fd=entry.directory_fd)
+                    with self._dropping(entry):
+                        if stat.S_ISDIR(found.st_mode):
+                            localentry.remove_directory(entry)
+                        else:
+                            os.unlink(entry.name, dir_fd=entry.directory_fd)
                 except (IsADirectoryError, NotADirectoryError):
                     continue  # another process put the other kind there in between
                 return
@@ -316,131 +349,3 @@ class Tree:
                 yield fd
             finally:
                 os.close(fd)
-
-
-# -- one entry, its lock held -----------------------------------------------------------------
-
-
-def _open_or_create(
-    path: str, entry: Entry, flags: OpenFlags, condition: Condition
-) -> tuple[LocalFile, FileInfo]:
-    for _ in range(localstage.RACES_MAX):
-        try:
-            fd = entry.locate()
-        except FileNotFoundError:
-            if not flags.create:
-                raise
-        else:
-            if flags.create and flags.exclusive:
-                os.close(fd)
-                raise AlreadyExists(path)
-            file, info = open_located(path, fd, flags, condition)
-            assert isinstance(file, LocalFile)  # create and truncate refuse directories
-            return file, info
-        check_condition(path, None, condition)
-        with contextlib.suppress(FileExistsError):  # another process was faster
-            return _create(path, entry, flags)
-    raise Transient(f"{path} keeps changing")
-
-
-def _create(path: str, entry: Entry, flags: OpenFlags) -> tuple[LocalFile, FileInfo]:
-    mode = open_mode(flags) & ~os.O_PATH
-    opened = Descriptor(
-        os.open(
-            entry.name,
-            mode | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
-            _FILE_MODE,
-            dir_fd=entry.directory_fd,
-        )
-    )
-    with opened as fd:
-        found = os.fstat(fd)
-        if found.st_mode & _PERMISSIONS != _FILE_MODE:  # the umask took some
-            os.fchmod(fd, _FILE_MODE)
-            found = os.fstat(fd)
-    file = LocalFile(path, flags, opened, found.st_dev, created=True)
-    return file, _seen(path, found)
-
-
-def _make_directory(
-    path: str, entry: Entry, flags: OpenFlags, condition: Condition
-) -> tuple[OpenFile, FileInfo]:
-    if entry.stat() is not None:
-        raise AlreadyExists(path)
-    check_condition(path, None, condition)
-    os.mkdir(entry.name, _DIRECTORY_MODE, dir_fd=entry.directory_fd)
-    fd = os.open(
-        entry.name,
-        os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,
-        dir_fd=entry.directory_fd,
-    )
-    try:
-        found = os.fstat(fd)
-        if found.st_mode & _PERMISSIONS != _DIRECTORY_MODE:
-            os.fchmod(fd, found.st_mode & 0o7000 | _DIRECTORY_MODE)
-            found = os.fstat(fd)
-    finally:
-        os.close(fd)
-    return LocalDirectory(path, flags, created=True), _seen(path, found)
-
-
-def _remove_directory(entry: Entry) -> None:
-    """rmdir; uploads that were not swapped in do not keep a directory."""
-    try:
-        os.rmdir(entry.name, dir_fd=entry.directory_fd)
-    except OSError as error:
-        if error.errno != errno.ENOTEMPTY or not _clear_reserved(entry):
-            raise
-        os.rmdir(entry.name, dir_fd=entry.directory_fd)
-
-
-def _clear_reserved(entry: Entry) -> bool:
-    """Unlink what is in the directory if all of it is reserved; was there anything to do?"""
-    fd = os.open(
-        entry.name,
-        os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,
-        dir_fd=entry.directory_fd,
-    )
-    try:
-        names = [os.fsencode(name) for name in os.listdir(fd)]
-        if not names or not all(map(localstage.is_reserved, names)):
-            return False
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=fd)
-        return True
-    finally:
-        os.close(fd)
-
-
-def _check_replaced(name: str, found: os.stat_result | None) -> None:
-    if found is not None and file_type(found) is None:
-        raise InvalidArgument(f"cannot replace, not a regular file: {name}")
-
-
-def _rename(path: str, source: Entry, target: Entry) -> None:
-    try:
-        _renameat(source, target)
-    except FileNotFoundError:
-        raise NotFound(path) from None
-    except OSError as error:
-        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST} or not _clear_reserved(target):
-            raise
-        _renameat(source, target)
-
-
-def _renameat(source: Entry, target: Entry) -> None:
-    os.rename(
-        source.name,
-        target.name,
-        src_dir_fd=source.directory_fd,
-        dst_dir_fd=target.directory_fd,
-    )
-
-
-def _sync_directory(located_fd: int) -> None:
-    fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=located_fd)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from fs9.clock import Clock
     from fs9.limits import Limits
+    from fs9.quota import Quota
 
 _FILE_MODE = 0o644
 _DIRECTORY_MODE = 0o755
@@ -64,7 +65,7 @@ class Config(msgspec.Struct, frozen=True):
 
 async def create(config: Mapping[str, Any], context: ProviderContext) -> MemFs:
     read_config("memfs", Config, config)
-    return MemFs(context.limits, context.clock)
+    return MemFs(context.limits, context.clock, context.quota)
 
 
 class MemOpen(OpenFile):
@@ -101,8 +102,9 @@ class MemFs(BaseProvider):
     name = "memfs"
     volatile = True
 
-    def __init__(self, limits: Limits, clock: Clock) -> None:
+    def __init__(self, limits: Limits, clock: Clock, quota: Quota | None = None) -> None:
         self._limits = limits
+        self._quota = quota
         self._clock = clock
         # Versions go on from the time, so that one of an earlier process never comes again.
         self._version = clock.now_ns()
@@ -118,7 +120,7 @@ class MemFs(BaseProvider):
 
     async def statfs(self, path: str) -> FsStats:
         limits = self._limits
-        return FsStats(
+        stats = FsStats(
             total_bytes=limits.memfs_bytes_max,
             free_bytes=limits.memfs_bytes_max - self._bytes,
             total_inodes=limits.memfs_files_max,
@@ -126,6 +128,12 @@ class MemFs(BaseProvider):
             block_size=4096,
             max_name_len=255,
         )
+        return stats if self._quota is None else self._quota.within(stats)
+
+    async def aclose(self) -> None:
+        if self._quota is not None:  # the root is nobody's file
+            self._quota.found(-self._bytes, 1 - self._files)
+            self._quota = None
 
     async def readdir(self, path: str, after: str, limit: int) -> list[FileInfo]:
         directory = find(self._root, path)
@@ -367,8 +375,7 @@ class MemFs(BaseProvider):
 
     def _release(self, node: Node) -> None:
         if not node.linked and not (isinstance(node, File) and node.opens):
-            self._bytes -= node.size
-            self._files -= 1
+            self._count(-node.size, -1)
 
     def _resize(self, node: File, size: int) -> None:
         self._reserve_bytes(node, size)
@@ -383,7 +390,7 @@ class MemFs(BaseProvider):
         added = size - node.size
         if self._bytes + added > limits.memfs_bytes_max and added > 0:
             raise QuotaExceeded(f"memfs may hold {limits.memfs_bytes_max} bytes")
-        self._bytes += added
+        self._count(added, 0)
 
     def _reserve_file(self, size: int = 0) -> None:
         """Account for one inode more, with `size` bytes; raises QuotaExceeded."""
@@ -392,8 +399,13 @@ class MemFs(BaseProvider):
             raise QuotaExceeded(f"memfs may hold {limits.memfs_files_max} files")
         if self._bytes + size > limits.memfs_bytes_max:
             raise QuotaExceeded(f"memfs may hold {limits.memfs_bytes_max} bytes")
-        self._files += 1
-        self._bytes += size
+        self._count(size, 1)
+
+    def _count(self, bytes_: int, files: int) -> None:
+        if self._quota is not None:
+            self._quota.charge(bytes_, files)
+        self._bytes += bytes_
+        self._files += files
 
     def _content_changed(self, node: Inode) -> None:
         node.mtime_ns = node.ctime_ns = self._clock.now_ns()

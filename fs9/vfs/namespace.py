@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from fs9.errors import AlreadyExists, Forbidden, Fs9Error, NotFound, OwnerUnavailable
 from fs9.observe.audit import AuditLog
 from fs9.observe.metrics import LOCK_WAITS, NAMESPACE_LOADS
-from fs9.path import clean
-from fs9.vfs.handles import HandleTable, background, close_files
+from fs9.quota import NO_BOUNDS, NamespaceQuota, Quota, Refusals
+from fs9.vfs.building import Builder, Loading, close_providers, outcome
 from fs9.vfs.follow import Followers
+from fs9.vfs.handles import HandleTable, background, close_files
 from fs9.vfs.locks import NO_LOCKS, NamespaceLocks
-from fs9.vfs.mounts import Mount, MountTable
 from fs9.vfs.revival import Revival
 from fs9.vfs.session import Session
 from fs9.vfs.vfs import Vfs
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from fs9.limits import Limits
     from fs9.observe.metrics import Metrics
     from fs9.principal import Principal
-    from fs9.provider import Provider
     from fs9.threads import BlockingPool
     from fs9.types import MountSpec
     from fs9.vfs.handles import File
     from fs9.vfs.journal import HandleJournal, NamespaceJournal
+    from fs9.vfs.mounts import MountTable
     from fs9.vfs.records import ProviderRegistry, Record, Records
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class Namespace:
         "handles",
         "limits",
         "name",
+        "quota",
         "revival",
         "vfs",
     )
@@ -72,8 +73,10 @@ class Namespace:
         clock: Clock,
         journal: NamespaceJournal | None = None,
         metrics: Metrics | None = None,
+        quota: Quota | None = None,
     ) -> None:
         self.name = name
+        self.quota = quota or Quota()
         self.limits = limits
         self.clock = clock
         self.vfs = Vfs(mounts, clock)
@@ -90,6 +93,14 @@ class Namespace:
 
     def attach(self, principal: Principal) -> Session:
         return Session(principal, self)
+
+    async def set_quota(self, quota: NamespaceQuota) -> None:
+        """Let these bounds hold from now on; None: no bound, and the usual number of handles.
+
+        The first bound on bytes or files has what is there counted; changes wait meanwhile.
+        """
+        await self.quota.limit(quota.bytes_max, quota.files_max)
+        self.handles.handles_max = quota.handles_max or self.limits.handles_per_namespace_max
 
     def idle(self) -> bool:
         """Was nothing open and nothing asked for `handle_ttl_s`, as seen by calls of this?
@@ -174,16 +185,6 @@ class Namespace:
         await close_providers([mount.provider for mount in self.vfs.mounts])
 
 
-class _Loading:
-    """A load in progress, and whether it may create the namespace."""
-
-    __slots__ = ("create", "task")
-
-    def __init__(self, task: asyncio.Task[Namespace], create: bool) -> None:
-        self.task = task
-        self.create = create
-
-
 class Namespaces:
     """The namespaces of one worker process."""
 
@@ -200,22 +201,27 @@ class Namespaces:
         locks: NamespaceLocks = NO_LOCKS,
         journal: HandleJournal | None = None,
         metrics: Metrics | None = None,
+        quota: NamespaceQuota = NO_BOUNDS,
     ) -> None:
-        """`template`: the mounts of a namespace that is created at its first use.
+        """`template`: the mounts of a namespace that is created at its first use. `quota`: the
+        bounds of those that have none of their own.
 
         `locks` and `journal` are a fleet's: a namespace's lock is held from before its record is
         read until its providers are closed, and its handles outlive its owner.
         """
         self._store = store
-        self._registry = registry
+        self._builder = Builder(registry, limits=limits, clock=clock, pool=pool, data_dir=data_dir)
+        self._quota_defaults = quota
+        #: Refusals of quotas, of all namespaces there were.
+        self.refusals = Refusals()
+        #: Who hears of a namespace's rate of requests (None: it has none of its own).
+        self.on_request_rate: Callable[[str, int | None], None] | None = None
         self._template = tuple(template)
         self._limits = limits
         self._clock = clock
-        self._pool = pool
-        self._data_dir = data_dir
         self._metrics = metrics
         self._loaded: dict[str, Namespace] = {}
-        self._loading: dict[str, _Loading] = {}
+        self._loading: dict[str, Loading] = {}
         #: Unloads in progress: a namespace is loaded again only after its providers let go.
         self._closing: dict[str, asyncio.Task[None]] = {}
         self._locks = locks
@@ -243,6 +249,11 @@ class Namespaces:
         """The namespaces in memory, and those on their way there."""
         return [*self._loaded, *self._loading]
 
+    def elsewhere(self, name: str) -> bool:
+        """Has an earlier owner not let go of it yet, be it another worker or this one?"""
+        ours = name in self._loaded or name in self._loading or name in self._closing
+        return not ours and (name in self._leaving or self._locks.busy(name))
+
     def loaded(self, name: str) -> Namespace | None:
         """The namespace when it is in memory."""
         return self._loaded.get(name)
@@ -269,16 +280,16 @@ class Namespaces:
                 if not create or loading.create:
                     raise
 
-    def _start_loading(self, name: str, create: bool) -> _Loading:
+    def _start_loading(self, name: str, create: bool) -> Loading:
         task = background(self._load(name, create))
         since_s = self._clock.monotonic_s()
-        loading = self._loading[name] = _Loading(task, create)
+        loading = self._loading[name] = Loading(task, create)
 
         def finished(task: asyncio.Task[Namespace]) -> None:
             del self._loading[name]
-            outcome = _outcome(task)  # sees its exception, even if every caller went away
+            ended = outcome(task)  # sees its exception, even if every caller went away
             if self._metrics is not None:
-                self._metrics.observe(NAMESPACE_LOADS, self._clock.monotonic_s() - since_s, outcome)
+                self._metrics.observe(NAMESPACE_LOADS, self._clock.monotonic_s() - since_s, ended)
 
         task.add_done_callback(finished)
         return loading
@@ -318,14 +329,19 @@ class Namespaces:
         record = await self._record(name, create)
         if record.status != "active":
             raise Forbidden("Namespace is not active")
-        mounts = await self._build(name, record.mounts)
+        own = record.quota.or_else(self._quota_defaults)
+        quota = Quota(own.bytes_max, own.files_max, self.refusals)
+        mounts = await self._builder.table(name, record.mounts, quota)
         try:
             journal = None if self._journal is None else await self._journal.load(name)
         except BaseException:
             await close_providers([mount.provider for mount in mounts])
             raise
-        namespace = Namespace(name, mounts, self._limits, self._clock, journal, self._metrics)
+        namespace = Namespace(
+            name, mounts, self._limits, self._clock, journal, self._metrics, quota
+        )
         try:
+            await self._set_quota(namespace, record.quota)
             await namespace.revival.settle()
             if self._closed:
                 raise OwnerUnavailable("the server is stopping")
@@ -346,25 +362,6 @@ class Namespaces:
             return await self._store.create_namespace(name, _SYSTEM, self._template)
         except AlreadyExists:  # another worker was faster
             return await self._store.namespace(name)
-
-    async def _build(self, name: str, specs: tuple[MountSpec, ...]) -> MountTable:
-        """The mount table, all of it or, after an error, nothing left open."""
-        mounts: list[Mount] = []
-        try:
-            for spec in specs:
-                provider = await self._registry.create(
-                    spec,
-                    namespace=name,
-                    data_dir=self._data_dir,
-                    limits=self._limits,
-                    clock=self._clock,
-                    pool=self._pool,
-                )
-                mounts.append(Mount.of(clean(spec.path), provider))
-            return MountTable(mounts)
-        except BaseException:
-            await close_providers([mount.provider for mount in mounts])
-            raise
 
     async def sweep(self) -> None:
         """Close idle handles, unload idle namespaces. Waits for the closes, within limits."""
@@ -391,16 +388,34 @@ class Namespaces:
         if loading is not None:
             await asyncio.wait([loading.task])
         try:
-            status = (await self._store.namespace(name)).status
+            record = await self._store.namespace(name)
         except NotFound:
-            status = "deleted"
+            record = None
         except Fs9Error as error:
             log.warning("%s: what changed could not be read: %s", name, error)
             return
         namespace = self._loaded.get(name)
-        if status != "active" and namespace is not None:
+        if namespace is None:
+            return
+        if record is None or record.status != "active":
             del self._loaded[name]
             self._unload(name, namespace)
+            return
+        try:
+            await self._set_quota(namespace, record.quota)
+        except (Fs9Error, OSError) as error:
+            log.error("%s: its new quota does not hold yet: %s", name, error)
+
+    async def _set_quota(self, namespace: Namespace, quota: NamespaceQuota) -> None:
+        quota = quota.or_else(self._quota_defaults)
+        await namespace.set_quota(quota)
+        if self.on_request_rate is not None:
+            self.on_request_rate(namespace.name, quota.requests_per_second_max)
+
+    def usage(self) -> tuple[int, int]:
+        """(bytes, files) of the loaded namespaces that have a quota."""
+        quotas = [each.quota for each in self._loaded.values() if each.quota.limited]
+        return sum(quota.bytes_used for quota in quotas), sum(quota.files_used for quota in quotas)
 
     def close_handles_of(self, means: Callable[[Principal], bool]) -> None:
         """Close, in the background, the handles that were opened by whom it means."""
@@ -479,20 +494,3 @@ class Namespaces:
             self._unload(name, namespace)
         if self._closing or self._leaving:
             await asyncio.wait([*self._closing.values(), *self._leaving.values()])
-
-
-def _outcome(task: asyncio.Task[Namespace]) -> str:
-    """Of a load that is over: ok, refused (no such namespace), failed."""
-    error = None if task.cancelled() else task.exception()
-    if isinstance(error, Forbidden):
-        return "refused"
-    return "failed" if error is not None or task.cancelled() else "ok"
-
-
-async def close_providers(providers: Sequence[Provider]) -> None:
-    """Close all; errors are logged, because what follows them is the end anyway."""
-    for provider in providers:
-        try:
-            await provider.aclose()
-        except (Fs9Error, OSError) as error:
-            log.warning("closing a %s failed: %s", provider.name, error)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from fs9.clock import Clock
     from fs9.limits import Limits
     from fs9.provider import Provider
-    from fs9.quota import Quota
+    from fs9.quota import NamespaceQuota, Quota
     from fs9.threads import BlockingPool
     from fs9.types import MountSpec
 
@@ -22,6 +22,8 @@ class Record(Protocol):
     def status(self) -> str: ...
     @property
     def mounts(self) -> tuple[MountSpec, ...]: ...
+    @property
+    def quota(self) -> NamespaceQuota: ...
 
 
 class Records(Protocol):

@@ -18,6 +18,7 @@ from fs9.errors import (
 from fs9.limits import Limits
 from fs9.principal import Principal
 from fs9.providers.memfs import MemFs
+from fs9.quota import NO_BOUNDS, NamespaceQuota
 from fs9.types import REPLACE, FileInfo, MountSpec, OpenFlags
 from fs9.vfs.journal import HandleJournal
 from fs9.vfs.namespace import Namespaces
@@ -37,6 +38,7 @@ CREATE = OpenFlags(read=True, write=True, create=True)
 class Record(msgspec.Struct, frozen=True):
     status: str = "active"
     mounts: tuple[MountSpec, ...] = TEMPLATE
+    quota: NamespaceQuota = NO_BOUNDS
 
 
 class Store:
@@ -371,6 +373,9 @@ class Locks:
 
     def release(self, name: str) -> None:
         self.held.remove(name)
+
+    def busy(self, name: str) -> bool:
+        return name in self.held
 
 
 @pytest.fixture

@@ -1,0 +1,97 @@
+"""How a namespace comes to be: its mounts, each a provider of the registry, and the load itself."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from fs9.errors import Forbidden, Fs9Error
+from fs9.path import clean
+from fs9.vfs.mounts import Mount, MountTable
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from fs9.clock import Clock
+    from fs9.limits import Limits
+    from fs9.provider import Provider
+    from fs9.quota import Quota
+    from fs9.threads import BlockingPool
+    from fs9.types import MountSpec
+    from fs9.vfs.namespace import Namespace
+    from fs9.vfs.records import ProviderRegistry
+
+log = logging.getLogger(__name__)
+
+
+class Builder:
+    """What all mounts of a worker are made with."""
+
+    def __init__(
+        self,
+        registry: ProviderRegistry,
+        *,
+        limits: Limits,
+        clock: Clock,
+        pool: BlockingPool,
+        data_dir: Path,
+    ) -> None:
+        self._registry = registry
+        self._limits = limits
+        self._clock = clock
+        self._pool = pool
+        self._data_dir = data_dir
+
+    async def mount(self, namespace: str, spec: MountSpec, quota: Quota) -> Mount:
+        """One mount, whose provider the caller closes; raises as `ProviderRegistry.create`."""
+        provider = await self._registry.create(
+            spec,
+            namespace=namespace,
+            data_dir=self._data_dir,
+            limits=self._limits,
+            clock=self._clock,
+            pool=self._pool,
+            quota=quota,
+        )
+        return Mount.of(clean(spec.path), provider)
+
+    async def table(self, namespace: str, specs: Iterable[MountSpec], quota: Quota) -> MountTable:
+        """The mount table, all of it or, after an error, nothing left open."""
+        mounts: list[Mount] = []
+        try:
+            for spec in specs:
+                mount = await self.mount(namespace, spec, quota)
+                mounts.append(mount)
+            return MountTable(mounts)
+        except BaseException:
+            await close_providers(mount.provider for mount in mounts)
+            raise
+
+
+class Loading:
+    """A load in progress, and whether it may create the namespace."""
+
+    __slots__ = ("create", "task")
+
+    def __init__(self, task: asyncio.Task[Namespace], create: bool) -> None:
+        self.task = task
+        self.create = create
+
+
+def outcome(task: asyncio.Task[Namespace]) -> str:
+    """Of a load that is over: ok, refused (no such namespace), failed."""
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, Forbidden):
+        return "refused"
+    return "failed" if error is not None or task.cancelled() else "ok"
+
+
+async def close_providers(providers: Iterable[Provider]) -> None:
+    """Close all; errors are logged, because what follows them is the end anyway."""
+    for provider in providers:
+        try:
+            await provider.aclose()
+        except (Fs9Error, OSError) as error:
+            log.warning("closing a %s failed: %s", provider.name, error)
