@@ -1,0 +1,108 @@
+"""From a mount's configuration to its stores: the table of backends, and the factory.
+
+Where the embedded form keeps what: `pagefs/NAMESPACE/MOUNT/` below the data directory, the
+namespace and the mount point quoted so that they are single names; in it LMDB's `meta/`, the
+journals and `objects/`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import quote
+
+import lmdb
+
+from fs9.errors import BackendUnavailable, Fs9Error, InvalidArgument
+from fs9.providers.localerrors import Translated
+from fs9.providers.pagefs import config as settings
+from fs9.providers.pagefs import fileblocks, lmdbstore
+from fs9.providers.pagefs.core import Core, Policy
+from fs9.providers.pagefs.memory import Memory, MemoryBlocks, MemoryStore
+from fs9.providers.pagefs.provider import PageFs
+from fs9.providers.pagefs.store import BlockStore, MetaStore
+from fs9.providers.registry import read_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fs9.providers.registry import ProviderContext
+
+Stores: TypeAlias = tuple[MetaStore, BlockStore | None]
+#: Opens the stores of one backend from its part of the configuration. Raises InvalidArgument.
+Backend: TypeAlias = Callable[[Mapping[str, Any], "ProviderContext"], Awaitable[Stores]]
+
+_NAME_BYTES_MAX = 200
+
+
+def directory_of(context: ProviderContext) -> Path:
+    """Where the embedded form of a mount is. Raises InvalidArgument for names too long."""
+    namespace, mount = quote(context.namespace, safe=""), quote(context.mount, safe="")
+    for name in (namespace, mount):
+        if len(name) > _NAME_BYTES_MAX or name in {"", ".", ".."}:
+            raise InvalidArgument(f"pagefs: cannot keep files under the name {name[:80]!r}")
+    return context.data_dir / "pagefs" / namespace / mount
+
+
+async def open_lmdb(config: Mapping[str, Any], context: ProviderContext) -> Stores:
+    found = read_config("pagefs backend", settings.Lmdb, config)
+    kind = settings.type_of("blocks of lmdb", found.blocks, "files", ["files", "inline"])
+    read_config(f"pagefs blocks {kind}", settings.NoSettings, {"type": kind, **found.blocks})
+    directory = directory_of(context)
+    with Translated(f"pagefs storage {context.mount}"):
+        try:
+            store = await lmdbstore.open_store(directory, context.pool)
+        except lmdb.Error as error:
+            raise BackendUnavailable(f"pagefs: the metadata cannot be opened: {error}") from error
+        if kind == "inline":
+            return store, None
+        try:
+            return store, await fileblocks.open_blocks(directory / "objects", context.pool)
+        except BaseException:
+            await store.aclose()
+            raise
+
+
+async def open_memory(config: Mapping[str, Any], context: ProviderContext) -> Stores:
+    found = read_config("pagefs backend", settings.Memory, config)
+    kind = settings.type_of("blocks of memory", found.blocks, "memory", ["memory", "inline"])
+    read_config(f"pagefs blocks {kind}", settings.NoSettings, {"type": kind, **found.blocks})
+    blocks = None if kind == "inline" else MemoryBlocks({}, context.limits.memfs_bytes_max)
+    return MemoryStore(Memory()), blocks
+
+
+async def refuse_tikv(config: Mapping[str, Any], context: ProviderContext) -> Stores:
+    raise InvalidArgument(
+        "pagefs: the backend 'tikv' is not supported; use 'lmdb' on one host, 'postgres' or "
+        "'slatedb' on several"
+    )
+
+
+#: Type -> how its stores are opened. A backend is added here.
+BACKENDS: dict[str, Backend] = {
+    "lmdb": open_lmdb,
+    "memory": open_memory,
+    "tikv": refuse_tikv,
+}
+
+
+async def create(config: Mapping[str, Any], context: ProviderContext) -> PageFs:
+    """The provider of a mount.
+
+    Raises InvalidArgument (configuration), BackendUnavailable and what a store raises.
+    """
+    found = settings.read(config)
+    kind = settings.type_of("backend", found.backend, "lmdb", sorted(BACKENDS))
+    store, blocks = await BACKENDS[kind](found.backend, context)
+    policy = Policy(found.uid, found.gid, found.inline_bytes, found.trash_retention_secs)
+    core = Core(store, blocks, policy, context.limits, context.clock, context.quota)
+    provider = PageFs(core)
+    try:
+        with Translated(f"pagefs storage {context.mount}"):
+            await provider.start()
+    except BaseException:
+        with contextlib.suppress(OSError, Fs9Error):  # the one being raised says what is wrong
+            await core.aclose()
+        raise
+    return provider

@@ -1,0 +1,332 @@
+"""Snapshots and forks: which views there are, how they are made, and their paths.
+
+Making one writes two rows, whatever the tree holds: the generations that the branch sees, and
+the new generation that the live tree writes from now on (see `view`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fs9.errors import (
+    AlreadyExists,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    QuotaExceeded,
+)
+from fs9.path import NAME_BYTES_MAX
+from fs9.providers.pagefs import records
+from fs9.providers.pagefs.collect import Collector
+from fs9.providers.pagefs.records import DIRECTORY, Branch, Inode, Superblock
+from fs9.providers.pagefs.store import Batch
+from fs9.providers.pagefs.view import View
+from fs9.types import FileInfo, FileType
+
+if TYPE_CHECKING:
+    from fs9.providers.pagefs.content import Changes, Content
+    from fs9.providers.pagefs.core import Core
+    from fs9.providers.pagefs.tree import Tree
+
+SNAPSHOTS = "/.snapshots"
+FORKS = "/.forks"
+TRASH = "/.trash"
+#: Names that a listing of the root leaves out.
+HIDDEN = {SNAPSHOTS, FORKS, TRASH}
+#: Each one makes lineages longer by one; they are read with every key that has versions.
+BRANCHES_MAX = 1000
+
+
+class Branches:
+    def __init__(self, core: Core, tree: Tree, content: Content) -> None:
+        self._core = core
+        self._tree = tree
+        self.collector = Collector(core, content)
+
+    # -- start ----------------------------------------------------------------------------------
+
+    async def load(self) -> None:
+        """Read the superblock and the branches, or make a new tree; finish what was begun.
+
+        Raises Internal for a format that this version does not know.
+        """
+        core, store = self._core, self._core.store
+        value = await store.get(records.SUPERBLOCK)
+        if value is None:
+            await self._make_tree()
+        else:
+            core.superblock = records.decode_superblock(value)
+            if core.superblock.format != records.FORMAT:
+                raise Internal(f"pagefs: unknown format {core.superblock.format} of the storage")
+        core.head.move_to(core.superblock.lineage)
+        for prefix, views in ((records.SNAPSHOTS, core.snapshots), (records.FORKS, core.forks)):
+            async for key, row in core.rows(prefix, prefix + b"\xff"):
+                self._add(views, key[len(prefix) :].decode(), records.decode_branch(row))
+        core.garbage = [
+            records.garbage_of(key)
+            async for key, _ in core.rows(records.GARBAGE, records.GARBAGE + b"\xff" * 17)
+        ]
+        for view in core.views:
+            view.counters = await core.read_counters(view)
+            if core.quota is not None:
+                core.quota.found(view.counters.bytes, view.counters.files)
+            await self._tree.recover(view)
+        await self._make_trash()
+        clean = await store.get(records.CLEAN)
+        closed = 0 if clean is None else records.decode_number(clean)
+        if store.epoch > 1 and closed != store.epoch - 1 and core.blocks is not None:
+            core.spawn(self.collector.sweep(closed + 1))
+        if core.superblock.collect:
+            core.spawn(self.collector.collect())
+
+    async def _make_tree(self) -> None:
+        core = self._core
+        now_ns = core.clock.now_ns()
+        policy = core.policy
+        root = Inode(
+            DIRECTORY, 0o755, policy.uid, policy.gid, 2, 0, now_ns, now_ns, now_ns, core.serial()
+        )
+        changes: Changes = {records.SUPERBLOCK: records.encode(core.superblock)}
+        core.head.put(changes, records.inode_key(records.ROOT), records.encode(root))
+        counters = records.Counters(0, 1)
+        core.head.put(changes, records.COUNTERS, records.encode(counters))
+        await core.store.commit(Batch(changes), sync=True)
+
+    async def _make_trash(self) -> None:
+        core, view = self._core, self._core.head
+        if core.policy.trash_retention_s <= 0:
+            return
+        async with core.lock:
+            if await self._tree.entry(view, records.ROOT, TRASH[1:]) is None:
+                _, inode = self._tree.new_inode(DIRECTORY, 0o755)
+                changes: Changes = {}
+                view.put(changes, records.inode_key(records.TRASH), records.encode(inode))
+                await self._tree.enter(
+                    view, changes, records.ROOT, TRASH[1:], records.TRASH, DIRECTORY
+                )
+                await core.commit(view, changes, 0, 1)
+
+    def _add(self, views: dict[str, View], name: str, branch: Branch) -> View:
+        writable = views is self._core.forks
+        view_name = f"{FORKS if writable else SNAPSHOTS}/{name}"
+        view = View(self._core.store, branch.lineage, view_name, writable=writable)
+        views[name] = view
+        return view
+
+    # -- paths ----------------------------------------------------------------------------------
+
+    def resolve(self, path: str) -> tuple[View, str]:
+        """The view that a path is in, and the path within it; raises NotFound."""
+        core = self._core
+        if path[1:2] == "." and (core.snapshots or core.forks):
+            for prefix, views in ((SNAPSHOTS, core.snapshots), (FORKS, core.forks)):
+                if path.startswith(prefix + "/"):
+                    name, slash, inner = path[len(prefix) + 1 :].partition("/")
+                    view = views.get(name)
+                    if view is None:
+                        raise NotFound(path)
+                    return view, slash + inner or "/"
+        return core.head, path
+
+    def stat(self, path: str) -> FileInfo | None:
+        """The directories that only exist here: those of the snapshots and of the forks."""
+        if path not in {SNAPSHOTS, FORKS}:
+            return None
+        policy = self._core.policy
+        return FileInfo(
+            path, 0, FileType.DIRECTORY, 0o755, policy.uid, policy.gid, 0, 0, 0, "branches"
+        )
+
+    def readdir(self, path: str, after: str, limit: int) -> list[FileInfo] | None:
+        if path not in {SNAPSHOTS, FORKS}:
+            return None
+        policy = self._core.policy
+        views = self._core.snapshots if path == SNAPSHOTS else self._core.forks
+        names = sorted(name for name in views if name > after)[:limit]
+        return [
+            FileInfo(
+                f"{path}/{name}",
+                0,
+                FileType.DIRECTORY,
+                0o755,
+                policy.uid,
+                policy.gid,
+                0,
+                0,
+                0,
+                "branches",
+            )
+            for name in names
+        ]
+
+    def renamed(self, infos: list[FileInfo], path: str, inner: str) -> list[FileInfo]:
+        """Entries of a view with the paths that callers know."""
+        if inner == path:
+            return infos
+        cut = 0 if inner == "/" else len(inner)
+        return [msgspec.structs.replace(info, path=path + info.path[cut:]) for info in infos]
+
+    async def make(self, path: str) -> bool:
+        """mkdir: a snapshot, or a fork, of the live tree; False: not such a path."""
+        for prefix, make in ((SNAPSHOTS, self.snapshot), (FORKS, self.fork)):
+            name = path[len(prefix) + 1 :]
+            if path.startswith(prefix + "/") and "/" not in name:
+                await make(name)
+                return True
+        return False
+
+    async def remove(self, path: str) -> bool:
+        """Remove a snapshot or a fork with all that is in it; False: not such a path."""
+        if path in HIDDEN:
+            raise PermissionDenied(f"{path} is reserved")
+        for prefix, delete in ((SNAPSHOTS, self.delete_snapshot), (FORKS, self.delete_fork)):
+            name = path[len(prefix) + 1 :]
+            if path.startswith(prefix + "/") and "/" not in name:
+                await delete(name)
+                return True
+        return False
+
+    # -- snapshots ------------------------------------------------------------------------------
+
+    async def snapshot(self, name: str) -> None:
+        """Keep the live tree as it is now. Raises AlreadyExists, InvalidArgument, QuotaExceeded."""
+        core = self._core
+        async with core.lock:
+            self._check_new(core.snapshots, name)
+            branch = Branch(core.head.lineage, core.clock.now_ns())
+            generation = core.superblock.generation + 1
+            lineage = (*core.head.lineage, generation)
+            superblock = self._superblock(generation, lineage)
+            key = records.SNAPSHOTS + name.encode()
+            await core.store.commit(
+                Batch(
+                    {key: records.encode(branch), records.SUPERBLOCK: records.encode(superblock)}
+                ),
+                sync=False,
+            )
+            self._moved(superblock)
+            self._add(core.snapshots, name, branch)
+
+    async def delete_snapshot(self, name: str) -> None:
+        """Raises NotFound. What only the snapshot held is removed in the background."""
+        await self._delete(self._core.snapshots, records.SNAPSHOTS, name)
+
+    async def restore(self, name: str) -> None:
+        """The live tree becomes what the snapshot is. Raises NotFound.
+
+        Open files that are not in the snapshot are gone: their handles are invalid.
+        """
+        core, head = self._core, self._core.head
+        async with core.lock:
+            snapshot = self._existing(core.snapshots, name)
+            generation = core.superblock.generation + 1
+            superblock = self._superblock(generation, (*snapshot.lineage, generation), collect=True)
+            counters = await core.read_counters(snapshot)
+            gained = counters.bytes - head.counters.bytes, counters.files - head.counters.files
+            if core.quota is not None:
+                core.quota.charge(*gained)
+            try:
+                await core.store.commit(Batch({records.SUPERBLOCK: records.encode(superblock)}))
+            except BaseException:
+                if core.quota is not None:
+                    core.quota.found(-gained[0], -gained[1])
+                raise
+            self._moved(superblock)
+            head.counters = counters
+        await self._tree.recover(head)
+        core.spawn(self.collector.collect())
+
+    # -- forks ----------------------------------------------------------------------------------
+
+    async def fork(self, name: str, snapshot: str | None = None) -> None:
+        """A writable tree that begins as the live tree, or as a snapshot.
+
+        Its files count as if they were copies. Raises AlreadyExists, NotFound, QuotaExceeded.
+        """
+        core = self._core
+        async with core.lock:
+            self._check_new(core.forks, name)
+            source = core.head if snapshot is None else self._existing(core.snapshots, snapshot)
+            counters = await core.read_counters(source)
+            generation = core.superblock.generation + 2
+            branch = Branch((*source.lineage, generation), core.clock.now_ns())
+            lineage = core.head.lineage
+            if snapshot is None:
+                lineage = (*lineage, generation - 1)
+            superblock = self._superblock(generation, lineage)
+            if core.quota is not None:
+                core.quota.charge(counters.bytes, counters.files)
+            try:
+                await core.store.commit(
+                    Batch(
+                        {
+                            records.FORKS + name.encode(): records.encode(branch),
+                            records.SUPERBLOCK: records.encode(superblock),
+                        }
+                    )
+                )
+            except BaseException:
+                if core.quota is not None:
+                    core.quota.found(-counters.bytes, -counters.files)
+                raise
+            self._moved(superblock)
+            view = self._add(core.forks, name, branch)
+            view.counters = counters
+        await self._tree.recover(view)
+
+    async def delete_fork(self, name: str) -> None:
+        """Raises NotFound. Handles in it are invalid afterwards."""
+        core = self._core
+        view = await self._delete(core.forks, records.FORKS, name)
+        view.writable = False
+        if core.quota is not None:
+            core.quota.found(-view.counters.bytes, -view.counters.files)
+
+    # -- the rows -------------------------------------------------------------------------------
+
+    async def _delete(self, views: dict[str, View], prefix: bytes, name: str) -> View:
+        core = self._core
+        async with core.lock:
+            view = self._existing(views, name)
+            superblock = self._superblock(
+                core.superblock.generation, core.head.lineage, collect=True
+            )
+            await core.store.commit(
+                Batch(
+                    {
+                        prefix + name.encode(): None,
+                        records.SUPERBLOCK: records.encode(superblock),
+                    }
+                )
+            )
+            core.superblock = superblock
+            del views[name]
+        core.spawn(self.collector.collect())
+        return view
+
+    def _superblock(
+        self, generation: int, lineage: tuple[int, ...], *, collect: bool = False
+    ) -> Superblock:
+        old = self._core.superblock
+        return Superblock(old.format, old.unit_bytes, generation, lineage, collect or old.collect)
+
+    def _moved(self, superblock: Superblock) -> None:
+        self._core.superblock = superblock
+        self._core.head.move_to(superblock.lineage)
+
+    def _existing(self, views: dict[str, View], name: str) -> View:
+        view = views.get(name)
+        if view is None:
+            raise NotFound(name)
+        return view
+
+    def _check_new(self, views: dict[str, View], name: str) -> None:
+        if name in views:
+            raise AlreadyExists(name)
+        if not 0 < len(name.encode()) <= NAME_BYTES_MAX or "/" in name or name in {".", ".."}:
+            raise InvalidArgument("a snapshot needs a name as a file has it")
+        if len(self._core.snapshots) + len(self._core.forks) >= BRANCHES_MAX:
+            raise QuotaExceeded(f"at most {BRANCHES_MAX} snapshots and forks")

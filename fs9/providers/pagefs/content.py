@@ -1,0 +1,421 @@
+"""The bytes of files: extents in order, read, written, cut off, removed.
+
+Nothing that was written is changed: a write adds an extent, and cuts out of older ones what it
+covers. Where the bytes go:
+
+- small files, and everything without a block store, into pages in the metadata store, which
+  are merged, so that a page of a file is one extent;
+- all else to the end of the file's newest object, then the commit that refers to them. A write
+  that goes on where the last one ended makes the last extent longer.
+
+Each unit (16 KiB) has a checksum that every read verifies. What is overwritten stays in the
+object until the file is compacted (`Compaction`) or gone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fs9.errors import Internal
+from fs9.providers.pagefs import records
+from fs9.providers.pagefs.core import PAGE_ROWS
+from fs9.providers.pagefs.records import EXTENT_BYTES_MAX, PAGE_BYTES, Extent, Inode
+from fs9.providers.pagefs.store import Batch
+
+if TYPE_CHECKING:
+    from fs9.providers.pagefs.core import Core
+    from fs9.providers.pagefs.view import View
+    from fs9.types import Buffer
+
+#: Reads are tried again when a compaction took the object away meanwhile.
+_READ_TRIES = 3
+
+#: A file is written anew when its objects hold this many times its size, and so much more.
+COMPACT_FACTOR = 2
+COMPACT_BYTES = 8 * 1024 * 1024
+
+Changes = dict[bytes, bytes | None]
+
+
+class Content:
+    """Operations on the bytes of one tree's files. Writers of a file take turns (`core.opened`)."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def extents(
+        self, view: View, number: int, inode: Inode, start: int, end: int, limit: int = PAGE_ROWS
+    ) -> list[Extent]:
+        """The extents with bytes in the range, in order; `limit` of them at most."""
+        found: list[Extent] = []
+        first, last = records.extents(number, inode.content, start)
+        page = 2 if end - start <= EXTENT_BYTES_MAX else 16
+        while True:
+            rows = await view.scan(first, last, page)
+            for key, value in rows:
+                extent = records.decode_extent(key, value)
+                if extent.start >= end:
+                    return found
+                found.append(extent)
+                if len(found) == limit:
+                    return found
+            if len(rows) < page:
+                return found
+            first = rows[-1][0] + b"\xff" * 5
+            page = min(4 * page, limit)
+
+    # -- reading --------------------------------------------------------------------------------
+
+    async def read(self, view: View, number: int, offset: int, size: int) -> Buffer:
+        """At most `size` bytes; short at the end. Raises Internal for damaged bytes."""
+        for _ in range(_READ_TRIES):
+            value = await view.get(records.inode_key(number))
+            if value is None:
+                break
+            inode = records.decode_inode(value)
+            try:
+                return await self.read_inode(view, number, inode, offset, size)
+            except FileNotFoundError:
+                continue
+        raise Internal("a block is missing")
+
+    async def read_inode(
+        self, view: View, number: int, inode: Inode, offset: int, size: int
+    ) -> Buffer:
+        """The same of an inode that is known. Raises FileNotFoundError: an object is missing."""
+        end = min(offset + size, inode.size)
+        if end <= offset:
+            return b""
+        extents = await self.extents(view, number, inode, offset, end, 1 << 30)
+        if len(extents) == 1 and extents[0].start <= offset and extents[0].end >= end:
+            return await self._bytes(number, extents[0], offset, end)
+        buffer = bytearray(end - offset)
+        for extent in extents:
+            start, stop = max(offset, extent.start), min(end, extent.end)
+            piece = await self._bytes(number, extent, start, stop)
+            buffer[start - offset : stop - offset] = piece
+        return buffer
+
+    async def _read_own(
+        self, view: View, number: int, inode: Inode, offset: int, size: int
+    ) -> Buffer:
+        """`read_inode` by who has the file's turn: nothing can have moved meanwhile."""
+        try:
+            return await self.read_inode(view, number, inode, offset, size)
+        except FileNotFoundError:
+            raise Internal("a block is missing") from None
+
+    async def _bytes(self, number: int, extent: Extent, start: int, end: int) -> Buffer:
+        """The bytes of the extent from `start` to `end`, verified."""
+        if extent.data is not None:
+            if end - start == len(extent.data):
+                return extent.data
+            return memoryview(extent.data)[start - extent.start : end - extent.start]
+        unit = self._core.unit_bytes
+        at = extent.skip + start - extent.start
+        first = at // unit
+        lowest = first * unit
+        highest = min(extent.stored, -(-(at + end - start) // unit) * unit)
+        blocks = self._core.blocks
+        assert blocks is not None
+        name = records.object_name(extent.number, number)
+        data = await blocks.get(name, extent.offset + lowest, highest - lowest)
+        if len(data) != highest - lowest or not records.verify(extent, data, first, unit):
+            raise Internal("a block is damaged: its checksum does not match")
+        if highest - lowest == end - start:
+            return data
+        return memoryview(data)[at - lowest : at - lowest + end - start]
+
+    # -- writing --------------------------------------------------------------------------------
+
+    async def write(self, view: View, number: int, offset: int, data: Buffer) -> int:
+        """Write at the offset; how much was written, less than all of `data` perhaps.
+
+        The caller has the file's turn and has checked the size. Raises QuotaExceeded, OSError.
+        """
+        core = self._core
+        inode = await self._inode(view, number)
+        size = max(inode.size, offset + len(data))
+        if core.blocks is None or size <= core.policy.inline_bytes:
+            return await self._write_page(view, number, offset, data)
+        view_of = memoryview(data)[: min(EXTENT_BYTES_MAX, core.blocks.put_bytes_max)]
+        covered = await self.extents(view, number, inode, offset, offset + len(view_of))
+        if len(covered) == PAGE_ROWS:  # more would be too much for one batch
+            view_of = view_of[: covered[-1].start - offset]
+        return await self._write_object(view, number, inode, offset, view_of)
+
+    async def _inode(self, view: View, number: int) -> Inode:
+        value = await view.get(records.inode_key(number))
+        if value is None:
+            raise Internal("the file is gone")
+        return records.decode_inode(value)
+
+    async def _write_page(self, view: View, number: int, offset: int, data: Buffer) -> int:
+        page = offset - offset % PAGE_BYTES
+        piece = memoryview(data)[: page + PAGE_BYTES - offset]
+        end = offset + len(piece)
+        core = self._core
+        async with core.lock:
+            inode = await self._inode(view, number)
+            covered = await self.extents(view, number, inode, page, page + PAGE_BYTES)
+            held = max((extent.end for extent in covered), default=page)
+            held = min(held, page + PAGE_BYTES, max(inode.size, page))
+            if offset == page and end >= held:
+                merged = bytes(piece)
+            else:
+                whole = bytearray(max(held, end) - page)
+                old = await self._read_own(view, number, inode, page, held - page)
+                whole[: len(old)] = old
+                whole[offset - page : end - page] = piece
+                merged = bytes(whole)
+            changes: Changes = {}
+            new = Extent(page, page + len(merged), data=merged)
+            self._cut_out(view, changes, number, inode, covered, new.start, new.end)
+            key = records.extent_key(number, inode.content, new.end)
+            view.put(changes, key, new.encode())
+            inode.stored += len(merged)
+            await self._written(view, changes, number, inode, end)
+        return len(piece)
+
+    async def _write_object(
+        self, view: View, number: int, inode: Inode, offset: int, data: memoryview
+    ) -> int:
+        core, unit = self._core, self._core.unit_bytes
+        assert core.blocks is not None
+        began = not (
+            core.blocks.appends and inode.tail and inode.tail_generation == view.generation
+        )
+        tail, place = (core.serial(), 0) if began else (inode.tail, inode.tail_end)
+        await core.put(tail, number, place, data)
+        end = offset + len(data)
+        async with core.lock:
+            inode = await self._inode(view, number)
+            # From one byte before, to find the extent that this one may go on.
+            covered = await self.extents(view, number, inode, max(0, offset - 1), end)
+            changes: Changes = {}
+            last = covered[0] if covered and covered[0].end == offset else None
+            self._cut_out(view, changes, number, inode, covered, offset, end)
+            if last is not None and not began and _goes_on(last, tail, place, len(data)):
+                new = Extent(
+                    last.start,
+                    end,
+                    number=tail,
+                    offset=last.offset,
+                    skip=last.skip,
+                    stored=last.stored + len(data),
+                    checksums=records.grown_checksums(last, data, unit),
+                )
+                view.delete(changes, records.extent_key(number, inode.content, last.end))
+            else:
+                new = Extent(
+                    offset,
+                    end,
+                    number=tail,
+                    offset=place,
+                    stored=len(data),
+                    checksums=records.checksums(data, unit),
+                )
+            view.put(changes, records.extent_key(number, inode.content, end), new.encode())
+            if began:
+                view.put(changes, records.object_key(number, inode.content, tail), b"1")
+            inode.tail, inode.tail_end = tail, place + len(data)
+            inode.tail_generation = view.generation
+            inode.stored += len(data)
+            await self._written(view, changes, number, inode, end)
+        return len(data)
+
+    async def _written(
+        self, view: View, changes: Changes, number: int, inode: Inode, end: int
+    ) -> None:
+        core = self._core
+        added = max(0, end - inode.size)
+        inode.size += added
+        inode.mtime_ns = inode.ctime_ns = core.clock.now_ns()
+        inode.version = core.serial()
+        view.put(changes, records.inode_key(number), records.encode(inode))
+        await core.commit(view, changes, added)
+
+    def _cut_out(
+        self,
+        view: View,
+        changes: Changes,
+        number: int,
+        inode: Inode,
+        covered: list[Extent],
+        start: int,
+        end: int,
+    ) -> None:
+        """Take the range out of the extents."""
+        unit = self._core.unit_bytes
+        for extent in covered:
+            if extent.end <= start or extent.start >= end:
+                continue
+            key = records.extent_key(number, inode.content, extent.end)
+            if extent.end > end:
+                view.put(changes, key, extent.part(end, extent.end, unit).encode())
+            else:
+                view.delete(changes, key)
+            if extent.start < start:
+                key = records.extent_key(number, inode.content, start)
+                view.put(changes, key, extent.part(extent.start, start, unit).encode())
+
+    # -- sizes ----------------------------------------------------------------------------------
+
+    async def resize(
+        self, view: View, changes: Changes, number: int, inode: Inode, size: int
+    ) -> bool:
+        """Put into `changes` what a new size needs, and set it in the inode, for one commit.
+
+        True: the rest is for `reap`, after the commit and before anything else is written.
+        """
+        old, inode.size = inode.size, size
+        if size >= old or not inode.stored:
+            return False
+        if size == 0:
+            return await self.forget(view, changes, number, inode)
+        covered = await self.extents(view, number, inode, size, old)
+        self._cut_out(view, changes, number, inode, covered, size, 1 << 63)
+        if len(covered) < PAGE_ROWS:
+            return False
+        view.put(changes, records.reaped_key(number, inode.content), records.encode(size))
+        return True
+
+    async def forget(self, view: View, changes: Changes, number: int, inode: Inode) -> bool:
+        """Give the inode a new, empty content; True: the old one is for `reap`."""
+        if not inode.stored:
+            return False
+        content = inode.content
+        inode.content, inode.stored, inode.tail = self._core.serial(), 0, 0
+        return await self.drop(view, changes, number, content)
+
+    async def drop(self, view: View, changes: Changes, number: int, content: int) -> bool:
+        """Remove a content's rows, if they are few; True: the rest is for `reap`.
+
+        What a snapshot may refer to stays for `collect`. Objects become garbage.
+        """
+        if not self._core.exclusive:
+            return False
+        rows = await view.scan(*records.extents(number, content, -1), PAGE_ROWS)
+        held = await view.scan(*records.objects(number, content), PAGE_ROWS)
+        if len(rows) + len(held) >= PAGE_ROWS:
+            view.put(changes, records.reaped_key(number, content), records.encode(0))
+            return True
+        for key, _ in rows:
+            view.delete(changes, key)
+        for key, _ in held:
+            self._discard_object(view, changes, key)
+        return False
+
+    def _discard_object(self, view: View, changes: Changes, key: bytes) -> None:
+        inode, _, number = records.object_of(key)
+        view.delete(changes, key)
+        changes[records.garbage_key(number, inode)] = b"1"
+
+    async def reap(self, view: View, number: int, content: int) -> None:
+        """Go on with a removal that was too much for one batch, to its end."""
+        core = self._core
+        mark = records.reaped_key(number, content)
+        while True:
+            async with core.lock:
+                value = await view.get(mark)
+                if value is None:
+                    return
+                cut = records.decode_number(value)
+                changes: Changes = {}
+                rows = await view.scan(*records.extents(number, content, cut or -1), PAGE_ROWS)
+                for key, _ in rows:
+                    view.delete(changes, key)
+                if not rows and not cut:
+                    rows = await view.scan(*records.objects(number, content), PAGE_ROWS)
+                    for key, _ in rows:
+                        self._discard_object(view, changes, key)
+                if not rows:
+                    view.delete(changes, mark)
+                await core.commit(view, changes)
+                self.note_garbage(changes)
+
+    def note_garbage(self, changes: Changes) -> None:
+        """After the commit: remember the objects that it made garbage."""
+        garbage = [records.garbage_of(key) for key in changes if key[:2] == records.GARBAGE]
+        self._core.garbage += garbage
+
+    # -- compaction -----------------------------------------------------------------------------
+
+    def is_sparse(self, inode: Inode) -> bool:
+        """Do the objects hold so much that was overwritten that the file is to be compacted?"""
+        return self._core.blocks is not None and inode.stored > (
+            COMPACT_FACTOR * inode.size + COMPACT_BYTES
+        )
+
+    async def compact(self, view: View, number: int) -> None:
+        """Write the file's bytes into a new content, and forget the old one.
+
+        The caller has the file's turn. A crash leaves the old content, and garbage.
+        """
+        core = self._core
+        if core.blocks is None:  # pages are merged as they are written
+            return
+        inode = await self._inode(view, number)
+        copy = records.decode_inode(records.encode(inode))
+        copy.content, copy.stored, copy.tail = core.serial(), 0, 0
+        offset = 0
+        while offset < inode.size:
+            covered = await self.extents(view, number, inode, offset, inode.size, 1)
+            if not covered:
+                break
+            offset = max(offset, covered[0].start)
+            data = await self._read_own(view, number, inode, offset, EXTENT_BYTES_MAX)
+            await self._copy(view, number, copy, offset, memoryview(data))
+            offset += len(data)
+        async with core.lock:
+            inode = await self._inode(view, number)
+            old = inode.content
+            inode.content, inode.stored = copy.content, copy.stored
+            inode.tail, inode.tail_end = copy.tail, copy.tail_end
+            inode.tail_generation = copy.tail_generation
+            changes: Changes = {}
+            more = await self.drop(view, changes, number, old)
+            view.put(changes, records.inode_key(number), records.encode(inode))
+            view.delete(changes, records.reaped_key(number, inode.content))
+            await core.commit(view, changes)
+        self.note_garbage(changes)
+        if more:
+            await self.reap(view, number, old)
+
+    async def _copy(
+        self, view: View, number: int, copy: Inode, offset: int, data: memoryview
+    ) -> None:
+        core = self._core
+        assert core.blocks is not None
+        began = not (core.blocks.appends and copy.tail)
+        if began:
+            copy.tail, copy.tail_end, copy.tail_generation = core.serial(), 0, view.generation
+        await core.put(copy.tail, number, copy.tail_end, data)
+        new = Extent(
+            offset,
+            offset + len(data),
+            number=copy.tail,
+            offset=copy.tail_end,
+            stored=len(data),
+            checksums=records.checksums(data, core.unit_bytes),
+        )
+        copy.tail_end += len(data)
+        copy.stored += len(data)
+        changes: Changes = {}
+        view.put(changes, records.extent_key(number, copy.content, new.end), new.encode())
+        if began:
+            view.put(changes, records.object_key(number, copy.content, copy.tail), b"1")
+        # Until the copy is complete it is marked for removal, so a crash leaves nothing of it.
+        view.put(changes, records.reaped_key(number, copy.content), records.encode(0))
+        await core.store.commit(Batch(changes))
+
+
+def _goes_on(last: Extent, tail: int, place: int, size: int) -> bool:
+    """Do `size` bytes at `place` of the object make the extent longer?"""
+    return (
+        last.data is None
+        and last.number == tail
+        and last.offset + last.stored == place
+        and last.skip + last.end - last.start == last.stored
+        and last.stored + size <= EXTENT_BYTES_MAX
+    )

@@ -1,0 +1,281 @@
+"""What all parts of one pagefs share: the stores, the lock, serial numbers, usage, syncing.
+
+Rules of concurrency: whoever reads, decides and commits holds `lock` from the first of these to
+the last; with stores that do not suspend it is never waited for. Bytes are put into the block
+store before the commit that refers to them, without the lock; objects are deleted after the
+commit that forgets them is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fs9.errors import Fs9Error
+from fs9.providers.pagefs import records
+from fs9.providers.pagefs.records import Counters, Superblock
+from fs9.providers.pagefs.store import Batch
+from fs9.providers.pagefs.view import View
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Sequence
+
+    from fs9.clock import Clock
+    from fs9.limits import Limits
+    from fs9.providers.pagefs.store import BlockStore, Item, MetaStore
+    from fs9.quota import Quota
+    from fs9.types import Buffer
+
+log = logging.getLogger("fs9.pagefs")
+
+#: Seconds after a change until it is synced and tidied up anyway.
+TIDY_AFTER_S = 5.0
+#: So much waiting garbage is removed at once.
+GARBAGE_MAX = 1000
+#: Rows read, and changed in one batch, by operations on many.
+PAGE_ROWS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Which bytes go where, and who owns new files.
+
+    Files up to `inline_bytes` are kept in the metadata store; all are when there is no block
+    store. `objects_listable`: garbage of a crash is looked for by listing.
+    """
+
+    uid: int = 0
+    gid: int = 0
+    inline_bytes: int = 4096
+    trash_retention_s: float = 0.0
+
+
+class OpenInode:
+    """An inode that is open, or being changed: its writers take turns by `lock`."""
+
+    __slots__ = ("lock", "opens")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.opens = 0
+
+
+class Core:
+    """`start` first; `aclose` last. `blocks` is None: all bytes are in the metadata store."""
+
+    def __init__(
+        self,
+        store: MetaStore,
+        blocks: BlockStore | None,
+        policy: Policy,
+        limits: Limits,
+        clock: Clock,
+        quota: Quota | None = None,
+    ) -> None:
+        self.store = store
+        self.blocks = blocks
+        self.policy = policy
+        self.limits = limits
+        self.clock = clock
+        self.quota = quota
+        self.lock = asyncio.Lock()
+        self.head = View(store, (1,))
+        self.forks: dict[str, View] = {}
+        self.snapshots: dict[str, View] = {}
+        self.superblock = Superblock(records.FORMAT, records.UNIT_BYTES, 1, (1,))
+        #: (view's name, inode) -> what is open.
+        self.opens: dict[tuple[str, int], OpenInode] = {}
+        #: Objects that nothing refers to, once the last commit is durable.
+        self.garbage: list[tuple[int, int]] = []
+        self._serial = store.epoch << 40
+        self._dirty: set[str] = set()
+        self._syncing_blocks = asyncio.Lock()
+        self._failure: OSError | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tidying: asyncio.Task[None] | None = None
+        self._flushing: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def unit_bytes(self) -> int:
+        return self.superblock.unit_bytes
+
+    @property
+    def exclusive(self) -> bool:
+        """Does nothing but the live tree refer to its contents?"""
+        return not self.snapshots and not self.forks
+
+    @property
+    def views(self) -> list[View]:
+        """The writable trees."""
+        return [self.head, *self.forks.values()]
+
+    def serial(self) -> int:
+        self._serial += 1
+        return self._serial
+
+    # -- committing -----------------------------------------------------------------------------
+
+    async def commit(
+        self, view: View, changes: dict[bytes, bytes | None], bytes_: int = 0, files: int = 0
+    ) -> None:
+        """Commit what was decided under the lock; `bytes_` and `files`: what the tree gains.
+
+        Raises QuotaExceeded, OSError, what the store raises; nothing was changed then.
+        """
+        counters, quota = view.counters, self.quota
+        if bytes_ or files:
+            if quota is not None:
+                quota.charge(bytes_, files)
+            counters.bytes += bytes_
+            counters.files += files
+            view.put(changes, records.COUNTERS, records.encode(counters))
+        try:
+            await self.store.commit(Batch(changes))
+        except BaseException as error:
+            await self._not_committed(view, bytes_, files, error)
+            raise
+        if self.store.wants_sync:
+            await self._flush()
+        elif self._tidying is None and not self._closed:
+            self._tidying = asyncio.ensure_future(self._tidy_later())
+
+    async def _not_committed(
+        self, view: View, bytes_: int, files: int, error: BaseException
+    ) -> None:
+        if not (bytes_ or files):
+            return
+        found = Counters(view.counters.bytes - bytes_, view.counters.files - files)
+        if isinstance(error, asyncio.CancelledError):  # then it may have happened
+            found = await asyncio.shield(self.read_counters(view))
+        if self.quota is not None:
+            self.quota.found(found.bytes - view.counters.bytes, found.files - view.counters.files)
+        view.counters = found
+
+    async def read_counters(self, view: View) -> Counters:
+        value = await view.get(records.COUNTERS)
+        return Counters() if value is None else records.decode_counters(value)
+
+    # -- syncing --------------------------------------------------------------------------------
+
+    async def put(self, number: int, inode: int, offset: int, data: Buffer) -> None:
+        """Put bytes into an object; they are synced before the commits that refer to them."""
+        assert self.blocks is not None
+        name = records.object_name(number, inode)
+        await self.blocks.put(name, offset, data)
+        self._dirty.add(name)
+
+    async def sync(self) -> None:
+        """What was committed so far survives a loss of power."""
+        await self.store.sync(self._sync_blocks)
+
+    async def _sync_blocks(self) -> None:
+        if self.blocks is None:
+            return
+        async with self._syncing_blocks:
+            if self._failure is not None:
+                raise self._failure
+            names, self._dirty = self._dirty, set()
+            if not names:
+                return
+            try:
+                await self.blocks.sync(names)
+            except OSError as error:
+                # What the kernel could not write it forgets: no later sync can be believed.
+                self._failure = error
+                raise
+            except BaseException:
+                self._dirty |= names
+                raise
+
+    async def _flush(self) -> None:
+        """Start a sync that moves the journal; wait for one that has not kept up."""
+        if self._flushing is not None and not self._flushing.done():
+            if not self.store.wants_sync:
+                return
+            await asyncio.wait([self._flushing])
+        if self.store.wants_sync and not self._closed:
+            self._flushing = self.spawn(self.tidy())
+
+    async def _tidy_later(self) -> None:
+        try:
+            await asyncio.sleep(TIDY_AFTER_S)
+        finally:
+            self._tidying = None
+        self.spawn(self.tidy())
+
+    async def tidy(self) -> None:
+        """Sync, then delete the objects that nothing refers to any more."""
+        garbage, self.garbage = self.garbage, []
+        try:
+            await self.sync()
+            while garbage:
+                await self._delete(garbage[:PAGE_ROWS])
+                del garbage[:PAGE_ROWS]
+        finally:
+            self.garbage = garbage + self.garbage
+
+    async def _delete(self, garbage: Sequence[tuple[int, int]]) -> None:
+        assert self.blocks is not None
+        names = [records.object_name(*each) for each in garbage]
+        await self.blocks.delete(names)
+        self._dirty.difference_update(names)
+        await self.store.commit(Batch({records.garbage_key(*each): None for each in garbage}))
+
+    def spawn(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[None]:
+        """Do it in the background; an error is logged. `aclose` waits for it."""
+        task = asyncio.ensure_future(self._quietly(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _quietly(self, work: Coroutine[Any, Any, object]) -> None:
+        try:
+            await work
+        except (OSError, Fs9Error) as error:  # tried again later, at the latest by the next start
+            log.warning("pagefs: tidying up failed: %s", error)
+
+    async def aclose(self) -> None:
+        """Sync, note that all is in order, release. An error is raised after the release."""
+        self._closed = True
+        if self._tidying is not None:
+            self._tidying.cancel()
+            await asyncio.wait([self._tidying])
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        if self.quota is not None:
+            for view in self.views:
+                self.quota.found(-view.counters.bytes, -view.counters.files)
+        try:
+            await self.tidy()
+            epoch = records.encode(self.store.epoch)
+            await self.store.commit(Batch({records.CLEAN: epoch}), sync=True)
+        finally:
+            try:
+                await self.store.aclose()
+            finally:
+                if self.blocks is not None:
+                    await self.blocks.aclose()
+
+    # -- looking --------------------------------------------------------------------------------
+
+    async def rows(self, first: bytes, end: bytes, view: View | None = None) -> AsyncIterator[Item]:
+        """All items of the range, of a view or raw, read in pages."""
+        source = self.store if view is None else view
+        while True:
+            page = await source.scan(first, end, PAGE_ROWS)
+            for item in page:
+                yield item
+            if len(page) < PAGE_ROWS:
+                return
+            last = page[-1][0]
+            first = last + b"\0" if view is None else last + b"\xff" * 5
+
+    def opened(self, view: View, inode: int) -> OpenInode:
+        key = (view.name, inode)
+        found = self.opens.get(key)
+        if found is None:
+            found = self.opens[key] = OpenInode()
+        return found

@@ -1,0 +1,582 @@
+"""pagefs: the ten operations, over a tree, its contents and two stores.
+
+    store, memory, lmdbstore, fileblocks   the stores    records, view   what is in them
+    core       what the parts share        content       bytes of files
+    tree       names                       branches      snapshots and forks
+    backends   config -> stores
+
+Reserved names in the root, which no listing of the root shows: `/.snapshots/NAME` (a snapshot,
+read-only; made by making that directory, deleted by removing it), `/.forks/NAME` (a writable
+fork, likewise), `/.trash` (where it is configured).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from fs9.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    InvalidHandle,
+    IsDirectory,
+    NotDirectory,
+    NotFound,
+    NotSupported,
+    PermissionDenied,
+    QuotaExceeded,
+)
+from fs9.provider import BaseProvider, OpenFile
+from fs9.providers.localerrors import Translated
+from fs9.providers.pagefs import records
+from fs9.providers.pagefs.branches import Branches
+from fs9.providers.pagefs.content import Content
+from fs9.providers.pagefs.records import DIRECTORY, REGULAR, SYMLINK, Inode
+from fs9.providers.pagefs.tree import Tree, check, info_of
+from fs9.types import ALWAYS, POSIX_LIKE, Capability, FsStats, StatChanges
+
+if TYPE_CHECKING:
+    from fs9.providers.pagefs.content import Changes
+    from fs9.providers.pagefs.core import Core, OpenInode
+    from fs9.providers.pagefs.view import View
+    from fs9.types import Buffer, Condition, FileInfo, OpenFlags
+
+_FILE_BITS = 0o777
+_DIRECTORY_BITS = 0o3777
+_ID_MAX = 2**32 - 2  # the last one, -1, means "leave it" to chown(2)
+_INODES_MAX = 2**40
+
+
+class PageFile(OpenFile):
+    """An open file or directory of a view, bound to its inode."""
+
+    __slots__ = ("closed", "flags", "kind", "number", "opened", "path", "view")
+
+    def __init__(self, view: View, number: int, kind: int, flags: OpenFlags, path: str) -> None:
+        self.view = view
+        self.number = number
+        self.kind = kind
+        self.flags = flags
+        self.path = path
+        self.closed = False
+        self.opened: OpenInode | None = None
+
+
+class StagedFile(PageFile):
+    """A new version that no directory has yet; `close` puts it in its `place`."""
+
+    __slots__ = ("condition", "place")
+
+    def __init__(
+        self,
+        view: View,
+        number: int,
+        flags: OpenFlags,
+        path: str,
+        condition: Condition,
+        place: tuple[int, str],
+    ) -> None:
+        super().__init__(view, number, REGULAR, flags, path)
+        self.condition = condition
+        self.place = place
+
+
+class PageFs(BaseProvider):
+    name = "pagefs"
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.content = Content(core)
+        self.tree = Tree(core, self.content)
+        self.branches = Branches(core, self.tree, self.content)
+        self.volatile = core.store.volatile or (core.blocks is not None and core.blocks.volatile)
+
+    async def start(self) -> None:
+        """Load, or make a new tree; finish what a crash interrupted. Once, before all else."""
+        await self.branches.load()
+
+    def capabilities(self) -> Capability:
+        return (
+            POSIX_LIKE
+            | Capability.ETAG
+            | Capability.ATOMIC_RENAME
+            | Capability.APPEND
+            | Capability.HARDLINK
+            | Capability.XATTR
+            | Capability.VERSIONING
+        )
+
+    async def aclose(self) -> None:
+        with Translated("/"):
+            await self.core.aclose()
+
+    # -- by path --------------------------------------------------------------------------------
+
+    def _writable(self, path: str) -> tuple[View, str]:
+        """The view that a path to be changed is in, and the path in it."""
+        view, inner = self.branches.resolve(path)
+        if not view.writable:
+            raise PermissionDenied(f"a snapshot is read-only: {path}")
+        return view, inner
+
+    async def stat(self, path: str) -> FileInfo:
+        with Translated(path):
+            if path.startswith("/."):
+                synthetic = self.branches.stat(path)
+                if synthetic is not None:
+                    return synthetic
+            view, inner = self.branches.resolve(path)
+            with _about(path, inner):
+                _, inode = await self.tree.find(view, inner)
+            return info_of(path, inode)
+
+    async def readdir(self, path: str, after: str, limit: int) -> list[FileInfo]:
+        with Translated(path):
+            if path.startswith("/."):
+                synthetic = self.branches.readdir(path, after, limit)
+                if synthetic is not None:
+                    return synthetic
+            view, inner = self.branches.resolve(path)
+            with _about(path, inner):
+                infos = await self.tree.readdir(view, inner, after, limit)
+            return self.branches.renamed(infos, path, inner)
+
+    async def statfs(self, path: str) -> FsStats:
+        with Translated(path):
+            core = self.core
+            files = core.head.counters.files
+            if core.blocks is not None and not core.blocks.volatile:
+                total, free = await core.blocks.space()
+            else:
+                total = core.limits.memfs_bytes_max
+                free = max(0, total - core.head.counters.bytes)
+            return FsStats(
+                total_bytes=total,
+                free_bytes=free,
+                total_inodes=_INODES_MAX,
+                free_inodes=_INODES_MAX - files,
+                block_size=records.PAGE_BYTES,
+                max_name_len=255,
+            )
+
+    async def remove(self, path: str, condition: Condition = ALWAYS) -> None:
+        with Translated(path):
+            if path.startswith("/.") and await self.branches.remove(path):
+                return
+            view, inner = self._writable(path)
+            with _about(path, inner):
+                await self.tree.remove(view, inner, condition)
+
+    async def wstat(self, path: str, changes: StatChanges, condition: Condition = ALWAYS) -> None:
+        with Translated(path):
+            view, inner = self._writable(path)
+            if path.startswith("/.") and self.branches.stat(path) is not None:
+                raise PermissionDenied(f"{path} is reserved")
+            if changes.symlink_target is not None:
+                with _about(path, inner):
+                    await self.tree.symlink(view, inner, changes.symlink_target, condition)
+            elif changes.name is not None:
+                await self._rename(view, path, inner, changes.name, condition)
+            else:
+                _check_values(changes, self.core.limits.file_bytes_max)
+                with _about(path, inner):
+                    await self._change(view, inner, changes, condition)
+
+    async def _rename(
+        self, view: View, path: str, inner: str, target: str, condition: Condition
+    ) -> None:
+        to_view, to_inner = self._writable(target)
+        if to_view is not view:
+            raise InvalidArgument(f"cannot rename from one tree to another: {target}")
+        if target.startswith("/.") and self.branches.stat(target) is not None:
+            raise PermissionDenied(f"{target} is reserved")
+        if inner == path:
+            await self.tree.rename(view, inner, to_inner, condition)
+        else:
+            with _about(path, inner):
+                await self.tree.rename(view, inner, to_inner, condition)
+
+    async def link(self, path: str, target: str) -> None:
+        """A hard link `target` to the file at `path`.
+
+        Raises PermissionDenied (a directory), AlreadyExists, NotFound, NotDirectory.
+        """
+        with Translated(path):
+            view, inner = self._writable(path)
+            to_view, to_inner = self._writable(target)
+            if to_view is not view:
+                raise InvalidArgument(f"cannot link from one tree to another: {target}")
+            await self.tree.link(view, inner, to_inner)
+
+    async def _change(
+        self, view: View, path: str, changes: StatChanges, condition: Condition
+    ) -> None:
+        """Mode, owner, size and times; all of them or, after an error, none."""
+        if changes.size is None:
+            await self._change_inode(view, path, None, changes, condition)
+            return
+        number, _ = await self.tree.locate(view, path)
+        async with self.core.opened(view, number).lock:
+            await self._change_inode(view, path, number, changes, condition)
+        self._forget_closed(view, number)
+
+    async def _change_inode(
+        self,
+        view: View,
+        path: str,
+        turn: int | None,
+        changes: StatChanges,
+        condition: Condition,
+    ) -> None:
+        core = self.core
+        batch: Changes = {}
+        async with core.lock:
+            number, inode = await self.tree.find(view, path)
+            check(condition, inode, path)
+            _check_kind(inode, path, changes)
+            if changes == StatChanges():
+                return
+            size, content, more = inode.size, inode.content, False
+            if changes.size is not None:
+                if turn != number:
+                    raise NotFound(path)  # replaced while this waited for its turn
+                more = await self.content.resize(view, batch, number, inode, changes.size)
+                inode.mtime_ns = core.clock.now_ns()
+                inode.version = core.serial()
+            _apply(inode, changes)
+            inode.ctime_ns = core.clock.now_ns()
+            view.put(batch, records.inode_key(number), records.encode(inode))
+            await core.commit(view, batch, inode.size - size)
+        self.content.note_garbage(batch)
+        if more:
+            await self.content.reap(view, number, content)
+
+    # -- open and close -------------------------------------------------------------------------
+
+    async def open(
+        self, path: str, flags: OpenFlags, condition: Condition = ALWAYS
+    ) -> tuple[PageFile, FileInfo]:
+        if flags.truncate and not flags.write:
+            raise InvalidArgument("truncate needs write")
+        if flags.replace and (flags.directory or not flags.write):
+            raise InvalidArgument("replace needs write and a file")
+        with Translated(path):
+            if path.startswith("/."):
+                synthetic = await self._open_reserved(path, flags)
+                if synthetic is not None:
+                    return synthetic
+            changing = flags.write or flags.create
+            view, inner = self._writable(path) if changing else self.branches.resolve(path)
+            with _about(path, inner):
+                file, inode = await self._open(view, inner, flags, condition)
+            return file, info_of(path, inode, _file_id(file))
+
+    async def _open_reserved(self, path: str, flags: OpenFlags) -> tuple[PageFile, FileInfo] | None:
+        """A directory that only `branches` has, made now perhaps."""
+        if flags.create and flags.directory and await self.branches.make(path):
+            info = self.branches.stat(path)
+        else:
+            info = self.branches.stat(path)
+            if info is None:
+                return None
+            if flags.create and (flags.directory or flags.exclusive):
+                raise AlreadyExists(path)
+            if flags.write or flags.create:
+                raise IsDirectory(path)
+        if info is None:  # a branch's root
+            view, inner = self.branches.resolve(path)
+            number, inode = await self.tree.find(view, inner)
+            return PageFile(view, number, DIRECTORY, flags, path), info_of(path, inode)
+        return PageFile(self.core.head, records.ROOT, DIRECTORY, flags, path), info
+
+    async def _open(
+        self, view: View, path: str, flags: OpenFlags, condition: Condition
+    ) -> tuple[PageFile, Inode]:
+        if flags.replace:
+            return await self._stage(view, path, flags, condition)
+        if flags.create and flags.directory:
+            async with self.core.lock:
+                number, inode = await self.tree.make(view, path, condition, DIRECTORY)
+            return PageFile(view, number, DIRECTORY, flags, path), inode
+        if flags.create:
+            async with self.core.lock:
+                number, inode, made = await self._existing_or_new(view, path, flags, condition)
+                file = self._opened(view, number, inode, flags, path)
+        else:
+            made = False
+            number, inode = await self.tree.find(view, path)
+            _check_openable(inode, path, flags)
+            check(condition, inode, path)
+            file = self._opened(view, number, inode, flags, path)
+        if flags.truncate and not made and inode.kind == REGULAR:
+            try:
+                inode = await self._empty(file, condition)
+            except BaseException:
+                await asyncio.shield(self.close(file))
+                raise
+        return file, inode
+
+    async def _existing_or_new(
+        self, view: View, path: str, flags: OpenFlags, condition: Condition
+    ) -> tuple[int, Inode, bool]:
+        parent, name = await self.tree.parent(view, path)
+        found = await self.tree.entry(view, parent, name) if name else (parent, DIRECTORY)
+        if found is None:
+            number, inode = await self.tree.make(view, path, condition, REGULAR)
+            return number, inode, True
+        if flags.exclusive:
+            raise AlreadyExists(path)
+        inode = await self.tree.inode(view, found[0])
+        _check_openable(inode, path, flags)
+        check(condition, inode, path)
+        return found[0], inode, False
+
+    def _opened(
+        self, view: View, number: int, inode: Inode, flags: OpenFlags, path: str
+    ) -> PageFile:
+        file = PageFile(view, number, inode.kind, flags, path)
+        if inode.kind == REGULAR:
+            self._hold(file)
+        return file
+
+    def _hold(self, file: PageFile) -> None:
+        file.opened = self.core.opened(file.view, file.number)
+        file.opened.opens += 1
+
+    async def _empty(self, file: PageFile, condition: Condition) -> Inode:
+        assert file.opened is not None
+        core, view, number = self.core, file.view, file.number
+        changes: Changes = {}
+        async with file.opened.lock, core.lock:
+            inode = await self.tree.inode(view, number)
+            check(condition, inode, file.path)
+            size, content = inode.size, inode.content
+            more = await self.content.resize(view, changes, number, inode, 0)
+            inode.mtime_ns = inode.ctime_ns = core.clock.now_ns()
+            inode.version = core.serial()
+            view.put(changes, records.inode_key(number), records.encode(inode))
+            await core.commit(view, changes, -size)
+        self.content.note_garbage(changes)
+        if more:
+            core.spawn(self.content.reap(view, number, content))
+        return inode
+
+    async def _stage(
+        self, view: View, path: str, flags: OpenFlags, condition: Condition
+    ) -> tuple[PageFile, Inode]:
+        if path == "/":
+            raise IsDirectory(path)
+        core, tree = self.core, self.tree
+        async with core.lock:
+            parent, name = await tree.parent(view, path)
+            old = await self._replaceable(view, parent, name, path, flags, condition)
+            number, inode = tree.new_inode(REGULAR, 0o644)
+            inode.nlink = 0
+            if old is not None:
+                _copy_owner(old[1], inode)
+            changes: Changes = {}
+            view.put(changes, records.inode_key(number), records.encode(inode))
+            view.put(changes, records.orphan_key(number), b"1")
+            await core.commit(view, changes, 0, 1)
+        file = StagedFile(view, number, flags, path, condition, (parent, name))
+        self._hold(file)
+        return file, inode
+
+    async def _replaceable(
+        self,
+        view: View,
+        parent: int,
+        name: str,
+        path: str,
+        flags: OpenFlags,
+        condition: Condition,
+    ) -> tuple[int, Inode] | None:
+        """What a new version would replace; raises when it may not."""
+        found = await self.tree.entry(view, parent, name)
+        inode = None
+        if found is None:
+            if not flags.create:
+                raise NotFound(path)
+        else:
+            if flags.create and flags.exclusive:
+                raise AlreadyExists(path)
+            inode = await self.tree.inode(view, found[0])
+            _check_openable(inode, path, flags)
+        check(condition, inode, path)
+        return None if found is None or inode is None else (found[0], inode)
+
+    async def close(
+        self, file: OpenFile, *, sync: bool = False, discard: bool = False
+    ) -> FileInfo | None:
+        assert isinstance(file, PageFile)
+        if file.closed:
+            raise InvalidHandle("the file is closed")
+        file.closed = True
+        info = None
+        with Translated(file.path):
+            try:
+                if isinstance(file, StagedFile) and not discard:
+                    info = await self._swap_in(file)
+            finally:
+                if file.opened is not None:
+                    await self._release(file, file.opened)
+            if sync and not discard:
+                await self.core.sync()
+        return info
+
+    async def _swap_in(self, file: StagedFile) -> FileInfo:
+        core, tree, view = self.core, self.tree, file.view
+        (parent, name), path, number = file.place, file.path, file.number
+        async with core.lock:
+            if await view.get(records.inode_key(parent)) is None:
+                raise NotFound(path)
+            old = await self._replaceable(view, parent, name, path, file.flags, file.condition)
+            inode = await tree.inode(view, number)
+            changes: Changes = {}
+            bytes_, files, reaped = 0, 0, None
+            if old is not None:
+                _copy_owner(old[1], inode)
+                bytes_, files, reaped = await tree.unlink(view, changes, old[0])
+            inode.nlink = 1
+            inode.ctime_ns = core.clock.now_ns()
+            view.put(changes, records.inode_key(number), records.encode(inode))
+            view.delete(changes, records.orphan_key(number))
+            await tree.enter(view, changes, parent, name, number, REGULAR)
+            await core.commit(view, changes, bytes_, files)
+            tree.finish(view, changes, reaped)
+        return info_of(path, inode, _file_id(file))
+
+    async def _release(self, file: PageFile, opened: OpenInode) -> None:
+        view, number = file.view, file.number
+        opened.opens -= 1
+        if opened.opens or not view.writable:
+            if not opened.opens:
+                self._forget_closed(view, number)
+            return
+        async with self.core.lock:
+            value = await view.get(records.inode_key(number))
+            inode = None if value is None else records.decode_inode(value)
+            if inode is not None and not inode.nlink and not opened.opens:
+                await self.tree.discard_orphan(view, number)
+        if inode is not None and inode.nlink and self.content.is_sparse(inode):
+            self.core.spawn(self._compact(view, number))
+        self._forget_closed(view, number)
+
+    async def _compact(self, view: View, number: int) -> None:
+        async with self.core.opened(view, number).lock:
+            if await view.get(records.inode_key(number)) is not None:
+                await self.content.compact(view, number)
+        self._forget_closed(view, number)
+
+    def _forget_closed(self, view: View, number: int) -> None:
+        opened = self.core.opens.get((view.name, number))
+        if opened is not None and not opened.opens and not opened.lock.locked():
+            del self.core.opens[view.name, number]
+
+    # -- bytes ----------------------------------------------------------------------------------
+
+    async def read(self, file: OpenFile, offset: int, size: int) -> Buffer:
+        assert isinstance(file, PageFile)
+        if file.closed:
+            raise InvalidHandle("the file is closed")
+        if not file.flags.read:
+            raise PermissionDenied("file not opened for reading")
+        if file.kind == DIRECTORY:
+            raise IsDirectory(file.path)
+        if offset < 0 or size < 0:
+            raise InvalidArgument("offset and size cannot be negative")
+        with Translated(file.path):
+            return await self.content.read(file.view, file.number, offset, size)
+
+    async def write(self, file: OpenFile, offset: int, data: Buffer) -> int:
+        assert isinstance(file, PageFile)
+        if file.closed:
+            raise InvalidHandle("the file is closed")
+        if not file.flags.write or file.opened is None:
+            raise PermissionDenied("file not opened for writing")
+        if offset < 0:
+            raise InvalidArgument("offset cannot be negative")
+        if not data:
+            return 0
+        bytes_max = self.core.limits.file_bytes_max
+        with Translated(file.path):
+            async with file.opened.lock:
+                if file.flags.append:
+                    offset = (await self.tree.inode(file.view, file.number)).size
+                if offset + len(data) > bytes_max:
+                    raise QuotaExceeded(f"{file.path}: a file can have at most {bytes_max} bytes")
+                return await self.content.write(file.view, file.number, offset, data)
+
+
+class _about:
+    """Errors below name the path of the view; here they get the caller's."""
+
+    __slots__ = ("_inner", "_path")
+
+    def __init__(self, path: str, inner: str) -> None:
+        self._path = path
+        self._inner = inner
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self._path is not self._inner and isinstance(error, NotFound | NotDirectory):
+            error.detail = self._path
+            error.args = (self._path,)
+
+
+def _file_id(file: PageFile) -> str:
+    name = file.view.name
+    return f"{name}/{file.number:x}" if name else f"{file.number:x}"
+
+
+def _check_openable(inode: Inode, path: str, flags: OpenFlags) -> None:
+    """Raises what Linux raises with O_NOFOLLOW."""
+    if inode.kind == DIRECTORY:
+        if flags.write or (flags.create and not flags.directory):
+            raise IsDirectory(path)
+    elif flags.directory:
+        raise NotDirectory(path)
+    elif inode.kind == SYMLINK:
+        raise InvalidArgument(f"cannot {'write' if flags.write else 'read'} symlink {path}")
+
+
+def _check_values(changes: StatChanges, bytes_max: int) -> None:
+    """Raise InvalidArgument for what no inode can have."""
+    for value, name in ((changes.uid, "uid"), (changes.gid, "gid")):
+        if value is not None and not 0 <= value <= _ID_MAX:
+            raise InvalidArgument(f"{name} must be from 0 to {_ID_MAX}")
+    if changes.mode is not None and changes.mode < 0:
+        raise InvalidArgument("mode cannot be negative")
+    if changes.size is not None:
+        if changes.size < 0:
+            raise InvalidArgument("size cannot be negative")
+        if changes.size > bytes_max:
+            raise QuotaExceeded(f"a file can have at most {bytes_max} bytes")
+
+
+def _check_kind(inode: Inode, path: str, changes: StatChanges) -> None:
+    if changes.mode is not None and inode.kind == SYMLINK:
+        raise NotSupported("chmod of a symbolic link")  # nor has Linux it
+    if changes.size is not None:
+        if inode.kind == DIRECTORY:
+            raise IsDirectory(path)
+        if inode.kind == SYMLINK:
+            raise InvalidArgument(f"cannot truncate symlink {path}")
+
+
+def _apply(inode: Inode, changes: StatChanges) -> None:
+    if changes.mode is not None:
+        kept = _DIRECTORY_BITS if inode.kind == DIRECTORY else _FILE_BITS
+        inode.mode = changes.mode & kept
+    for name in ("uid", "gid", "atime_ns", "mtime_ns"):
+        value = getattr(changes, name)
+        if value is not None:
+            setattr(inode, name, value)
+
+
+def _copy_owner(old: Inode, new: Inode) -> None:
+    """What a new version of a file keeps from the old one."""
+    if old.kind == REGULAR:
+        new.mode, new.uid, new.gid = old.mode, old.uid, old.gid
