@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -51,11 +51,25 @@ class ProviderContext:
 Factory: TypeAlias = Callable[[Mapping[str, Any], ProviderContext], Awaitable[Provider]]
 
 
+class Source(Protocol):
+    """Where providers come from that are not known from the start (native plugins)."""
+
+    async def names(self) -> list[str]: ...
+
+    async def find(self, name: str) -> Factory | None:
+        """None: there is none of this name."""
+
+
 class Registry:
     """name -> factory."""
 
     def __init__(self) -> None:
         self._factories: dict[str, Factory] = {}
+        self._source: Source | None = None
+
+    def use(self, source: Source) -> None:
+        """Ask the source for names that are not registered."""
+        self._source = source
 
     def register(self, name: str, factory: Factory) -> None:
         """Raises AlreadyExists when the name is taken."""
@@ -64,7 +78,12 @@ class Registry:
         self._factories[name] = factory
 
     def names(self) -> list[str]:
+        """The registered names; those of the source are not among them."""
         return sorted(self._factories)
+
+    async def all_names(self) -> list[str]:
+        more = [] if self._source is None else await self._source.names()
+        return sorted({*self._factories, *more})
 
     async def create(
         self,
@@ -83,8 +102,11 @@ class Registry:
         provider itself cannot get by (a missing directory, a backend that is down).
         """
         factory = self._factories.get(spec.provider)
+        if factory is None and self._source is not None:
+            factory = await self._source.find(spec.provider)
         if factory is None:
-            raise NotFound(f"provider {spec.provider}{nearest(spec.provider, self.names())}")
+            hint = nearest(spec.provider, await self.all_names())
+            raise NotFound(f"provider {spec.provider}{hint}")
         context = ProviderContext(namespace, data_dir, limits, clock, pool, quota, clean(spec.path))
         return await factory(spec.config, context)
 

@@ -105,6 +105,11 @@ class InlineCalls:
         assert self._tree is not None
         return await self._pool.run(self._tree.handle, request, b"")
 
+    @property
+    def abandoned(self) -> int:
+        """Calls that nobody waits for any more."""
+        return len(self._abandoned)
+
     async def aclose(self) -> None:
         """Destroy the instance; with a call inside that hangs it stays for ever."""
         if self._tree is None:

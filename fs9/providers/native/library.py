@@ -27,7 +27,8 @@ class Library:
         try:
             self._library: Any = ffi.dlopen(str(path), ffi.RTLD_LAZY | ffi.RTLD_LOCAL)
         except OSError as error:
-            raise InvalidArgument(f"cannot load {path}: {error}") from None
+            reason = str(error).partition(".  Additionally")[0]  # cffi looks elsewhere, too
+            raise InvalidArgument(f"cannot load {path}: {reason}") from None
         _kept.append(self._library)
         self._check_version(self._symbol("fs9_plugin_version")())
         self.table: Any = self._symbol("fs9_plugin_vtable")()

@@ -41,6 +41,8 @@ _DELAY_MAX_S = 30.0
 _QUIET_S = 60.0
 #: Python, and what the plugin does at its start.
 _START_TIMEOUT_S = 30.0
+#: What an instance may take to be destroyed, the calls inside included.
+_END_TIMEOUT_S = 5.0
 _SOCKET_BUFFER_BYTES = 1 << 20
 
 
@@ -218,8 +220,9 @@ class PluginProcess:
         if link is None:
             return
         if self._arguments[1] is not None:
-            with suppress(Fs9Error):
-                await self.call(frames.End())
+            ending = link.send(frames.End(), b"")
+            with suppress(Fs9Error):  # killed, because a call inside hangs
+                await self._answer(link, ending, min(self._timeout_s, _END_TIMEOUT_S))
         link.kill()
         await link.over.wait()
         if link.reaping is not None:

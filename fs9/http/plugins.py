@@ -1,0 +1,71 @@
+"""List, load and unload native plugins: for who administers the server.
+
+Loading runs code of the file in the server's name, so it is off unless the settings allow it,
+and only from directories that they name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fs9.errors import Conflict, Forbidden
+from fs9.http.decode import json_body
+from fs9.http.exchange import Reply
+from fs9.http.files import NO_CONTENT
+from fs9.principal import require_server_admin, require_server_operator
+from fs9.wire.codec import encode
+from fs9.wire.messages import PluginLoadRequest, PluginReply, PluginRequest
+
+if TYPE_CHECKING:
+    from fs9.http.exchange import Exchange
+    from fs9.services import Services
+
+_load_body = msgspec.json.Decoder(PluginLoadRequest)
+_unload_body = msgspec.json.Decoder(PluginRequest)
+#: Namespaces that are looked through at a time.
+_PAGE = 1000
+
+
+async def list_(x: Exchange) -> Reply:
+    services = x.context.services
+    assert x.principal is not None
+    require_server_operator(x.principal, services.settings.admin_namespaces)
+    return Reply(200, encode(await services.plugins.names()))
+
+
+async def load(x: Exchange) -> Reply:
+    request = await json_body(x, _load_body)
+    services = _allowed(x)
+    await services.plugins.load(request.name, request.path)
+    return Reply(200, encode(PluginReply(request.name, "loaded")))
+
+
+async def unload(x: Exchange) -> Reply:
+    request = await json_body(x, _unload_body)
+    services = _allowed(x)
+    await _refuse_mounted(services, request.name)
+    await services.plugins.unload(request.name)
+    return NO_CONTENT
+
+
+def _allowed(x: Exchange) -> Services:
+    services = x.context.services
+    assert x.principal is not None
+    require_server_admin(x.principal, services.settings.admin_namespaces)
+    if not services.settings.plugins_api:
+        raise Forbidden("plugins cannot be loaded over HTTP here (server.plugins.api)")
+    return services
+
+
+async def _refuse_mounted(services: Services, name: str) -> None:
+    """Raise Conflict when a namespace mounts the plugin, loaded or not, or would when made."""
+    if any(spec.provider == name for spec in services.settings.namespace_template):
+        raise Conflict(f"plugin {name} is in the setting namespace_template")
+    after = ""
+    while records := await services.store.namespaces(after=after, limit=_PAGE):
+        for record in records:
+            if any(mount.provider == name for mount in record.mounts):
+                raise Conflict(f"plugin {name} is mounted in the namespace {record.name}")
+        after = records[-1].name
