@@ -42,7 +42,6 @@ from router.messages import (
     LeaveOrder,
     LogLevel,
     LogLevelRequest,
-    NamespaceChanged,
     Numbered,
     Ready,
     Received,
@@ -56,6 +55,7 @@ from router.messages import (
     SnapshotRequest,
     Status,
     StatusRequest,
+    Told,
     UndrainRequest,
     ViewChanged,
 )
@@ -93,7 +93,8 @@ class BrokerState:
     ) -> None:
         """`silence_s`: a worker that says nothing for so long is killed."""
         self.epoch = epoch
-        self.sequence = 0
+        #: The latest announcement, and the latest that a worker told.
+        self.sequence = self._told = 0
         self.processes: dict[int, Process] = {}
         #: Slots that an operator has drained.
         self.resting: set[int] = set()
@@ -170,10 +171,13 @@ class BrokerState:
         self._effects.append(Reply(client, Received(self._numbers.get(client, 0))))
         return self._settle()
 
-    def on_acknowledged(self, message: Acknowledged) -> None:
-        process = self.processes.get(message.slot)
+    def on_acknowledged(self, message: Acknowledged) -> list[Effect]:
+        """Once all know what a worker has told, it hears so at once: somebody waits for it."""
+        process, before = self.processes.get(message.slot), self.acknowledged
         if process is not None and message.epoch == self.epoch:
             process.applied = max(process.applied, message.sequence)
+        known = before < self._told <= self.acknowledged
+        return [self._heartbeat(self._now_s)] if known else []
 
     def on_snapshot_request(self, client: bytes, message: SnapshotRequest) -> list[Effect]:
         missing = self.sequence - message.since
@@ -344,8 +348,9 @@ class BrokerState:
             del self._numbers[next(iter(self._numbers))]
 
     def _take(self, client: bytes, message: Report) -> None:
-        if isinstance(message, NamespaceChanged):
+        if isinstance(message, Told):
             self.announce(message)
+            self._told = self.sequence
             return
         if self._died.get(message.slot) == message.pid:
             return

@@ -62,6 +62,15 @@ class NamespaceChanged(Message, frozen=True):
     """The mounts or settings of a namespace are others; a worker reports it, all hear it."""
 
     name: str
+    #: By which the worker that reported it knows it again; here and below.
+    ticket: str = ""
+
+
+class Revoked(Message, frozen=True):
+    """Tokens that hold no more, as the workers pack them; reported and heard in the same way."""
+
+    packed: bytes
+    ticket: str = ""
 
 
 class Heartbeat(Message, frozen=True):
@@ -121,7 +130,7 @@ class Numbered(msgspec.Struct, frozen=True):
     """An announcement said before."""
 
     sequence: int
-    message: ViewChanged | LeaveOrder | ReturnOrder | LogLevel | NamespaceChanged
+    message: ViewChanged | LeaveOrder | ReturnOrder | LogLevel | NamespaceChanged | Revoked
 
 
 class Snapshot(Message, frozen=True):
@@ -225,8 +234,10 @@ class FleetStatus(Message, frozen=True):
     slots: tuple[SlotStatus, ...]
 
 
-Announcement = ViewChanged | LeaveOrder | ReturnOrder | LogLevel | NamespaceChanged
-Report = Joined | Ready | Drained | Status | NamespaceChanged
+#: What workers tell one another.
+Told = NamespaceChanged | Revoked
+Announcement = ViewChanged | LeaveOrder | ReturnOrder | LogLevel | Told
+Report = Joined | Ready | Drained | Status | Told
 Request = (
     StatusRequest | DrainRequest | UndrainRequest | ReloadRequest | ScaleRequest | LogLevelRequest
 )

@@ -82,6 +82,11 @@ class Subscriber:
         self._synced_s: float | None = None
 
     @property
+    def applied(self) -> int:
+        """The number of the latest announcement that was delivered."""
+        return self._last
+
+    @property
     def _complete(self) -> bool:
         return self._based and self._last >= self._known
 

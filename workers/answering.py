@@ -97,6 +97,7 @@ def _exchange(
     context = connection.node.context
     exchange = Exchange(context, method, parsed.query, parsed.block.text_fields, body)
     exchange.peer = connection.peer
+    connection.exchange = exchange
     lender = connection.node.lender
     # A proxy that can do it says so; the header counts only where clients are not heard.
     offered = exchange.headers.get(_OFFER) if lender is not None else None
@@ -142,6 +143,8 @@ async def send_reply(connection: Connection, request: Request, reply: Reply) -> 
         _write_head(connection, request, reply, reply.length)
         if request.line.method == b"HEAD":
             return
+        if reply.endless:
+            connection.release()
         async for piece in stream:
             # Not after the write: the next piece is read while this one goes out.
             await connection.flow.drain()

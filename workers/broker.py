@@ -24,10 +24,10 @@ from router.messages import (
     Acknowledged,
     Drained,
     Joined,
-    NamespaceChanged,
     Ready,
     SnapshotRequest,
     Status,
+    Told,
     UnknownMessage,
     decode_to_broker,
     encode,
@@ -154,10 +154,10 @@ class Broker:
             return
         message, state = envelope.message, self.state
         if isinstance(message, Acknowledged):
-            state.on_acknowledged(message)
+            self.do(state.on_acknowledged(message))
         elif isinstance(message, SnapshotRequest):
             self.do(state.on_snapshot_request(client, message))
-        elif isinstance(message, Joined | Ready | Drained | Status | NamespaceChanged):
+        elif isinstance(message, Joined | Ready | Drained | Status | Told):
             epoch, number = envelope.epoch, envelope.sequence
             self.do(state.on_report(client, epoch, number, message, now_s))
         else:

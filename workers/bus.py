@@ -26,11 +26,12 @@ from router.messages import (
     Done,
     Drained,
     FleetStatus,
+    Heartbeat,
     Introduce,
-    NamespaceChanged,
     Received,
     Refused,
     Snapshot,
+    Told,
     UnknownMessage,
     decode_from_broker,
     encode,
@@ -44,6 +45,7 @@ from workers.endpoint import (
     make_keys,
     set_endpoint,
 )
+from workers.telling import Telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -236,6 +238,7 @@ class BusClient:
         self._on_snapshot: Callable[[View], None] = lambda _: None
         self._subscriber = Subscriber(slot, self._pid)
         self._reporter = Reporter()
+        self._telling = Telling(self.report)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._sockets: list[zmq.Socket[bytes]] = []
@@ -279,12 +282,16 @@ class BusClient:
 
     def report(self, message: Report) -> None:
         """Never waits. The broker gets it once, in order; `Status` at most once."""
-        if not isinstance(message, NamespaceChanged) and not message.pid:
+        if not isinstance(message, Told) and not message.pid:
             message = msgspec.structs.replace(message, pid=self._pid)
         if isinstance(message, Drained) and not message.view and self.view is not None:
             message = msgspec.structs.replace(message, view=self.view.number)
         self._do(self._reporter.report(message, self._now_s()))
         self._pump()
+
+    async def tell(self, message: Told, timeout_s: float) -> bool:
+        """Have every worker apply it; False: not all within the time, as far as we know."""
+        return await self._telling.tell(message, timeout_s)
 
     async def flush(self, timeout_s: float = 1.0) -> bool:
         """Wait until the broker has every report; False: not in time."""
@@ -415,7 +422,10 @@ class BusClient:
             return
         else:
             self._do(self._subscriber.on_announcement(epoch, sequence, message, now_s))
+            if isinstance(message, Heartbeat):
+                self._telling.acknowledged(epoch, message.acknowledged)
         self._do(self._reporter.on_broker(self._subscriber.epoch, now_s))
+        self._telling.on_broker(self._subscriber.epoch)
 
     def _do(self, outputs: list[Output]) -> None:
         for output in outputs:
@@ -425,6 +435,9 @@ class BusClient:
             try:
                 if isinstance(output, Deliver):
                     self._on_message(output.message)
+                    if isinstance(output.message, Told):
+                        known = (self._subscriber.epoch, self._subscriber.applied)
+                        self._telling.heard(output.message, *known)
                 elif isinstance(output, Adopt):
                     self._on_snapshot(output.view)
             except Exception:

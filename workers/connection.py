@@ -29,11 +29,13 @@ from workers.state import State
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
+    from fs9.http.exchange import Exchange
+    from fs9.principal import Principal
     from router.framing import Framer
     from router.handoff import Handed
     from workers.membership import Membership
@@ -97,6 +99,8 @@ class Connection(HttpToolsProtocol):
         self.intake = Intake(handed.data if handed else b"")
         #: The request in progress.
         self.request: Request | None = None
+        #: What answers it, once that is known.
+        self.exchange: Exchange | None = None
         self._body: SocketBody | None = None
         self._task: asyncio.Task[None] | None = None
         self._progress: Progress | None = None
@@ -116,6 +120,10 @@ class Connection(HttpToolsProtocol):
     @abc.abstractmethod
     def _advance(self) -> None:
         """Start as many requests as can be started now."""
+
+    @abc.abstractmethod
+    def route(self, request: Request) -> None:
+        """Answer here, or bring the connection or the request to the owner."""
 
     @abc.abstractmethod
     def stay(self, request: Request) -> None:
@@ -250,22 +258,39 @@ class Connection(HttpToolsProtocol):
         if doing is not None:
             self.node.metrics.count(SLOW_CLIENTS, ANSWER if doing is REST else doing)
         if self._state in {State.COLLECT, State.ANSWER, State.APP, State.FORWARD}:
-            self._time_out()
+            self._end_request(
+                RequestTimeout("no byte of the body arrived in time"),
+                RequestTimeout("no progress was made in time"),
+            )
         else:
             self.transport.abort()
 
-    def _time_out(self) -> None:
+    def notice(self, exchange: Exchange) -> None:
+        """The request in progress is answered by this exchange."""
+        self.exchange = exchange
+
+    def end_for(self, means: Callable[[Principal], bool], error: Fs9Error) -> None:
+        """Cut the request in progress here, if it is of somebody whom it means."""
+        exchange = self.exchange
+        if exchange is not None and exchange.principal is not None and means(exchange.principal):
+            self._end_request(error, error)
+
+    def _end_request(self, in_body: Fs9Error, else_: Fs9Error) -> None:
+        """End the request: with an error when its answer has not begun, else with the connection.
+
+        `in_body`: its body is still on its way.
+        """
         self._departure.abort()
         if self.started:
             self.transport.abort()
         elif self._body is not None and not self._body.done:
             # The operation ends with this error and answers it; else the next round cuts it.
-            self._body.fail(RequestTimeout("no byte of the body arrived in time"))
+            self._body.fail(in_body)
             self.end_after_this(True)
             self.touch()
         else:
             self._abandon_task()
-            self.refuse(RequestTimeout("no progress was made in time"))
+            self.refuse(else_)
 
     def begin_forward(self, request: Request) -> None:
         self._begin(request)
@@ -308,7 +333,7 @@ class Connection(HttpToolsProtocol):
         self._uncount()
         if self.status:
             self.node.account.end(self, self.loop.time() - self._since_s)
-        self.request = None
+        self.request = self.exchange = None
         if self.transport.is_closing():
             self._state = State.CLOSED
             return

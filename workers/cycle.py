@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
+from fs9.http.app import NOTICE
 from fs9.observe.request import HEADER
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def take_over(connection: Connection, cycle: RequestResponseCycle) -> None:
         connection.touch()
         await send(message)
 
+    cast("dict[str, object]", cycle.scope)[NOTICE] = connection.notice
     cycle.send = watched_send  # type: ignore[method-assign]
     cycle.transport = cast("asyncio.Transport", CycleTransport(connection, cycle))
 

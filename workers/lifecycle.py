@@ -17,16 +17,20 @@ from router.messages import (
     Joined,
     LeaveOrder,
     LogLevel,
+    NamespaceChanged,
     Ready,
     ReturnOrder,
+    Revoked,
     Status,
     ViewChanged,
 )
 from router.view import SlotState
+from workers.changes import from_message, to_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from fs9.meta.announce import Change
     from router.messages import Announcement
     from router.view import View
     from workers.bus import BusClient
@@ -49,13 +53,16 @@ class Lifecycle:
         self._tasks: set[asyncio.Task[None]] = set()
         self._giving_up: dict[str, asyncio.Task[None]] = {}
         self._drained = False
+        node.services.announce = self._announce
         node.metrics.watch(BUS_LAG, self._bus_lag_s)
         node.metrics.watch(BUS_GAPS, lambda: bus.gaps)
 
     async def join(self) -> None:
         """Know the fleet before serving, if there is a broker to tell."""
         try:
-            await asyncio.wait_for(self._bus.start(self._on_message, self._on_view), _JOIN_WAIT_S)
+            await asyncio.wait_for(
+                self._bus.start(self._on_message, self._on_snapshot), _JOIN_WAIT_S
+            )
         except TimeoutError:
             log.warning("no broker answers; serving without one for now")
         self._bus.report(Joined(self._node.slot))
@@ -84,9 +91,23 @@ class Lifecycle:
                 self._bus.report(Ready(node.slot))
             case LogLevel(level=level):
                 set_levels(level)
+            case NamespaceChanged() | Revoked():
+                node.services.apply(from_message(message))
+
+    def _on_snapshot(self, view: View) -> None:
+        """Some announcements may never have come: the store knows what they were about."""
+        self._on_view(view)
+        self._node.services.changes.hurry()
+
+    async def _announce(self, change: Change) -> bool:
+        """Tell every worker, at once this one; see `fs9.meta.announce.Announce`."""
+        services = self._node.services
+        services.apply(change)
+        return await self._bus.tell(to_message(change), services.limits.announce_wait_s)
 
     def _on_view(self, view: View) -> None:
-        if self._node.membership.apply(view.number, view.serving):
+        draining = bool(view.within(SlotState.DRAINING))
+        if self._node.membership.apply(view.number, view.serving, draining=draining):
             self._node.forget_leavers()
             if not self._node.leaving:
                 state = view.state(self._node.slot)
@@ -106,6 +127,7 @@ class Lifecycle:
     async def _give_up_when_quiet(self, name: str) -> None:
         """What was begun here ends here; then the new owner may have the namespace."""
         membership = self._node.membership
+        self._node.services.namespaces.end_followers(name)
         await membership.wait_quiet(name)
         if not membership.owns(name):  # a newer view may have given it back
             await self._node.services.namespaces.give_up(name)

@@ -9,7 +9,8 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
-from fs9.errors import Overloaded, TooManyRequests
+from fs9.auth.verifier import REVOKED
+from fs9.errors import Overloaded, TooManyRequests, Unauthenticated
 from fs9.http.app import create_app
 from fs9.http.context import Context
 from fs9.http.operations import OPERATIONS
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from fs9.config import Settings
     from fs9.errors import Fs9Error
     from fs9.http.operations import Operation
+    from fs9.principal import Principal
     from workers.protocol import Fs9Protocol
     from workers.slots import RunDirectory
 
@@ -79,6 +81,7 @@ class Node:
         self.run_directory = run_directory
         self.membership = Membership(services.slot, range(slots))
         services.owns = self.membership.owns
+        services.end_requests = self._end_requests
         #: Is the worker leaving? Then a connection ends with the request that is in progress.
         self.leaving = False
         #: Does it leave while others stay? Then connections are handed to them instead.
@@ -147,6 +150,7 @@ class Node:
             loop.create_task(self._flush_metrics()),
             loop.create_task(self._watch_deadlines(state)),
             loop.create_task(self._sweep_handles()),
+            *(loop.create_task(work) for work in self.services.housekeeping()),
         ]
 
     def _adopt(self, sock: socket.socket, handed: Handed) -> None:
@@ -167,6 +171,11 @@ class Node:
         """The view has changed: connections to workers that do not serve are closed."""
         for connection in list(self._connections):
             cast("Fs9Protocol", connection).forget_leavers()
+
+    def _end_requests(self, means: Callable[[Principal], bool]) -> None:
+        """Cut what is in progress for those whose tokens were revoked, transfers above all."""
+        for connection in list(self._connections):
+            cast("Fs9Protocol", connection).end_for(means, Unauthenticated(REVOKED))
 
     async def _watch_deadlines(self, state: ServerState) -> None:
         limits, loop = self.limits, asyncio.get_running_loop()

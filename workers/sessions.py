@@ -1,8 +1,8 @@
 """The sessions of keep-alive clients, kept with their header blocks.
 
 A client that sends the very same headers again is the very same principal, so its session is
-entered without looking at the token again: as long as the token holds, and at most as long as
-the verifier itself remembers one.
+entered without looking at the token again: as long as the token holds, at most as long as the
+verifier itself remembers one, and until anything is revoked.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class _Kept(NamedTuple):
     session: Session
     until_s: float
+    #: The verifier's when it was kept; another one may mean that it was revoked.
+    generation: int
 
 
 class Sessions:
@@ -26,6 +28,7 @@ class Sessions:
 
     def __init__(self, services: Services) -> None:
         self._clock = services.clock
+        self._verifier = services.verifier
         self._ttl_s = services.limits.token_cache_ttl_s
         # Without tokens there is nothing to be saved, and what is observed is observed at the
         # gate.
@@ -37,8 +40,10 @@ class Sessions:
         kept = cast("_Kept | None", block.kept)
         if kept is None or tenant is not None:
             return
-        session, until_s = kept
-        if session.namespace.closed or self._clock.now_s() >= until_s:
+        session, until_s, generation = kept
+        assert self._verifier is not None
+        changed = generation != self._verifier.generation
+        if changed or session.namespace.closed or self._clock.now_s() >= until_s:
             block.kept = None
             return
         self.entered += 1
@@ -48,9 +53,10 @@ class Sessions:
     def keep(self, exchange: Exchange, block: Block, tenant: str | None) -> None:
         """Keep the session of an exchange that came through the gate, for `enter`."""
         session = exchange.session
-        if session is None or tenant is not None or not self._on:
+        verifier = self._verifier
+        if session is None or tenant is not None or not self._on or verifier is None:
             return
         until_s = self._clock.now_s() + self._ttl_s
         if session.principal.expires_at_s is not None:
             until_s = min(until_s, session.principal.expires_at_s)
-        block.kept = _Kept(session, until_s)
+        block.kept = _Kept(session, until_s, verifier.generation)

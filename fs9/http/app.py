@@ -39,6 +39,8 @@ _METHOD = "fs9.method"
 _QUERY = "fs9.query"
 _RECEIVE = "fs9.receive"
 _STREAM = "fs9.stream"
+#: In the scope, who wants to know by which exchange the request is answered.
+NOTICE = "fs9.notice"
 
 _METHODS = frozenset(COMBINED_METHODS) - {"WEBSOCKET"}
 #: A method that no route has stands for those that Falcon does not know.
@@ -185,6 +187,8 @@ async def _drive(
         params=params,
         peer=peer(scope),
     )
+    if NOTICE in scope:
+        scope[NOTICE](exchange)
     reply = await answer(operation, exchange, headers.get("authorization"), tenant)
     # The application closes it, whatever becomes of the sending.
     scope[_STREAM] = reply.stream

@@ -7,6 +7,7 @@ answer ─> authenticate ── the address's failed credentials ─> Gate.princ
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import TYPE_CHECKING
 
 from fs9.errors import TooManyRequests, Unauthenticated
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from fs9.http.exchange import Exchange
     from fs9.http.gate import Gate
     from fs9.principal import Principal
+    from fs9.resilience.limiter import Refused
     from fs9.services import Services
 
 #: Whoever scrapes the metrics must see them most of all when there is too much of everything.
@@ -50,15 +52,11 @@ class Limiting:
         if self._verifier is None or authorization is None:
             return self._gate.principal_nowait(authorization, tenant)
         if self._credentials.watching and not self._verifier.remembers(bearer_token(authorization)):
-            try:
-                self._credentials.check(self._address(exchange), self._clock.monotonic_s())
-            except TooManyRequests:
-                self._metrics.count(RATE_LIMITED, "address")
-                raise
+            self._check_address(exchange)
         try:
             return self._gate.principal_nowait(authorization, tenant)
         except Unauthenticated:
-            self._credentials.failed(self._address(exchange), self._clock.monotonic_s())
+            self.failed(exchange)
             raise
 
     async def authenticate(
@@ -68,7 +66,30 @@ class Limiting:
         try:
             return await self._gate.principal(authorization, tenant)
         except Unauthenticated:
-            self._credentials.failed(self._address(exchange), self._clock.monotonic_s())
+            self.failed(exchange)
+            raise
+
+    async def check_refresh(self, exchange: Exchange, token: str) -> None:
+        """Count that a token is to be refreshed, of which nobody knows yet whether it may be.
+
+        Raises TooManyRequests; the caller says `failed` when it may not.
+        """
+        if self._credentials.watching:
+            self._check_address(exchange)
+        if self.requests.on:
+            digest = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
+            now_s = self._clock.monotonic_s()
+            await self._refuse(self.requests.credential_refusal(digest, now_s))
+
+    def failed(self, exchange: Exchange) -> None:
+        """The exchange brought a credential that does not hold."""
+        self._credentials.failed(self._address(exchange), self._clock.monotonic_s())
+
+    def _check_address(self, exchange: Exchange) -> None:
+        try:
+            self._credentials.check(self._address(exchange), self._clock.monotonic_s())
+        except TooManyRequests:
+            self._metrics.count(RATE_LIMITED, "address")
             raise
 
     def _address(self, exchange: Exchange) -> str:
@@ -85,6 +106,10 @@ class Limiting:
             return
         now_s = self._clock.monotonic_s()
         refused = self.requests.refusal(principal.namespace, principal.user, now_s)
+        if refused is not None:
+            await self._refuse(refused)
+
+    async def _refuse(self, refused: Refused | None) -> None:
         if refused is None:
             return
         self._metrics.count(RATE_LIMITED, refused.limit)

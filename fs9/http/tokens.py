@@ -48,8 +48,13 @@ async def refresh(x: Exchange) -> Reply:
     refresher = x.context.services.refresher
     if refresher is None:
         return _not_configured(InvalidArgument(_NOT_CONFIGURED))
+    limiting = x.context.limiting
+    await limiting.check_refresh(x, token)
     try:
         new, expires_in_s = await refresher.refresh(token, x.tenant)
+    except Unauthenticated:
+        limiting.failed(x)
+        raise
     except InvalidArgument as error:
         return _not_configured(error)
     body = encode(RefreshReply(new, expires_in_s))
@@ -66,6 +71,8 @@ async def revoke(x: Exchange) -> Reply:
     assert principal is not None
     revocation = await _revocation(services, principal, request)
     kept = await services.store.revoke([revocation])
+    # Who revokes their own token still gets an answer.
+    x.principal = None
     # True or not: the store has it, and workers that did not hear of it will ask.
     await services.announce(Revoked(tuple(kept)))
     return NO_CONTENT

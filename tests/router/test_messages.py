@@ -33,6 +33,7 @@ SAMPLES: dict[object, object] = {
     int: 5,
     float: 1.5,
     str: "text",
+    bytes: b"\x00\xff",
     bool: True,
     View: VIEW,
     tuple[Numbered, ...]: (Numbered(1, ViewChanged(VIEW)),),

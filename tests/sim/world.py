@@ -23,7 +23,6 @@ from router.messages import (
     Introduce,
     Joined,
     LeaveOrder,
-    NamespaceChanged,
     Ready,
     Received,
     ReloadRequest,
@@ -32,6 +31,7 @@ from router.messages import (
     Snapshot,
     SnapshotRequest,
     Status,
+    Told,
     UndrainRequest,
     ViewChanged,
     decode_from_broker,
@@ -182,10 +182,10 @@ class Broker:
         envelope = decode_to_broker(data)
         message = envelope.message
         if isinstance(message, Acknowledged):
-            state.on_acknowledged(message)
+            self.do(state.on_acknowledged(message))
         elif isinstance(message, SnapshotRequest):
             self.do(state.on_snapshot_request(client, message))
-        elif isinstance(message, Joined | Ready | Drained | Status | NamespaceChanged):
+        elif isinstance(message, Joined | Ready | Drained | Status | Told):
             report = (envelope.epoch, envelope.sequence, message)
             self.do(state.on_report(client, *report, now_s))
         else:
