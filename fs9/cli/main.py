@@ -24,6 +24,7 @@ COMMANDS = {
     "config": ("config_command", "show the effective settings and where each came from"),
     "doctor": ("doctor", "check what could keep fs9 from working, and say what to do"),
     "fleet": ("fleet", "look at a running fleet, drain, scale, reload it"),
+    "meta": ("meta", "make, copy and bring back the metadata"),
     "deploy": ("deploy", "write files for nginx, Envoy and systemd"),
     "ls": ("ls", "list directories"),
     "cat": ("cat", "write files to the standard output"),

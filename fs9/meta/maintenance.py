@@ -1,0 +1,118 @@
+"""What `fs9 meta migrate`, `backup` and `restore` do, in a process of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+from fs9.clock import SystemClock
+from fs9.config.dsn import sqlite_path
+from fs9.config.masking import plain_value
+from fs9.errors import InvalidArgument
+from fs9.meta import backup as copies
+from fs9.meta.open import dsn_of, open_store
+from fs9.threads import BlockingPool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from fs9.config import Settings
+    from fs9.meta.sql.store import SqlStore
+
+_LINES_BYTES = 1 << 20
+
+
+def migrate(settings: Settings) -> str:
+    """Make the database, or bring it to this program's version; a sentence about it.
+
+    Raises the errors of the store, as all of these do, and OSError.
+    """
+
+    async def run() -> None:
+        async with _opened(settings, make=True):
+            pass
+
+    asyncio.run(run())
+    return f"the metadata has version {copies.VERSION}: {_shown(settings)}"
+
+
+def backup(settings: Settings, file: Path) -> str:
+    """Write all metadata to `file`, for this user alone; servers may go on meanwhile.
+
+    The file appears under its name when it is whole.
+    """
+
+    async def run() -> int:
+        count = 0
+        async with _opened(settings, make=False) as (store, pool):
+            with _new_private_file(partial) as target:
+                async for lines in copies.backup(store, int(SystemClock().now_s())):
+                    await pool.run(target.write, lines)
+                    count += lines.count(b"\n")
+                await pool.run(_sync, target)
+        return count - 2  # head and end
+
+    partial = file.with_name(file.name + ".partial")
+    try:
+        count = asyncio.run(run())
+        partial.replace(file)
+    finally:
+        with suppress(FileNotFoundError):
+            partial.unlink()
+    return f"{count} rows of {_shown(settings)} are in {file}"
+
+
+def restore(settings: Settings, file: Path, *, force: bool) -> str:
+    """Put back what a backup has; no server should run meanwhile."""
+
+    async def run() -> int:
+        async with _opened(settings, make=True) as (store, pool):
+            with file.open("rb") as source:
+                return await copies.restore(store, _lines(source, pool), force=force)
+
+    count = asyncio.run(run())
+    return f"{count} rows of {file} are in {_shown(settings)}"
+
+
+@asynccontextmanager
+async def _opened(
+    settings: Settings, *, make: bool
+) -> AsyncIterator[tuple[SqlStore, BlockingPool]]:
+    path = sqlite_path(dsn_of(settings))
+    if path is not None:
+        if not make and not path.exists():
+            raise InvalidArgument(f"there is no metadata: {path} does not exist")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    pool = BlockingPool(2)
+    try:
+        store = await open_store(settings, SystemClock(), pool)
+        try:
+            yield store, pool
+        finally:
+            await store.aclose()
+    finally:
+        pool.shutdown()
+
+
+async def _lines(source: BinaryIO, pool: BlockingPool) -> AsyncIterator[bytes]:
+    while lines := await pool.run(source.readlines, _LINES_BYTES):
+        for line in lines:
+            yield line
+
+
+def _new_private_file(path: Path) -> BinaryIO:
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def _sync(target: BinaryIO) -> None:
+    target.flush()
+    os.fsync(target.fileno())
+
+
+def _shown(settings: Settings) -> str:
+    return str(plain_value(dsn_of(settings)))

@@ -1,0 +1,94 @@
+"""`fs9 meta` makes, copies and brings back metadata."""
+
+import asyncio
+
+import pytest
+
+from fs9.cli.main import main
+from fs9.clock import ManualClock
+from fs9.meta.postgres import PostgresStore
+from fs9.meta.sqlite import SqliteStore
+from fs9.threads import BlockingPool
+
+NOW_S = 1_800_000_000
+
+
+@pytest.fixture
+def meta(tmp_path, monkeypatch, capsys):
+    """Runs `fs9 meta` in an empty directory."""
+    for name in ("FS9_CONFIG", "FS9_META_DSN", "FS9_DATA_DIR", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        code = main(["meta", *map(str, arguments)])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def create(path, name):
+    """A namespace in the file."""
+
+    async def run():
+        pool = BlockingPool(1)
+        store = await SqliteStore.open(path, ManualClock(NOW_S), pool)
+        await store.create_namespace(name, "root", ())
+        await store.aclose()
+        pool.shutdown()
+
+    asyncio.run(run())
+
+
+def test_migrate_makes_the_database(meta, tmp_path):
+    """That of the settings, or another one."""
+    code, out, _ = meta("migrate")
+    assert (code, (tmp_path / "fs9-data" / "meta.db").exists()) == (0, True)
+    assert "version 2" in out
+    assert meta("migrate", "--data-dir", "other")[0] == 0
+    assert (tmp_path / "other" / "meta.db").exists()
+    assert meta("migrate", "--dsn", "sqlite:third.db")[0] == 0
+    assert (tmp_path / "third.db").exists()
+
+
+def test_a_copy_goes_from_database_to_database(meta, tmp_path, postgres_dsn):
+    """SQLite to PostgreSQL and back; the file is for this user alone."""
+    create(tmp_path / "a.db", "acme")
+    code, out, _ = meta("backup", "copy", "--dsn", "sqlite:a.db")
+    assert (code, out) == (0, "3 rows of sqlite:a.db are in copy\n")
+    assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o600
+    assert meta("restore", "copy", "--dsn", postgres_dsn)[0] == 0
+    code, _, err = meta("restore", "copy", "--dsn", postgres_dsn)
+    assert code == 5
+    assert "--force" in err
+    assert meta("restore", "copy", "--force", "--dsn", postgres_dsn)[0] == 0
+
+    async def names():
+        store = await PostgresStore.open(postgres_dsn, ManualClock(NOW_S))
+        names = [record.name for record in await store.namespaces()]
+        await store.aclose()
+        return names
+
+    assert asyncio.run(names()) == ["acme"]
+    assert not (tmp_path / "copy.partial").exists()
+
+
+def test_what_cannot_be_done_is_said(meta, tmp_path):
+    """Without passwords and without traces."""
+    code, _, err = meta("backup", "copy")
+    assert code == 1
+    assert "there is no metadata" in err
+    assert not (tmp_path / "fs9-data").exists()
+    assert meta("restore", "missing")[0] == 3
+    (tmp_path / "junk").write_text("junk")
+    assert meta("restore", "junk")[0] == 1
+    code, _, err = meta("migrate", "--dsn", "mysql://u:p4ss@h/d")
+    assert code == 1
+    assert "sqlite:PATH" in err
+    assert "p4ss" not in err
+    code, _, err = meta("migrate", "--dsn", "postgresql://u:p4ss@[bad/d")
+    assert code == 7
+    assert "p4ss" not in err
+    assert meta("restore")[0] == 2
