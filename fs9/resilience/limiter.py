@@ -66,13 +66,11 @@ class RequestLimiter:
     def refusal(self, namespace: str, user: str, now_s: float) -> Refused | None:
         """Count a request; None: it may go on. A request that is refused counts for nobody."""
         own = self._own_rates.get(namespace) if self._own_rates else None
+        key = (namespace, user)
         if self._enabled:
-            key = (namespace, user)
             wait_s = self._users.take(key, now_s)
             if wait_s:
-                late = self._told_users.take(key, now_s) > 0
-                text = "User rate limit exceeded"
-                return Refused(text, "user", wait_s, HOLD_S if late else 0.0)
+                return self._user_refused(key, wait_s, now_s)
         elif own is None:
             return None
         wait_s = self._namespaces.take(namespace, now_s, own)
@@ -83,6 +81,17 @@ class RequestLimiter:
             text = "Namespace rate limit exceeded"
             return Refused(text, "namespace", wait_s, HOLD_S if late else 0.0)
         return None
+
+    def credential_refusal(self, digest: str, now_s: float) -> Refused | None:
+        """Count what is asked with a credential of which nobody knows yet whose it is."""
+        # No namespace has an empty name, so this is nobody's bucket but the credential's.
+        key = ("", digest)
+        wait_s = self._users.take(key, now_s) if self._enabled else 0.0
+        return self._user_refused(key, wait_s, now_s) if wait_s else None
+
+    def _user_refused(self, key: tuple[str, str], wait_s: float, now_s: float) -> Refused:
+        late = self._told_users.take(key, now_s) > 0
+        return Refused("User rate limit exceeded", "user", wait_s, HOLD_S if late else 0.0)
 
     def __len__(self) -> int:
         """Buckets that are remembered."""

@@ -97,6 +97,22 @@ async def test_an_address_with_bad_tokens_is_refused_before_they_are_looked_at(
     ok(await fresh.get("stat", params={"path": "/"}))
 
 
+async def test_refreshing_is_limited_by_token_and_by_address(start_server: StartServer) -> None:
+    clock = ManualClock()
+    server = await start_server(
+        auth=True,
+        clock=clock,
+        settings={"rate_limit_enabled": True} | QPS,
+        failed_credentials_per_minute_max=7,
+    )
+    live = server.client(token=token("default", clock=clock))
+    answers = [await live.post("auth/refresh") for _ in range(6)]
+    assert [answer.status_code for answer in answers] == [200] * 5 + [429]
+    assert problem(answers[-1])[2] == "User rate limit exceeded"
+    bad = [await server.client(token=f"bad{n}").post("auth/refresh") for n in range(9)]
+    assert [answer.status_code for answer in bad] == [401] * 7 + [429] * 2
+
+
 async def test_behind_a_trusted_proxy_the_address_is_the_forwarded_one(
     start_server: StartServer,
 ) -> None:
