@@ -49,6 +49,10 @@ class Limits:
     handles_per_namespace_max: int = 65_536
     #: Clients that follow files at a time; each costs a connection and no thread.
     followers_per_namespace_max: int = 10_000
+    #: One message: a write to a topic or stream, which reaches it in one piece.
+    message_bytes_max: int = MIB
+    #: Clients that follow files at a time; each costs a connection and no thread.
+    followers_per_namespace_max: int = 10_000
     #: Entries of one readdir answer; a longer directory needs `limit` and `cursor`.
     listing_entries_max: int = 100_000
     #: Idle seconds after which a handle is closed, and how often that is looked for.

@@ -22,6 +22,7 @@ from fs9.types import (
     Buffer,
     Capability,
     Condition,
+    Delivery,
     FileInfo,
     FsStats,
     OpenFlags,
@@ -121,6 +122,30 @@ class Provider(Protocol):
 
     async def aclose(self) -> None:
         """Release everything; no operation runs or follows."""
+
+
+class Follower(Protocol):
+    """One who reads a file's messages as they come, at its own pace.
+
+    It has a place in the file's log and no queue, so it costs the same however slow it is.
+    """
+
+    async def next(self, wait_s: float) -> Delivery:
+        """What came after the last delivery; waits so long for something to come."""
+
+    def close(self) -> None:
+        """Let go of the file; a `next` that waits returns at once. May be called again."""
+
+
+class Followable(Protocol):
+    """What a provider with Capability.BLOCKING_READ has besides the ten operations."""
+
+    async def follow(self, path: str, cursor: str | None) -> Follower:
+        """Follow the file from the cursor of a message or delivery on.
+
+        None: from the oldest message that is kept; "end": from now on. Raises NotFound,
+        IsDirectory, InvalidArgument (not a cursor), QuotaExceeded (too many followers).
+        """
 
 
 class BaseProvider:

@@ -133,6 +133,27 @@ def _matches(wanted: tuple[str, ...], etag: str | None) -> bool:
 ALWAYS = Condition()
 
 
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """One write that followers get whole. `cursor` is opaque: to go on after this message."""
+
+    cursor: str
+    data: bytes
+    written_ns: int
+
+
+class Delivery(msgspec.Struct, frozen=True, gc=False):
+    """What a follower gets at a time, in order; nothing when nothing came.
+
+    `lost`: so many messages between the cursor it had and the first one here are gone; -1 when
+    nobody knows how many. `cursor` goes on after all this. `ended`: nothing ever follows.
+    """
+
+    cursor: str
+    messages: tuple[Message, ...] = ()
+    lost: int = 0
+    ended: bool = False
+
+
 class Capability(enum.IntFlag):
     """What a provider can do; the bit numbers are the plugin ABI's."""
 

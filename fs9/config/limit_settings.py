@@ -115,6 +115,18 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         "Clients that follow files of one namespace; one more is answered 507.",
     ),
     _limit(
+        "message_bytes_max",
+        "server.limits.max_message_bytes",
+        _BYTES,
+        "The largest message: one write to a pubsubfs or streamfs; larger ones are answered 413.",
+    ),
+    _limit(
+        "followers_per_namespace_max",
+        "server.limits.max_followers_per_namespace",
+        _COUNT,
+        "Clients that follow files of one namespace; one more is answered 507.",
+    ),
+    _limit(
         "listing_entries_max",
         "server.limits.max_listing_entries",
         _COUNT,

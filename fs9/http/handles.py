@@ -102,6 +102,7 @@ async def write(x: Exchange) -> Reply:
 async def _write_body(x: Exchange, session: Session, file: File, offset: int) -> int:
     bytes_max = x.context.limits.write_body_bytes_max
     if file.message_like:
+        bytes_max = min(bytes_max, x.context.limits.message_bytes_max)
         return await session.write_whole(file, offset, await whole_body(x.body, bytes_max))
     check_length(x.body, bytes_max)
     piece = await x.body.read()

@@ -194,7 +194,9 @@ async def upload(x: Exchange) -> Reply:
 
 
 async def _write_message(x: Exchange, session: Session, file: File) -> int:
-    message = await whole_body(x.body, x.context.limits.write_body_bytes_max)
+    limits = x.context.limits
+    bytes_max = min(limits.write_body_bytes_max, limits.message_bytes_max)
+    message = await whole_body(x.body, bytes_max)
     return await session.write_file(file, 0, message) if message else 0
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from fs9.types import ALWAYS
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fs9.clock import Clock
     from fs9.limits import Limits
     from fs9.observe.tracing import Tracing
-    from fs9.provider import OpenFile, Provider
+    from fs9.provider import Followable, Follower, OpenFile, Provider
     from fs9.providers.registry import Registry
     from fs9.quota import Quota
     from fs9.threads import BlockingPool
@@ -110,6 +110,11 @@ class TracedProvider:
     async def remove(self, path: str, condition: Condition = ALWAYS) -> None:
         with self._step(f"{self.name} remove", path=path):
             await self._provider.remove(path, condition)
+
+    async def follow(self, path: str, cursor: str | None) -> Follower:
+        """Only the beginning is an operation; a follower may stay for days."""
+        with self._step(f"{self.name} follow", path=path):
+            return await cast("Followable", self._provider).follow(path, cursor)
 
     def capabilities(self) -> Capability:
         return self._provider.capabilities()

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from fs9.observe.audit import AuditEvent
+    from fs9.vfs.follow import Following
     from fs9.vfs.handles import File
     from fs9.vfs.namespace import Namespace
 
@@ -165,6 +166,18 @@ class Session:
         with self._handles.changing_path(path):
             await self._vfs.remove(path, condition)
         self._record("delete", path)
+
+    async def follow(self, path: str, cursor: str | None) -> Following:
+        """Follow a file's messages (see `Followable.follow`); the caller closes it.
+
+        Raises also NotSupported: nobody can follow what is at the path.
+        """
+        path = clean(path)
+        self._require(path, READ)
+        followers = self.namespace.followers
+        followers.check_room()
+        follower = await self._vfs.follow(path, cursor)
+        return followers.add(follower, lambda: self.alive(self._clock.now_s()))
 
     def capabilities(self, path: str) -> tuple[Capability, str]:
         """What the mount that serves the path can do, and its provider's name; or NotFound."""

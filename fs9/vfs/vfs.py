@@ -11,7 +11,7 @@ Who may do what is not asked here: `fs9.vfs.session` is the only caller.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from weakref import WeakValueDictionary
 
 from fs9.errors import (
@@ -21,17 +21,30 @@ from fs9.errors import (
     Internal,
     InvalidArgument,
     NotFound,
+    NotSupported,
     PermissionDenied,
 )
 from fs9.path import join, split
-from fs9.types import ALWAYS, Buffer, Condition, FileInfo, FsStats, OpenFlags, StatChanges
+from fs9.types import (
+    ALWAYS,
+    Buffer,
+    Capability,
+    Condition,
+    FileInfo,
+    FsStats,
+    OpenFlags,
+    StatChanges,
+)
 from fs9.vfs.checks import check_open, check_remove, check_wstat
 from fs9.vfs.handles import File, InUse, with_path
 from fs9.vfs.synthetic import SyntheticDirectory
 
 if TYPE_CHECKING:
     from fs9.clock import Clock
+    from fs9.provider import Followable, Follower
     from fs9.vfs.mounts import Mount, MountTable
+
+_BLOCKING_READ = int(Capability.BLOCKING_READ)
 
 
 class Vfs:
@@ -155,6 +168,15 @@ class Vfs:
                 f"cannot rename {path} to {target}: there is a mount point below"
             )
         return StatChanges(name=mount.relative(target))
+
+    async def follow(self, path: str, cursor: str | None) -> Follower:
+        """Follow the messages of what is at the path; raises NotSupported where that has none."""
+        with self.in_use:
+            mount = self._find(self.mounts, path)
+            if not mount.capabilities & _BLOCKING_READ:
+                raise NotSupported("follow")
+            provider = cast("Followable", mount.provider)
+            return await provider.follow(mount.relative(path), cursor)
 
     # -- open files -----------------------------------------------------------------------------
 

@@ -1,0 +1,106 @@
+"""Server-sent events (WHATWG HTML, section 9.2): frames, and an answer made of them.
+
+    EventSource ── frames ──> EventStream ── bytes ──> the drivers, as of any answer in pieces
+
+An answer like this has no end of its own. It says something at least every `_KEEP_ALIVE_S`, so
+no timeout between here and the client takes it for dead; it ends when its source is over (the
+server drains, the token expires), and the client comes again with the id of the last event
+(`Last-Event-ID`), as browsers do by themselves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from fs9.http.exchange import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fs9.http.exchange import Exchange
+
+MEDIA_TYPE = "text/event-stream"
+#: Proxies drop a connection that is silent for a minute; so do some clients for half of it.
+_KEEP_ALIVE_S = 10.0
+#: How long a client waits before it connects again.
+_RETRY_MS = 500
+_KEEP_ALIVE = b": still here\n\n"
+_HEADERS = (
+    ("cache-control", "no-store"),
+    ("x-accel-buffering", "no"),  # nginx would gather it
+)
+
+
+class Frame(msgspec.Struct, frozen=True, gc=False):
+    """One event. `name` "": `message`. `id` is what the client resumes with; "" changes nothing.
+
+    `data` is text without CR, which would come out as a line end; so can it have any lines.
+    """
+
+    data: str
+    id: str = ""
+    name: str = ""
+
+    def encode(self) -> bytes:
+        lines = [f"data: {line}\n" for line in self.data.split("\n")]
+        if self.name:
+            lines.insert(0, f"event: {self.name}\n")
+        if self.id:
+            lines.insert(0, f"id: {self.id}\n")
+        return ("".join(lines) + "\n").encode()
+
+
+class EventSource(Protocol):
+    """Where the events of one answer come from."""
+
+    async def next(self, wait_s: float) -> Sequence[Frame] | None:
+        """What came, waiting so long for it; empty: nothing did. None: it is over."""
+
+    def close(self) -> None:
+        """May be called more than once, and while a `next` waits."""
+
+
+class EventStream:
+    """The answer's pieces (`fs9.http.exchange.Stream`)."""
+
+    __slots__ = ("_begun", "_keep_alive_s", "_source")
+
+    def __init__(self, source: EventSource, keep_alive_s: float = _KEEP_ALIVE_S) -> None:
+        self._source = source
+        self._keep_alive_s = keep_alive_s
+        self._begun = False
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._begun:  # at once, so that the client knows that it is connected
+            self._begun = True
+            return b"retry: %d\n\n" % _RETRY_MS
+        frames = await self._source.next(self._keep_alive_s)
+        if frames is None:
+            raise StopAsyncIteration
+        return b"".join(frame.encode() for frame in frames) or _KEEP_ALIVE
+
+    async def aclose(self) -> None:
+        self._source.close()
+
+
+def wanted(x: Exchange) -> bool:
+    """Does the client ask for events, rather than for one answer?"""
+    return MEDIA_TYPE in x.headers.get("accept", "").lower()
+
+
+def resumed_from(x: Exchange, field: str) -> str | None:
+    """The id of the last event that the client has, or what the query's field says."""
+    return x.headers.get("last-event-id") or x.query.get(field)
+
+
+def reply(x: Exchange, source: EventSource) -> Reply:
+    """The answer; it owns the source, whatever becomes of it."""
+    # Three times within the time that our own server allows an answer to be silent.
+    keep_alive_s = min(_KEEP_ALIVE_S, x.context.limits.request_timeout_s / 3)
+    stream = EventStream(source, keep_alive_s)
+    return Reply(200, b"", f"{MEDIA_TYPE}; charset=utf-8", _HEADERS, stream=stream, endless=True)

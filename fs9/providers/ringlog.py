@@ -1,0 +1,353 @@
+"""A log of writes under `pubsubfs` and `streamfs`: bounded, numbered, read by any number at once.
+
+Every entry has a number, and a position: where its bytes begin in all that was ever written. A
+reader is a place in the log and keeps no bytes, so a slow one costs nothing and holds nobody up;
+what it asks for again it gets again. When the log has let go of what a reader wants next, the
+reader is told how much is lost.
+
+    Log          the entries, in memory; `fs9.providers.storedlog` has them on disk
+    Tape         a reader as a file: bytes at offsets, for handles
+    LogFollower  a reader as messages, for `fs9.provider.Followable`
+
+All of it belongs to one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fs9.errors import Conflict, InvalidArgument, QuotaExceeded
+from fs9.limits import MIB
+from fs9.types import Delivery, Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fs9.quota import Quota
+
+#: What one delivery holds at most, unless a single message is larger.
+_DELIVERY_BYTES = MIB
+_DELIVERY_MESSAGES = 1000
+#: Where a follower begins that has no cursor.
+END = "end"
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """`position` counts the terminators, too."""
+
+    number: int
+    position: int
+    written_ns: int
+    data: bytes
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """What a log keeps: the newest entries within all of these. The newest one always stays."""
+
+    entries: int
+    bytes_max: int
+    age_s: float | None = None
+
+
+class Log:
+    """`generation` is another for each log there ever was, so that no cursor fits a wrong one."""
+
+    def __init__(
+        self, generation: int, bounds: Bounds, terminator: bytes, quota: Quota | None, now_ns: int
+    ) -> None:
+        self.generation = generation
+        self.bounds = bounds
+        self.terminator = terminator
+        self.created_ns = self.modified_ns = now_ns
+        #: The oldest entry that is kept, and the next one to be written.
+        self.first = self.next = 1
+        self.position = 0
+        self.bytes_kept = 0
+        #: Entries that some reader did not get, counted for each reader.
+        self.lost = 0
+        self.readers: set[Tape | LogFollower] = set()
+        #: Nothing more is written: it was ended, or removed.
+        self.ended = False
+        self._quota = quota
+        self._entries: dict[int, Entry] = {}
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    # -- writing --------------------------------------------------------------------------------
+
+    def prepare(self, data: bytes, now_ns: int, ahead: tuple[Entry, ...] = ()) -> Entry:
+        """The entry for the data, after those `ahead` that are not in the log yet.
+
+        Charged for; `commit` or `refuse` it. Raises QuotaExceeded.
+        """
+        if self._quota is not None:
+            self._quota.charge(len(data))
+        number, position = self.next, self.position
+        if ahead:
+            number = ahead[-1].number + 1
+            position = ahead[-1].position + self.length(ahead[-1])
+        return Entry(number, position, now_ns, data)
+
+    def refuse(self, entry: Entry) -> None:
+        if self._quota is not None:
+            self._quota.charge(-len(entry.data))
+
+    def commit(self, entry: Entry) -> None:
+        """The entry is written: everybody can see it now."""
+        self.keep(entry)
+        self.next = entry.number + 1
+        self.position = entry.position + self.length(entry)
+        self.bytes_kept += len(entry.data)
+        self.modified_ns = entry.written_ns
+        self.trim(entry.written_ns)
+        self.wake()
+
+    def keep(self, entry: Entry) -> None:
+        self._entries[entry.number] = entry
+
+    def trim(self, now_ns: int) -> None:
+        """Let go of what is out of bounds."""
+        bounds = self.bounds
+        age_ns = None if bounds.age_s is None else int(bounds.age_s * 1e9)
+        while self.first < self.next:
+            oldest = self.entry(self.first)
+            kept = self.next - self.first
+            over = kept > bounds.entries or (kept > 1 and self.bytes_kept > bounds.bytes_max)
+            if not over and (age_ns is None or now_ns - oldest.written_ns <= age_ns):
+                return
+            self._drop(oldest)
+
+    def _drop(self, oldest: Entry) -> None:
+        self.first += 1
+        self.bytes_kept -= len(oldest.data)
+        self.forget(oldest)
+        if self._quota is not None:
+            self._quota.charge(-len(oldest.data))
+
+    def forget(self, entry: Entry) -> None:
+        del self._entries[entry.number]
+
+    def end(self) -> None:
+        """Readers get what is kept, then the end."""
+        self.ended = True
+        self.wake()
+
+    def give_back(self) -> None:
+        """The log is removed, and what it keeps is not counted any more."""
+        if self._quota is not None:
+            self._quota.found(-self.bytes_kept, -1)
+            self._quota = None
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def entry(self, number: int) -> Entry:
+        """One that is kept."""
+        return self._entries[number]
+
+    def length(self, entry: Entry) -> int:
+        return len(entry.data) + len(self.terminator)
+
+    def place(self, number: int) -> int:
+        """The position where an entry begins that is kept or comes next."""
+        return self.position if number >= self.next else self.entry(number).position
+
+    def number_at(self, position: int) -> int:
+        """The entry that has the byte at the position; the next one when that is the end."""
+        low, high = self.first, self.next
+        while low < high:
+            middle = (low + high) // 2
+            entry = self.entry(middle)
+            if entry.position + self.length(entry) <= position:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def read(self, position: int, size: int) -> bytes:
+        """At most so many bytes from a position that is kept; empty at the end."""
+        pieces: list[bytes] = []
+        for number in range(self.number_at(position), self.next):
+            if size <= 0:
+                break
+            entry = self.entry(number)
+            piece = (entry.data + self.terminator)[position - entry.position :][:size]
+            pieces.append(piece)
+            position += len(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+    # -- waiting --------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Something has changed for those who wait."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait(self, ready: Callable[[], bool], wait_s: float) -> None:
+        """Until it is so, or so long."""
+        if wait_s <= 0 or ready():
+            return
+        loop = asyncio.get_running_loop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                while not ready():
+                    waiter: asyncio.Future[None] = loop.create_future()
+                    self._waiters.add(waiter)
+                    try:
+                        await waiter
+                    finally:
+                        self._waiters.discard(waiter)
+
+
+class Tape:
+    """The log as one reader's file: offset 0 is the oldest of `history` entries at its open.
+
+    An offset always has the same bytes. Where entries are lost, `marker` makes the bytes that say
+    so; without it the read fails once (Conflict), and the next one goes on behind the gap.
+    """
+
+    __slots__ = ("_gap", "_log", "_marker", "_number", "_offset", "_position", "reached")
+
+    def __init__(
+        self, log: Log, history: int, marker: Callable[[int], bytes] | None = None
+    ) -> None:
+        number = max(log.first, log.next - history)
+        self._log = log
+        self._marker = marker
+        #: `_position` of the log is at `_offset` of the file; `_gap` is what stands before it.
+        self._offset = 0
+        self._position = log.place(number)
+        self._gap = b""
+        self._number = number
+        #: The position up to which the reader has read on: all before it is done with.
+        self.reached = self._position
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Empty: nothing yet, or the end. Raises InvalidArgument for what is long gone."""
+        log = self._log
+        position = self._position + offset - self._offset
+        if position < self._position:
+            return self._read_gap(offset, size)
+        start = log.place(log.first)
+        if position < start:
+            lost = log.first - self._number
+            log.lost += lost
+            self._skip(offset, position, start, lost)
+            return self.read(offset, size)
+        data = log.read(position, size)
+        if position > self.reached:
+            self.reached = position
+            log.wake()  # a writer may wait for this reader
+        self._number = log.number_at(position + len(data))
+        return data
+
+    def _skip(self, offset: int, position: int, start: int, lost: int) -> None:
+        """Go on with the oldest entry that is kept."""
+        self._number, self._position = self._log.first, start
+        self.reached = max(self.reached, start)
+        if self._marker is None:
+            self._offset, self._gap = offset, b""
+            raise Conflict(
+                f"{start - position} bytes were lost, the reader was too slow; "
+                f"offset {offset} goes on behind them"
+            )
+        self._gap = self._marker(lost)
+        self._offset = offset + len(self._gap)
+
+    def _read_gap(self, offset: int, size: int) -> bytes:
+        begin = offset - (self._offset - len(self._gap))
+        if begin < 0:
+            raise InvalidArgument(f"what was at offset {offset} is gone; read on, or open it again")
+        return self._gap[begin : begin + size]
+
+    @property
+    def at_end(self) -> bool:
+        """Has it read all there is?"""
+        return self._number >= self._log.next
+
+    def behind(self, offset: int) -> bool:
+        """Is there anything at the offset, be it a loss?"""
+        return self._position + offset - self._offset < self._log.position
+
+
+class LogFollower:
+    """The log as messages from a cursor on (`fs9.provider.Follower`)."""
+
+    __slots__ = ("_closed", "_log", "_number", "_restarted")
+
+    def __init__(self, log: Log, cursor: str | None, readers_max: int) -> None:
+        """Raises InvalidArgument, QuotaExceeded."""
+        self._log = log
+        self._closed = self._restarted = False
+        if cursor == END:
+            self._number = log.next
+        elif not cursor:
+            self._number = log.first
+        else:
+            generation, number = parse_cursor(cursor)
+            if generation != log.generation or number > log.next:
+                self._restarted = True
+                number = log.first
+            self._number = number
+        check_readers(log, readers_max)
+        log.readers.add(self)
+
+    async def next(self, wait_s: float) -> Delivery:
+        log = self._log
+        await log.wait(
+            lambda: self._closed or self._restarted or log.ended or self._number < log.next, wait_s
+        )
+        if self._closed:
+            return Delivery(self._cursor())
+        lost = log.first - self._number if self._number < log.first else 0
+        log.lost += lost
+        self._number += lost
+        if self._restarted:
+            self._restarted, lost = False, -1
+        messages = tuple(self._take())
+        ended = log.ended and self._number >= log.next
+        return Delivery(self._cursor(), messages, lost, ended)
+
+    def _take(self) -> Iterator[Message]:
+        size, last = 0, min(self._log.next, self._number + _DELIVERY_MESSAGES)
+        while self._number < last and size < _DELIVERY_BYTES:
+            entry = self._log.entry(self._number)
+            self._number += 1
+            size += len(entry.data)
+            yield Message(self._cursor(), entry.data, entry.written_ns)
+
+    def _cursor(self) -> str:
+        return f"{self._log.generation:x}-{self._number:x}"
+
+    @property
+    def reached(self) -> int:
+        """As `Tape.reached`."""
+        return self._log.place(max(self._number, self._log.first))
+
+    def close(self) -> None:
+        self._closed = True
+        self._log.readers.discard(self)
+        self._log.wake()
+
+
+def parse_cursor(cursor: str) -> tuple[int, int]:
+    """(generation, number); raises InvalidArgument."""
+    generation, dash, number = cursor.partition("-")
+    try:
+        if not dash or len(cursor) > 40:
+            raise ValueError
+        return int(generation, 16), int(number, 16)
+    except ValueError:
+        raise InvalidArgument(
+            f"not a cursor: {cursor[:40]!r}; take it from an answer, or {END!r}"
+        ) from None
+
+
+def check_readers(log: Log, readers_max: int) -> None:
+    """Raises QuotaExceeded."""
+    if len(log.readers) >= readers_max:
+        raise QuotaExceeded(f"{readers_max} may read this at a time")
