@@ -26,6 +26,10 @@ MOVES_MAX = 8
 MOVES_WINDOW_REQUESTS = 64
 #: How long a connection waits for the view by which it was sent.
 VIEW_WAIT_S = 2.0
+#: How soon a request looks again whether its namespace is free, at first.
+_RELEASE_RETRY_S = 0.005
+#: Without a broker nobody ends a drain; a request does not wait for one longer than this.
+_DRAIN_MAX_S = 600.0
 #: Unsent body kept for an owner that does not take it; then the client is not read.
 _BODY_AHEAD_BYTES_MAX = 256 * 1024
 
@@ -114,6 +118,28 @@ class Departure:
             connection.stay(request)
         else:
             connection.refuse(MisdirectedRequest(f"slot {node.slot} does not own {key}"))
+
+    async def wait_for_release(self, request: Request, key: str) -> None:
+        """The namespace is ours, and its earlier owner still has it: it ends what it began there.
+
+        The bytes of the request stay where they are, so that it can go elsewhere: a newer view
+        may give the namespace back. The time of a drain, which has a deadline of its own, does
+        not count.
+        """
+        connection, node = self._connection, self._connection.node
+        left_s, pause_s, drain_s = node.limits.owner_wait_s, _RELEASE_RETRY_S, 0.0
+        while node.membership.owns(key) and node.services.namespaces.elsewhere(key):
+            if left_s <= 0 or drain_s > _DRAIN_MAX_S:
+                connection.refuse(OwnerUnavailable("another worker still has the namespace"))
+                return
+            await asyncio.sleep(pause_s)
+            if node.membership.draining:
+                drain_s += pause_s
+            else:
+                left_s -= pause_s
+            pause_s = min(2 * pause_s, node.owner_retry_s)
+        connection.flow.resume_reading()
+        connection.route(request)
 
     async def _reach(self, request: Request, owner: int, *, forward: bool) -> None:
         """Try until the owner serves again, for at most the node's `owner_wait_s`.

@@ -26,6 +26,8 @@ class Membership:
     def __init__(self, slot: int, slots: Iterable[int]) -> None:
         self.slot = slot
         self.number = 0
+        #: Does a slot drain, by the newest view?
+        self.draining = False
         self._ring = Ring(slots)
         self._share: tuple[Ring, float] | None = None
         self._changed = asyncio.Event()
@@ -55,11 +57,11 @@ class Membership:
         """Another slot that serves, for connections that have no owner."""
         return next((slot for slot in self._ring.slots if slot != self.slot), None)
 
-    def apply(self, number: int, serving: Iterable[int]) -> bool:
+    def apply(self, number: int, serving: Iterable[int], *, draining: bool = False) -> bool:
         """Route by this view from now on; False when it is not newer than the one known."""
         if number <= self.number:
             return False
-        self.number = number
+        self.number, self.draining = number, draining
         slots = tuple(sorted(serving))
         if slots and slots != self._ring.slots:
             self._ring = Ring(slots)

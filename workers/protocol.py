@@ -27,6 +27,7 @@ from fs9.errors import (
     MethodNotAllowed,
     RouteNotFound,
 )
+from fs9.names import is_namespace_name
 from router.key import routing_key
 from workers.answering import run_in_pieces, run_small
 from workers.connection import INPUT_BYTES_MAX, Connection
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from fs9.http.operations import Operation
+    from fs9.vfs.namespace import Namespaces
     from router.framing import Block
     from workers.request import Request
 
@@ -184,7 +186,7 @@ class Fs9Protocol(Connection):
                     return
             elif state is State.MOVE:
                 if self._departure.waits_for_writes and self.request is not None:
-                    self._route(self.request)
+                    self.route(self.request)
                 return
             elif state is _IDLE:
                 if self.flow.write_paused:
@@ -198,7 +200,7 @@ class Fs9Protocol(Connection):
                 if request is None:
                     return
                 self.request = request
-                self._route(request)
+                self.route(request)
             else:
                 return
 
@@ -212,7 +214,7 @@ class Fs9Protocol(Connection):
 
     # -- Whose request is it, and which lane? -----------------------------------------------
 
-    def _route(self, request: Request) -> None:
+    def route(self, request: Request) -> None:
         """Answer here, or bring the connection or the request to the owner."""
         node = self.node
         claimed = request.block.claimed_namespace
@@ -226,6 +228,11 @@ class Fs9Protocol(Connection):
                     self.run(self._departure.wait_to_own(request, key), here=False)
                 else:
                     self._departure.leave(request, owner)
+                return
+            namespaces = node.services.namespaces
+            if namespaces.loaded(key) is None and _is_elsewhere(namespaces, key):
+                self._state = State.MOVE
+                self.run(self._departure.wait_for_release(request, key), here=False)
                 return
         self.stay(request)
 
@@ -285,7 +292,7 @@ class Fs9Protocol(Connection):
         if request.key is not None and not self.node.membership.owns(request.key):
             # The namespace moved while the body was on its way.
             self.intake.give_back(request.head)
-            self._route(request)
+            self.route(request)
             return True
         body = self.intake.take_body() if length else b""
         self._state = _ANSWER
@@ -353,3 +360,8 @@ class Fs9Protocol(Connection):
         if self._state is State.APP:
             self.end_after_this(not self.cycle.keep_alive)
             self.finish()
+
+
+def _is_elsewhere(namespaces: Namespaces, key: str) -> bool:
+    """Has an earlier owner it still? What no namespace is called is refused later."""
+    return is_namespace_name(key) and namespaces.elsewhere(key)

@@ -32,6 +32,9 @@ class NamespaceLocks(Protocol):
     def release(self, name: str) -> None:
         """Let it go; does not wait."""
 
+    def busy(self, name: str) -> bool:
+        """Has somebody it now?"""
+
 
 class NoLocks:
     """For a process that is alone."""
@@ -41,6 +44,9 @@ class NoLocks:
 
     def release(self, name: str) -> None:
         return None
+
+    def busy(self, name: str) -> bool:
+        return False
 
 
 NO_LOCKS: NamespaceLocks = NoLocks()
@@ -79,10 +85,21 @@ class FileLocks:
     def release(self, name: str) -> None:
         os.close(self._held.pop(name))
 
+    def busy(self, name: str) -> bool:
+        """For a moment nobody can take it while this looks; who wants it tries again."""
+        try:
+            fd = os.open(self._directory / name, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _lock_nowait(fd, fcntl.LOCK_SH)
+        finally:
+            os.close(fd)
 
-def _lock_nowait(fd: int) -> bool:
+
+def _lock_nowait(fd: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
