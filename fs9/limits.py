@@ -47,8 +47,6 @@ class Limits:
 
     # -- one namespace ----------------------------------------------------------------------
     handles_per_namespace_max: int = 65_536
-    #: Clients that follow files at a time; each costs a connection and no thread.
-    followers_per_namespace_max: int = 10_000
     #: One message: a write to a topic or stream, which reaches it in one piece.
     message_bytes_max: int = MIB
     #: Clients that follow files at a time; each costs a connection and no thread.

@@ -109,12 +109,6 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         "Open files of one namespace.",
     ),
     _limit(
-        "followers_per_namespace_max",
-        "server.limits.max_followers_per_namespace",
-        _COUNT,
-        "Clients that follow files of one namespace; one more is answered 507.",
-    ),
-    _limit(
         "message_bytes_max",
         "server.limits.max_message_bytes",
         _BYTES,
