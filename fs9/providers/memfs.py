@@ -390,7 +390,8 @@ class MemFs(BaseProvider):
         added = size - node.size
         if self._bytes + added > limits.memfs_bytes_max and added > 0:
             raise QuotaExceeded(f"memfs may hold {limits.memfs_bytes_max} bytes")
-        self._count(added, 0)
+        if added:
+            self._count(added, 0)
 
     def _reserve_file(self, size: int = 0) -> None:
         """Account for one inode more, with `size` bytes; raises QuotaExceeded."""
