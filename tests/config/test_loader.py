@@ -18,7 +18,7 @@ from fs9.config import (
 from fs9.config.limit_settings import LIMIT_SETTINGS
 from fs9.config.settings import RESERVED_KEYS, RESERVED_VARIABLES
 from fs9.limits import Limits
-from fs9.types import MountSpec
+from fs9.types import MountSpec, PluginSpec
 
 LONG_SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -104,6 +104,8 @@ def _other_value(setting):
             return "[something]"
         case "list of namespaces":
             return "[root]"
+        case "list of name and path":
+            return "[{name: x, path: x.so}]"
         case title if title.startswith("a path as"):
             return "/.fs9/files/"
         case title if title.startswith("sqlite:PATH"):
@@ -140,6 +142,23 @@ def test_lists_are_replaced_as_a_whole(host):
     assert host.read("mounts: [{path: /c, provider: memfs}]\n").mounts == (
         MountSpec("/c", "memfs"),
     )
+
+
+def test_plugins(host):
+    """None by default; paths become absolute; one directory needs no list; the variable wins."""
+    settings = host.read("{}\n")
+    assert (settings.plugin_directories, settings.plugin_preload) == ((), ())
+    assert not settings.plugins_api
+    settings = host.read(
+        "server: {plugins: {directories: [a, /b], preload: [{name: m, path: m.so}]}}\n"
+    )
+    assert settings.plugin_directories == (host.cwd / "a", Path("/b"))
+    assert settings.plugin_preload == (PluginSpec("m", host.cwd / "m.so"),)
+    host.environ["FS9_PLUGIN_DIR"] = "/c"
+    assert host.read("server: {plugins: {directories: d}}\n").plugin_directories == (Path("/c"),)
+    for wrong in ("directories: ['']", "preload: {m: m.so}", "preload: [{name: m}]"):
+        with pytest.raises(ConfigError, match=r"server\.plugins\."):
+            host.read(f"server: {{plugins: {{{wrong}}}}}\n")
 
 
 def test_administrators_come_from_named_namespaces(host):
