@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import struct
 from contextlib import asynccontextmanager
@@ -49,6 +50,8 @@ _STATEMENT_SHARE = 0.5
 
 #: PostgreSQL counts microseconds from the year 2000.
 _EPOCH_S = 946_684_800
+
+_SECONDS = re.compile(r"\{seconds (\w+)\}")
 
 _BUSY = (
     sqlstate.QueryCanceled,
@@ -259,7 +262,8 @@ async def _rows(connection: Connection, query: Query) -> list[Row]:
 @lru_cache(1024)
 def _sql(sql: str) -> bytes:
     return (
-        sql.replace("{now}", "clock_timestamp()")
+        _SECONDS.sub(r"extract(epoch FROM \1)::bigint", sql)
+        .replace("{now}", "clock_timestamp()")
         .replace("{later}", "(clock_timestamp() + make_interval(secs => ?))")
         .replace("?", "%s")
         .encode()

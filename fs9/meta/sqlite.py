@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import re
 import sqlite3
 from contextlib import asynccontextmanager, contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from fs9.errors import BackendUnavailable, Transient
@@ -34,7 +36,7 @@ BUSY_TIMEOUT_S = 10.0
 
 # Seconds since 1970 with their fraction; `unixepoch('subsec')` is newer than what systems have.
 _NOW = "((julianday('now') - 2440587.5) * 86400.0)"
-_FRAGMENTS = (("{now}", _NOW), ("{later}", f"({_NOW} + ?)"))
+_SECONDS = re.compile(r"\{seconds (\w+)\}")
 
 
 class SqliteStore(SqlStore):
@@ -105,11 +107,14 @@ def _drive(connection: sqlite3.Connection, operation: Operation[T]) -> T:
 
 def _rows(connection: sqlite3.Connection, query: Query) -> list[Row]:
     check_values(query.values)
-    sql = query.sql
-    if "{" in sql:
-        for name, ours in _FRAGMENTS:
-            sql = sql.replace(name, ours)
+    sql = query.sql if "{" not in query.sql else _filled_in(query.sql)
     return connection.execute(sql, query.values).fetchall()
+
+
+@lru_cache(256)
+def _filled_in(sql: str) -> str:
+    sql = sql.replace("{now}", _NOW).replace("{later}", f"({_NOW} + ?)")
+    return _SECONDS.sub(r"\1", sql)
 
 
 # -- The database ---------------------------------------------------------------------------

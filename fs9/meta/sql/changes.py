@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _REVOCATION = "kind, subject, namespace, expires_at, created_at, created_by, issued_until, id"
+_READ_REVOCATION = (
+    "kind, subject, namespace, {seconds expires_at}, {seconds created_at}, created_by,"
+    " {seconds issued_until}, id"
+)
 #: Rows of one statement: SQLite takes at most 32,766 values.
 _ROWS_MAX = 1_000
 
@@ -77,24 +81,25 @@ def changes_since(change_id: int, limit: int, now_s: int) -> Operation[Changes]:
     # A reader from the future has seen another database, before that was restored.
     start = change_id if 0 <= change_id <= last_id else 0
     rows = yield Query(
-        f"SELECT {_REVOCATION} FROM revocations WHERE id > ? AND id <= ? AND expires_at > ?"
-        " ORDER BY id LIMIT ?",
-        (start, last_id, At(now_s), limit),
+        f"SELECT {_READ_REVOCATION} FROM revocations WHERE id > ? ORDER BY id LIMIT ?",
+        (start, limit),
     )
     revocations = [_revocation(row) for row in rows]
     # Who starts knows no namespace yet that could have changed.
-    names = [] if start == 0 else (yield _names(start, last_id, limit))
+    names = [] if start == 0 else (yield _names(start, limit))
     # Read after the names: what is trimmed until now may be missing among them.
     ((trimmed_to,),) = yield Query("SELECT trimmed_to FROM change_counter")
+    # Not what was committed between the statements: the first lists might lack it.
     end = last_id
     if len(revocations) == limit:
-        end = revocations[-1].id
+        end = min(end, revocations[-1].id)
     if len(names) == limit:
         end = min(end, names[-1][0])
     return Changes(
         last_id=end,
         namespaces=tuple(dict.fromkeys(name for number, name in names if number <= end)),
-        revocations=tuple(r for r in revocations if r.id <= end),
+        # Not by the statement: with one condition it can only walk the index of the ids.
+        revocations=tuple(r for r in revocations if r.id <= end and r.expires_at_s > now_s),
         more=end < last_id,
         complete=change_id == 0 or (start == change_id and trimmed_to <= change_id),
     )
@@ -119,10 +124,9 @@ def forget_expired(changes_before_s: int, now_s: int) -> Operation[int]:
     return count
 
 
-def _names(start: int, last_id: int, limit: int) -> Query:
+def _names(start: int, limit: int) -> Query:
     return Query(
-        "SELECT id, namespace FROM changes WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
-        (start, last_id, limit),
+        "SELECT id, namespace FROM changes WHERE id > ? ORDER BY id LIMIT ?", (start, limit)
     )
 
 

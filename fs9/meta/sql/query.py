@@ -31,7 +31,11 @@ AT_MAX = 253_402_300_799
 
 
 class Query(NamedTuple):
-    """One statement. Fragments: {now} the database's clock, {later} that plus `?` seconds."""
+    """One statement.
+
+    Fragments: {now} the database's clock, {later} that plus `?` seconds, {seconds COLUMN} a time
+    as whole seconds, where many rows are read.
+    """
 
     sql: str
     values: tuple[object, ...] = ()
