@@ -6,6 +6,7 @@ import signal
 
 import psycopg
 import pytest
+import uvloop
 
 from fs9.clock import ManualClock
 from fs9.errors import BackendUnavailable, Fs9Error, InvalidArgument, Transient
@@ -209,3 +210,18 @@ async def test_values_are_never_part_of_the_statement(store):
     assert await store.user_named(nasty) == user
     with pytest.raises(InvalidArgument):
         await store.user_named("\0")
+
+
+def test_under_the_loop_of_the_workers(postgres_dsn):
+    """uvloop, with parallel calls."""
+
+    async def use():
+        store = await PostgresStore.open(
+            postgres_dsn, ManualClock(NOW_S), connections_max=4, timeout_s=TIMEOUT_S
+        )
+        await asyncio.gather(*(store.revoke([token(f"t{n}")]) for n in range(50)))
+        changes = await store.changes_since(0)
+        await store.aclose()
+        return [revocation.id for revocation in changes.revocations]
+
+    assert uvloop.run(use()) == [*range(1, 51)]
