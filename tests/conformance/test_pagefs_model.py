@@ -12,6 +12,7 @@ from hypothesis.stateful import rule
 from fs9.clock import ManualClock
 from fs9.limits import Limits
 from fs9.providers.pagefs import backends, lmdbstore
+from fs9.providers.pagefs.fsck import Checker
 from fs9.providers.registry import ProviderContext
 from fs9.threads import BlockingPool
 from tests.conformance.driver import ProviderDriver
@@ -37,6 +38,9 @@ class PageFsMachine(Machine):
         return ProviderDriver(self.provider)
 
     async def aclose(self) -> None:
+        await self.provider.branches.collector.collect()
+        report = await Checker(self.provider).check()
+        assert (report.faults, report.garbage) == ([], [])
         await super().aclose()
         self.pool.shutdown()
         self.directory.cleanup()

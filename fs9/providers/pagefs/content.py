@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fs9.errors import Internal
+from fs9.errors import Internal, InvalidHandle
 from fs9.providers.pagefs import records
 from fs9.providers.pagefs.core import PAGE_ROWS
 from fs9.providers.pagefs.records import EXTENT_BYTES_MAX, PAGE_BYTES, Extent, Inode
@@ -71,7 +71,7 @@ class Content:
         for _ in range(_READ_TRIES):
             value = await view.get(records.inode_key(number))
             if value is None:
-                break
+                raise InvalidHandle("the file is gone")
             inode = records.decode_inode(value)
             try:
                 return await self.read_inode(view, number, inode, offset, size)
@@ -146,8 +146,8 @@ class Content:
 
     async def _inode(self, view: View, number: int) -> Inode:
         value = await view.get(records.inode_key(number))
-        if value is None:
-            raise Internal("the file is gone")
+        if value is None:  # a snapshot was restored, or the fork deleted
+            raise InvalidHandle("the file is gone")
         return records.decode_inode(value)
 
     async def _write_page(self, view: View, number: int, offset: int, data: Buffer) -> int:

@@ -237,6 +237,12 @@ class Core:
         except (OSError, Fs9Error) as error:  # tried again later, at the latest by the next start
             log.warning("pagefs: tidying up failed: %s", error)
 
+    async def settle(self) -> None:
+        """Wait until nothing happens in the background, and everything is durable and tidy."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await self.tidy()
+
     async def aclose(self) -> None:
         """Sync, note that all is in order, release. An error is raised after the release."""
         self._closed = True

@@ -145,32 +145,36 @@ class FileBlocks:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path(name))
 
-    def _list(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
-        found: list[tuple[str, int]] = []
-        lowest = max(prefix, after)
-        for epoch in _names(self._directory, lowest[:6]):
-            if epoch[: len(prefix)] > prefix[:6]:
-                break
-            folder = self._directory / epoch
-            for group in _names(folder, lowest[6:13] if epoch == lowest[:6] else ""):
-                for name in _names(folder / group, lowest):
-                    if name > after and name.startswith(prefix):
-                        size = os.stat(folder / group / name).st_size
-                        found.append((name, size))
-                        if len(found) == limit:
-                            return found
-        return found
-
     async def space(self) -> tuple[int, int]:
         found = await self._pool.run(os.statvfs, self._directory)
         return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
 
     async def aclose(self) -> None:
-        for name in list(self._open):
+        for name in tuple(self._open):
             self._drop(name)
+
+    def _list(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
+        found: list[tuple[str, int]] = []
+        lowest = max(prefix, after)
+        for epoch in _names(self._directory, lowest[:6]):
+            for group in _names(self._directory / epoch, _rest(lowest, epoch)):
+                if (epoch + group)[: len(prefix)] > prefix:
+                    return found
+                folder = self._directory / epoch / group
+                for name in _names(folder, lowest):
+                    if name > after and name.startswith(prefix):
+                        found.append((name, os.stat(folder / name).st_size))
+                        if len(found) == limit:
+                            return found
+        return found
 
     async def list(self, prefix: str, after: str, limit: int) -> list[tuple[str, int]]:
         return await self._pool.run(self._list, prefix, after, limit)
+
+
+def _rest(lowest: str, epoch: str) -> str:
+    """The lowest name of a group that matters in the epoch's folder."""
+    return lowest[6:13] if epoch == lowest[:6] else ""
 
 
 def _names(directory: Path, lowest: str) -> list[str]:

@@ -20,9 +20,7 @@ from fs9.errors import (
     InvalidArgument,
     InvalidHandle,
     IsDirectory,
-    NotDirectory,
     NotFound,
-    NotSupported,
     PermissionDenied,
     QuotaExceeded,
 )
@@ -31,7 +29,16 @@ from fs9.providers.localerrors import Translated
 from fs9.providers.pagefs import records
 from fs9.providers.pagefs.branches import Branches
 from fs9.providers.pagefs.content import Content
-from fs9.providers.pagefs.records import DIRECTORY, REGULAR, SYMLINK, Inode
+from fs9.providers.pagefs.openfile import PageFile, StagedFile, file_id
+from fs9.providers.pagefs.records import DIRECTORY, REGULAR, Inode
+from fs9.providers.pagefs.rules import (
+    About,
+    apply,
+    check_kind,
+    check_openable,
+    check_values,
+    copy_owner,
+)
 from fs9.providers.pagefs.tree import Tree, check, info_of
 from fs9.types import ALWAYS, POSIX_LIKE, Capability, FsStats, StatChanges
 
@@ -41,44 +48,7 @@ if TYPE_CHECKING:
     from fs9.providers.pagefs.view import View
     from fs9.types import Buffer, Condition, FileInfo, OpenFlags
 
-_FILE_BITS = 0o777
-_DIRECTORY_BITS = 0o3777
-_ID_MAX = 2**32 - 2  # the last one, -1, means "leave it" to chown(2)
 _INODES_MAX = 2**40
-
-
-class PageFile(OpenFile):
-    """An open file or directory of a view, bound to its inode."""
-
-    __slots__ = ("closed", "flags", "kind", "number", "opened", "path", "view")
-
-    def __init__(self, view: View, number: int, kind: int, flags: OpenFlags, path: str) -> None:
-        self.view = view
-        self.number = number
-        self.kind = kind
-        self.flags = flags
-        self.path = path
-        self.closed = False
-        self.opened: OpenInode | None = None
-
-
-class StagedFile(PageFile):
-    """A new version that no directory has yet; `close` puts it in its `place`."""
-
-    __slots__ = ("condition", "place")
-
-    def __init__(
-        self,
-        view: View,
-        number: int,
-        flags: OpenFlags,
-        path: str,
-        condition: Condition,
-        place: tuple[int, str],
-    ) -> None:
-        super().__init__(view, number, REGULAR, flags, path)
-        self.condition = condition
-        self.place = place
 
 
 class PageFs(BaseProvider):
@@ -126,7 +96,7 @@ class PageFs(BaseProvider):
                 if synthetic is not None:
                     return synthetic
             view, inner = self.branches.resolve(path)
-            with _about(path, inner):
+            with About(path, inner):
                 _, inode = await self.tree.find(view, inner)
             return info_of(path, inode)
 
@@ -137,7 +107,7 @@ class PageFs(BaseProvider):
                 if synthetic is not None:
                     return synthetic
             view, inner = self.branches.resolve(path)
-            with _about(path, inner):
+            with About(path, inner):
                 infos = await self.tree.readdir(view, inner, after, limit)
             return self.branches.renamed(infos, path, inner)
 
@@ -164,7 +134,7 @@ class PageFs(BaseProvider):
             if path.startswith("/.") and await self.branches.remove(path):
                 return
             view, inner = self._writable(path)
-            with _about(path, inner):
+            with About(path, inner):
                 await self.tree.remove(view, inner, condition)
 
     async def wstat(self, path: str, changes: StatChanges, condition: Condition = ALWAYS) -> None:
@@ -173,13 +143,13 @@ class PageFs(BaseProvider):
             if path.startswith("/.") and self.branches.stat(path) is not None:
                 raise PermissionDenied(f"{path} is reserved")
             if changes.symlink_target is not None:
-                with _about(path, inner):
+                with About(path, inner):
                     await self.tree.symlink(view, inner, changes.symlink_target, condition)
             elif changes.name is not None:
                 await self._rename(view, path, inner, changes.name, condition)
             else:
-                _check_values(changes, self.core.limits.file_bytes_max)
-                with _about(path, inner):
+                check_values(changes, self.core.limits.file_bytes_max)
+                with About(path, inner):
                     await self._change(view, inner, changes, condition)
 
     async def _rename(
@@ -193,7 +163,7 @@ class PageFs(BaseProvider):
         if inner == path:
             await self.tree.rename(view, inner, to_inner, condition)
         else:
-            with _about(path, inner):
+            with About(path, inner):
                 await self.tree.rename(view, inner, to_inner, condition)
 
     async def link(self, path: str, target: str) -> None:
@@ -233,7 +203,7 @@ class PageFs(BaseProvider):
         async with core.lock:
             number, inode = await self.tree.find(view, path)
             check(condition, inode, path)
-            _check_kind(inode, path, changes)
+            check_kind(inode, path, changes)
             if changes == StatChanges():
                 return
             size, content, more = inode.size, inode.content, False
@@ -243,7 +213,7 @@ class PageFs(BaseProvider):
                 more = await self.content.resize(view, batch, number, inode, changes.size)
                 inode.mtime_ns = core.clock.now_ns()
                 inode.version = core.serial()
-            _apply(inode, changes)
+            apply(inode, changes)
             inode.ctime_ns = core.clock.now_ns()
             view.put(batch, records.inode_key(number), records.encode(inode))
             await core.commit(view, batch, inode.size - size)
@@ -267,9 +237,9 @@ class PageFs(BaseProvider):
                     return synthetic
             changing = flags.write or flags.create
             view, inner = self._writable(path) if changing else self.branches.resolve(path)
-            with _about(path, inner):
+            with About(path, inner):
                 file, inode = await self._open(view, inner, flags, condition)
-            return file, info_of(path, inode, _file_id(file))
+            return file, info_of(path, inode, file_id(file))
 
     async def _open_reserved(self, path: str, flags: OpenFlags) -> tuple[PageFile, FileInfo] | None:
         """A directory that only `branches` has, made now perhaps."""
@@ -304,10 +274,11 @@ class PageFs(BaseProvider):
                 file = self._opened(view, number, inode, flags, path)
         else:
             made = False
-            number, inode = await self.tree.find(view, path)
-            _check_openable(inode, path, flags)
-            check(condition, inode, path)
-            file = self._opened(view, number, inode, flags, path)
+            async with self.core.lock:  # so that no removal comes between finding and holding
+                number, inode = await self.tree.find(view, path)
+                check_openable(inode, path, flags)
+                check(condition, inode, path)
+                file = self._opened(view, number, inode, flags, path)
         if flags.truncate and not made and inode.kind == REGULAR:
             try:
                 inode = await self._empty(file, condition)
@@ -327,7 +298,7 @@ class PageFs(BaseProvider):
         if flags.exclusive:
             raise AlreadyExists(path)
         inode = await self.tree.inode(view, found[0])
-        _check_openable(inode, path, flags)
+        check_openable(inode, path, flags)
         check(condition, inode, path)
         return found[0], inode, False
 
@@ -373,7 +344,7 @@ class PageFs(BaseProvider):
             number, inode = tree.new_inode(REGULAR, 0o644)
             inode.nlink = 0
             if old is not None:
-                _copy_owner(old[1], inode)
+                copy_owner(old[1], inode)
             changes: Changes = {}
             view.put(changes, records.inode_key(number), records.encode(inode))
             view.put(changes, records.orphan_key(number), b"1")
@@ -401,7 +372,7 @@ class PageFs(BaseProvider):
             if flags.create and flags.exclusive:
                 raise AlreadyExists(path)
             inode = await self.tree.inode(view, found[0])
-            _check_openable(inode, path, flags)
+            check_openable(inode, path, flags)
         check(condition, inode, path)
         return None if found is None or inode is None else (found[0], inode)
 
@@ -435,7 +406,7 @@ class PageFs(BaseProvider):
             changes: Changes = {}
             bytes_, files, reaped = 0, 0, None
             if old is not None:
-                _copy_owner(old[1], inode)
+                copy_owner(old[1], inode)
                 bytes_, files, reaped = await tree.unlink(view, changes, old[0])
             inode.nlink = 1
             inode.ctime_ns = core.clock.now_ns()
@@ -444,7 +415,7 @@ class PageFs(BaseProvider):
             await tree.enter(view, changes, parent, name, number, REGULAR)
             await core.commit(view, changes, bytes_, files)
             tree.finish(view, changes, reaped)
-        return info_of(path, inode, _file_id(file))
+        return info_of(path, inode, file_id(file))
 
     async def _release(self, file: PageFile, opened: OpenInode) -> None:
         view, number = file.view, file.number
@@ -496,6 +467,8 @@ class PageFs(BaseProvider):
             raise PermissionDenied("file not opened for writing")
         if offset < 0:
             raise InvalidArgument("offset cannot be negative")
+        if not file.view.writable:
+            raise InvalidHandle("the fork was deleted")
         if not data:
             return 0
         bytes_max = self.core.limits.file_bytes_max
@@ -506,77 +479,3 @@ class PageFs(BaseProvider):
                 if offset + len(data) > bytes_max:
                     raise QuotaExceeded(f"{file.path}: a file can have at most {bytes_max} bytes")
                 return await self.content.write(file.view, file.number, offset, data)
-
-
-class _about:
-    """Errors below name the path of the view; here they get the caller's."""
-
-    __slots__ = ("_inner", "_path")
-
-    def __init__(self, path: str, inner: str) -> None:
-        self._path = path
-        self._inner = inner
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if self._path is not self._inner and isinstance(error, NotFound | NotDirectory):
-            error.detail = self._path
-            error.args = (self._path,)
-
-
-def _file_id(file: PageFile) -> str:
-    name = file.view.name
-    return f"{name}/{file.number:x}" if name else f"{file.number:x}"
-
-
-def _check_openable(inode: Inode, path: str, flags: OpenFlags) -> None:
-    """Raises what Linux raises with O_NOFOLLOW."""
-    if inode.kind == DIRECTORY:
-        if flags.write or (flags.create and not flags.directory):
-            raise IsDirectory(path)
-    elif flags.directory:
-        raise NotDirectory(path)
-    elif inode.kind == SYMLINK:
-        raise InvalidArgument(f"cannot {'write' if flags.write else 'read'} symlink {path}")
-
-
-def _check_values(changes: StatChanges, bytes_max: int) -> None:
-    """Raise InvalidArgument for what no inode can have."""
-    for value, name in ((changes.uid, "uid"), (changes.gid, "gid")):
-        if value is not None and not 0 <= value <= _ID_MAX:
-            raise InvalidArgument(f"{name} must be from 0 to {_ID_MAX}")
-    if changes.mode is not None and changes.mode < 0:
-        raise InvalidArgument("mode cannot be negative")
-    if changes.size is not None:
-        if changes.size < 0:
-            raise InvalidArgument("size cannot be negative")
-        if changes.size > bytes_max:
-            raise QuotaExceeded(f"a file can have at most {bytes_max} bytes")
-
-
-def _check_kind(inode: Inode, path: str, changes: StatChanges) -> None:
-    if changes.mode is not None and inode.kind == SYMLINK:
-        raise NotSupported("chmod of a symbolic link")  # nor has Linux it
-    if changes.size is not None:
-        if inode.kind == DIRECTORY:
-            raise IsDirectory(path)
-        if inode.kind == SYMLINK:
-            raise InvalidArgument(f"cannot truncate symlink {path}")
-
-
-def _apply(inode: Inode, changes: StatChanges) -> None:
-    if changes.mode is not None:
-        kept = _DIRECTORY_BITS if inode.kind == DIRECTORY else _FILE_BITS
-        inode.mode = changes.mode & kept
-    for name in ("uid", "gid", "atime_ns", "mtime_ns"):
-        value = getattr(changes, name)
-        if value is not None:
-            setattr(inode, name, value)
-
-
-def _copy_owner(old: Inode, new: Inode) -> None:
-    """What a new version of a file keeps from the old one."""
-    if old.kind == REGULAR:
-        new.mode, new.uid, new.gid = old.mode, old.uid, old.gid
