@@ -222,6 +222,92 @@ async def test_a_read_only_token_reads_and_changes_nothing(auth_server: Server, 
     assert (await get(client, "/a")).content == b"content"
 
 
+async def test_a_narrowed_token_is_narrowed_on_every_route(auth_server: Server, acme: str) -> None:
+    """Outside its paths there is nothing, not even by the handle of a wider token."""
+    wide = auth_server.client(token=token(acme, "admin"))
+    for path in ("/p", "/p/a", "/p/b"):
+        await mkdir(wide, path)
+    for path in ("/p/a/f", "/p/b/f", "/p/ab", "/f"):
+        await put(wide, path, b"content")
+    narrow = auth_server.client(token=token(acme, "admin", mounts=["/p/a"]))
+    large = b"x" * 200_000
+    for path in ("/p/b/f", "/p/b", "/p/ab", "/f", "/none"):
+        flags = {"write": True, "create": True}
+        for answer in [
+            await narrow.get("stat", params={"path": path}),
+            await narrow.get("statfs", params={"path": path}),
+            await narrow.get("readdir", params={"path": path}),
+            await narrow.get("readdir", params={"path": path, "limit": 1}),
+            await narrow.get("capabilities", params={"path": path}),
+            await get(narrow, path),
+            await narrow.post("open", json={"path": path, "flags": {"read": True}}),
+            await narrow.post("open", json={"path": path, "flags": flags}),
+            await narrow.put("upload", params={"path": path}, content=b"x"),
+            await narrow.put("upload", params={"path": path}, content=large),
+            await narrow.delete("remove", params={"path": path}),
+            await narrow.post("wstat", json={"path": path, "changes": {"size": 0}}),
+            await narrow.post("wstat", json={"path": path, "changes": {"name": "/p/a/g"}}),
+            await narrow.post("wstat", json={"path": "/p/a/f", "changes": {"name": path}}),
+        ]:
+            assert problem(answer)[:2] == (404, "NotFound"), path
+    handle_id = await open_(wide, "/p/b/f", read=True, write=True)
+    for answer in [
+        await read(narrow, handle_id, 0, 10),
+        await read(narrow, handle_id, 0, 5_000_000),
+        await write(narrow, handle_id, 0, b"x"),
+        await write(narrow, handle_id, 0, large),
+        await narrow.post("close", json={"handle_id": handle_id}),
+    ]:
+        assert problem(answer)[:2] == (400, "InvalidHandle")
+    assert (await read(wide, handle_id, 0, 10)).content == b"content"
+    listed = [entry["path"] for entry in (await narrow.get("readdir?path=/")).json()]
+    assert listed == ["/p"]
+    events = (await narrow.get("events")).json()
+    assert {event["path"] for event in events} == {"/p/a", "/p/a/f"}
+    await put(narrow, "/p/a/g", large)
+    assert (await get(narrow, "/p/a/g")).content == large
+    for route in ("namespaces", f"namespaces/{acme}", "namespaces/default"):
+        assert problem(await narrow.get(route))[:2] == (403, "Forbidden")
+
+
+async def test_permissions_of_a_token_are_all_it_may(auth_server: Server, acme: str) -> None:
+    wide = auth_server.client(token=token(acme))
+    await mkdir(wide, "/in")
+    await put(wide, "/in/old", b"old")
+    inbox = auth_server.client(token=token(acme, permissions=["create:/in"]))
+    await put(inbox, "/in/new", b"x" * 100_000)
+    for answer in [
+        await get(inbox, "/in/new"),
+        await inbox.put("upload", params={"path": "/in/old"}, content=b"x"),
+        await inbox.put("upload", params={"path": "/in/new"}, content=b"x" * 100_000),
+        await inbox.delete("remove", params={"path": "/in/new"}),
+        await inbox.get("readdir", params={"path": "/in"}),
+    ]:
+        assert problem(answer)[:2] == (403, "PermissionDenied")
+    handle_id = await open_(inbox, "/in/made", write=True, create=True)
+    assert (await write(inbox, handle_id, 0, b"x" * 100_000)).status_code == 200
+    unknown = auth_server.client(token=token(acme, "admin", permissions=["everything"]))
+    assert problem(await unknown.get("stat?path=/"))[:2] == (404, "NotFound")
+
+
+async def test_a_handle_is_its_users_alone(auth_server: Server, acme: str) -> None:
+    """W-A13: for others, an admin too, it is as if there were none."""
+    alice = auth_server.client(token=token(acme))
+    await put(alice, "/a", b"content")
+    handle_id = await open_(alice, "/a", read=True, write=True)
+    for role in ("admin", "read-write"):
+        bob = auth_server.client(token=token(acme, role, sub="bob"))
+        for answer in [
+            await read(bob, handle_id, 0, 1),
+            await write(bob, handle_id, 0, b"x"),
+            await write(bob, handle_id, 0, b"x" * 100_000),
+            await bob.post("close", json={"handle_id": handle_id}),
+        ]:
+            assert problem(answer)[:2] == (400, "InvalidHandle")
+    again = auth_server.client(token=token(acme, "read-write", exp=4_000_000_000))
+    assert (await read(again, handle_id, 0, 10)).content == b"content"
+
+
 # -- Namespaces. ----------------------------------------------------------------------------
 
 
