@@ -119,6 +119,13 @@ class Departure:
         else:
             connection.refuse(MisdirectedRequest(f"slot {node.slot} does not own {key}"))
 
+    async def identify(self, request: Request) -> None:
+        """Ask which namespace a credential is of that does not say so itself: an API key."""
+        connection, node = self._connection, self._connection.node
+        request.identified = await node.namespace_of(request.block)
+        connection.flow.resume_reading()
+        connection.route(request)
+
     async def wait_for_release(self, request: Request, key: str) -> None:
         """The namespace is ours, and its earlier owner still has it: it ends what it began there.
 

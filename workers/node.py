@@ -9,10 +9,11 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
-from fs9.auth.verifier import REVOKED
-from fs9.errors import Overloaded, TooManyRequests, Unauthenticated
+from fs9.auth.verifier import API_KEY_PREFIX, REVOKED
+from fs9.errors import Fs9Error, Overloaded, OwnerUnavailable, TooManyRequests, Unauthenticated
 from fs9.http.app import create_app
 from fs9.http.context import Context
+from fs9.http.gate import bearer_token
 from fs9.http.operations import OPERATIONS
 from fs9.observe.metrics import (
     CONNECTIONS,
@@ -42,9 +43,10 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
     from fs9.config import Settings
-    from fs9.errors import Fs9Error
     from fs9.http.operations import Operation
     from fs9.principal import Principal
+    from router.framing import Block
+    from workers.feed import Hearing
     from workers.protocol import Fs9Protocol
     from workers.slots import RunDirectory
 
@@ -55,6 +57,7 @@ _OWNER_RETRY_S = 0.05
 _METRICS_FLUSH_S = 1.0
 #: Connections whose deadlines are looked at without letting requests pass.
 _CHECKED_AT_ONCE = 100
+_OPAQUE = f"Bearer {API_KEY_PREFIX}".encode()
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
@@ -98,9 +101,11 @@ class Node:
         #: Requests in progress in this worker, but for those answered without a task.
         self.active = 0
         #: Up to so many of them, no bound of theirs can be reached.
-        self.active_unchecked = min(
+        self.active_unchecked = self._active_unchecked = min(
             self.limits.concurrent_requests_max, self.limits.concurrent_requests_per_namespace_max
         )
+        #: Did it miss what is announced for too long?
+        self._deaf = False
         self.admission = Admission(services)
         self.handoff = HandoffSender(
             run_directory.handoff_socket, self._adopt, asyncio.get_running_loop()
@@ -177,6 +182,19 @@ class Node:
         for connection in list(self._connections):
             cast("Fs9Protocol", connection).end_for(means, Unauthenticated(REVOKED))
 
+    def is_opaque(self, block: Block) -> bool:
+        """Must somebody be asked whose credential it is?"""
+        return block.fields.get(b"authorization", b"").startswith(_OPAQUE)
+
+    async def namespace_of(self, block: Block) -> str:
+        """The namespace of an API key; "" when it does not hold: the gate says why."""
+        assert self.services.verifier is not None
+        try:
+            token = bearer_token(block.text_fields.get("authorization"))
+            return (await self.services.verifier.verify(token)).namespace
+        except Fs9Error:
+            return ""
+
     async def _watch_deadlines(self, state: ServerState) -> None:
         limits, loop = self.limits, asyncio.get_running_loop()
         shortest_s = min(
@@ -223,11 +241,27 @@ class Node:
 
     # -- For the connections ----------------------------------------------------------------
 
+    def heed(self, hearing: Hearing) -> None:
+        """What has not been heard of for too long is not relied on."""
+        bound_s = self.limits.feed_stale_s
+        unheard = hearing.unheard_s > bound_s
+        self.services.readiness.deaf = "it hears nothing from its fleet" if unheard else ""
+        deaf = self.auth and hearing.stale_s > bound_s
+        if deaf != self._deaf:
+            text = (
+                "neither bus nor metadata answer: requests are refused" if deaf else "heard again"
+            )
+            self.log.warning(text)
+        self._deaf = deaf
+        self.active_unchecked = 0 if deaf else self._active_unchecked
+
     def refusal(self, key: str | None) -> Fs9Error | None:
         """Why one more request must not begin, if it must not; `key`: its namespace.
 
         Refusals that are answered late are in progress, too, but no work.
         """
+        if self._deaf and key is not None:
+            return OwnerUnavailable("this worker does not hear of revoked tokens; try again")
         if self.active - self.context.limiting.held >= self.limits.concurrent_requests_max:
             return Overloaded("too many requests in progress; try again")
         busy = self.membership.in_progress(key) if key is not None else 0

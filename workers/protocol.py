@@ -28,7 +28,7 @@ from fs9.errors import (
     RouteNotFound,
 )
 from fs9.names import is_namespace_name
-from router.key import routing_key
+from router.key import API, routing_key
 from workers.answering import run_in_pieces, run_small
 from workers.connection import INPUT_BYTES_MAX, Connection
 from workers.cycle import cancellable, take_over
@@ -218,7 +218,13 @@ class Fs9Protocol(Connection):
         """Answer here, or bring the connection or the request to the owner."""
         node = self.node
         claimed = request.block.claimed_namespace
-        key = routing_key(request.path, request.tenant, claimed, auth=node.auth)
+        if claimed is None and node.auth and request.path.startswith(API):
+            claimed = request.identified
+            if claimed is None and node.is_opaque(request.block):
+                self._state = State.MOVE
+                self.run(self._departure.identify(request), here=False)
+                return
+        key = routing_key(request.path, request.tenant, claimed or None, auth=node.auth)
         request.key = key
         if key is not None:
             owner = node.membership.owner(key)

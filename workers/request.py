@@ -57,6 +57,7 @@ class Request:
         "block",
         "head",
         "id",
+        "identified",
         "key",
         "line",
         "operation",
@@ -75,6 +76,8 @@ class Request:
         self.tenant = parsed.tenant
         #: The namespace it is about (`router.key`), once that is known.
         self.key: str | None = None
+        #: Has somebody been asked whose credential it is? Then of which namespace, "": of none.
+        self.identified: str | None = None
         #: The operation that answers it in the protocol class, if one does.
         self.operation: Operation | None = None
         #: Given by `workers.account`, which also tells what becomes of it.

@@ -184,6 +184,7 @@ def _read(place: str, clock: Clock) -> bytes:
         else:
             data = _fetch(place, clock)
     except urllib.error.HTTPError as error:
+        error.close()
         raise UnusableKeySet(f"{place}: answered {error.code}") from None
     except (OSError, ValueError) as error:
         raise UnusableKeySet(f"{place}: {error}") from None

@@ -77,6 +77,10 @@ class Key(msgspec.Struct, frozen=True):
     material: Any
     kid: str | None = None
 
+    def __repr__(self) -> str:
+        """Without the key: it may be a secret, and this may be logged."""
+        return f"Key({self.algorithm!r}, kid={self.kid!r})"
+
 
 class Keys(msgspec.Struct, frozen=True):
     """All keys that tokens may be signed with. `grows`: more may become known."""

@@ -109,7 +109,7 @@ class Verifier:
     @keys.setter
     def keys(self, keys: Keys) -> None:
         """From now on; what a key that is gone has signed holds no more."""
-        gone = set(self._keys.keys) - set(keys.keys)
+        gone = [key for key in self._keys.keys if key not in keys.keys]
         self._keys = keys
         if gone:
             self._entries.clear()

@@ -184,3 +184,28 @@ def test_a_secret_must_be_one():
     for secret in ("", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"):
         with pytest.raises(ValueError):
             check_secret(secret)
+
+
+def test_a_key_does_not_show_itself():
+    """Whatever is logged, no secret is in it."""
+    assert SECRET not in repr(KEYS)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2])
+def test_a_token_has_one_spelling(cut):
+    """Else a revoked one could be written differently: bits that base64 leaves over are zero."""
+    head, claims, signature = with_claims().split(".")
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    at = letters.index(signature[-1])
+    assert at % 4 == 0
+    other = f"{head}.{claims}.{signature[:-1]}{letters[at + 1 + cut]}"
+    assert refusal(other) == "Invalid token: InvalidToken"
+    assert refusal(f"{head}.{claims}.{signature}=") == "Invalid token: InvalidToken"
+
+
+def test_narrowing_claims_are_taken_or_refused():
+    """What would narrow a token is never overlooked."""
+    claims = verify(with_claims(mounts=["/a"], permissions=["read"], jti="1"), KEYS, NOW_S)
+    assert (claims.mounts, claims.permissions, claims.jti) == (("/a",), ("read",), "1")
+    for changes in ({"mounts": "/a"}, {"permissions": None}, {"mounts": [1]}, {"jti": 1}):
+        assert refusal(with_claims(**changes)).startswith("Invalid token: JSON error")
