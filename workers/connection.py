@@ -165,8 +165,13 @@ class Connection(HttpToolsProtocol):
     # -- Tasks ------------------------------------------------------------------------------
 
     def run(self, work: Coroutine[Any, Any, None], *, here: bool = True) -> None:
-        """Run a part of the request in progress as a task; `here`: it is answered here."""
-        self._count()
+        """Run a part of the request in progress as a task; `here`: it is answered here.
+
+        One that only waits for its owner counts there: thousands for one that is late must not
+        take the places of those that are answered here. The connections bound their number.
+        """
+        if here:
+            self._count()
         self._watch(self.loop.create_task(work), here=here)
 
     def _watch(self, task: asyncio.Task[None], *, here: bool) -> None:

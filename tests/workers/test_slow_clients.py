@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import resource
 import socket
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -176,3 +179,42 @@ async def test_one_namespace_leaves_the_others_room(start_fleet: Callable[..., F
     assert (await other.response()).status == 200
     for client in (*busy, other):
         await client.close()
+
+
+async def test_a_worker_without_descriptors_neither_dies_nor_spins_and_comes_back(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    fleet = start_fleet(workers=1)
+    pid = fleet.pid_of(0)
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    assert before[0] == min(before[1], 2**20), "as many as the system allows"
+    room = highest_descriptor(pid) + 6
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (room, before[1]))
+    used_s = cpu_s(pid)
+    socks = [connect(fleet) for _ in range(60)]
+    await asyncio.sleep(2)
+    assert cpu_s(pid) - used_s < 1.5, "it waits, and does not try again and again"
+    for sock in socks:
+        sock.close()
+
+    async def answered() -> bool:
+        try:
+            client = await WireClient.connect(fleet.port)
+            await client.send(request("GET", "/health"))
+            return (await client.response()).status == 200
+        except (OSError, asyncio.IncompleteReadError):
+            return False
+        finally:
+            await client.close()
+
+    assert await until(answered, 20)
+    assert fleet.pid_of(0) == pid
+
+
+def highest_descriptor(pid: int) -> int:
+    return max(int(fd.name) for fd in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
