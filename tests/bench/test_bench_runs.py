@@ -12,6 +12,7 @@ from bench.__main__ import names
 ROWS = {
     "handoff": ["alternating, hand-off only", "alternating, forwarding"],
     "memory": ["verified token", "idle connection", "upload of", "download of"],
+    "plugins": ["read 4 KiB", "write 1 MiB"],
     "requests": ["| Falcon |", "| fast lane |"],
     "takeover": ["| drain of a slot |", "| kill -9", "Lost or wrong: 0 []"],
     "transfers": ["| fs9 |", "recv_into + pwrite", "fs9 behind Falcon"],

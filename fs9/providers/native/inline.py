@@ -47,13 +47,18 @@ class InlineCalls:
         self._threads = threads
         self._file_bytes_max = file_bytes_max
         self._pool = BlockingPool(threads)
+        self._slots = asyncio.Semaphore(threads)
         self._tree: Tree | None = None
         #: Calls that nobody waits for any more.
         self._abandoned: set[asyncio.Task[tuple[frames.Answer, bytes]]] = set()
 
     async def start(self) -> frames.Ready:
         """Load the plugin. Raises InvalidArgument: the plugin or its config does not fit."""
-        return await self._pool.run(self._load)
+        try:
+            return await self._pool.run(self._load)
+        except BaseException:
+            self._pool.shutdown()
+            raise
 
     def _load(self) -> frames.Ready:
         # Only here: parsing the declarations of the C interface takes a while.
@@ -72,8 +77,13 @@ class InlineCalls:
         assert self._tree is not None
         if len(self._abandoned) >= self._threads:
             raise BackendUnavailable(f"plugin {self._name}: {self._threads} calls hang in it")
+        try:  # so that the deadline is about the plugin, not about a queue before it
+            await asyncio.wait_for(self._slots.acquire(), self._timeout_s)
+        except TimeoutError:
+            raise BackendUnavailable(f"plugin {self._name}: its threads are all taken") from None
         # A copy: a call that is left behind goes on reading it.
         task = asyncio.create_task(self._pool.run(self._tree.handle, request, bytes(data)))
+        task.add_done_callback(lambda _: self._slots.release())
         try:
             done, _ = await asyncio.wait({task}, timeout=self._timeout_s)
         except asyncio.CancelledError:

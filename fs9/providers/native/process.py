@@ -91,6 +91,9 @@ class PluginProcess:
         self._restarts = Restarts()
         self._link: Link | None = None
         self._starting = asyncio.Lock()
+        #: As many calls are sent as the process has threads: the deadline is about the plugin,
+        #: not about a queue before it.
+        self._slots = asyncio.Semaphore(threads)
         self._closed = False
         #: Which process it is; handles of another one are invalid.
         self.generation = 0
@@ -161,9 +164,10 @@ class PluginProcess:
         A cancelled caller still waits for the answer, at most until the deadline: until then
         the data is being sent.
         """
-        link = self._link or await self._revive()
-        future = link.send(request, data)
-        answer, content = await self._answer(link, future, self._timeout_s)
+        async with self._slots:
+            link = self._link or await self._revive()
+            future = link.send(request, data)
+            answer, content = await self._answer(link, future, self._timeout_s)
         if isinstance(answer, frames.Failed):
             raise answer.error()
         return answer, content
@@ -216,7 +220,8 @@ class PluginProcess:
     async def aclose(self) -> None:
         """Destroy the instance and end the process; kill it when that takes too long."""
         self._closed = True
-        link = self._link
+        async with self._starting:
+            link = self._link
         if link is None:
             return
         if self._arguments[1] is not None:

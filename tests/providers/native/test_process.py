@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fs9.errors import BackendUnavailable, InvalidArgument, InvalidHandle
+from fs9.errors import BackendUnavailable, InvalidArgument, InvalidHandle, NotFound
 from fs9.limits import Limits
 from fs9.providers.native import provider
 from fs9.providers.native.process import PluginProcess, Restarts
@@ -114,6 +114,16 @@ async def test_calls_go_on_while_others_wait(context) -> None:
         os.kill(pid_of(made), signal.SIGKILL)
         for call in hanging:
             with pytest.raises(BackendUnavailable):
+                await call
+
+
+async def test_the_deadline_is_of_one_call(context) -> None:
+    """Calls that wait for those before them are not late, and nothing is killed."""
+    limits = replace(Limits(), plugin_call_timeout_s=3, plugin_threads_max=1)
+    async with mounted(replace(context, limits=limits)) as made:
+        calls = [asyncio.ensure_future(made.stat("/slow")) for _ in range(12)]
+        for call in calls:
+            with pytest.raises(NotFound):
                 await call
 
 
