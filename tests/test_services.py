@@ -3,6 +3,7 @@
 import asyncio
 import os
 import stat
+from dataclasses import replace
 
 import pytest
 
@@ -51,6 +52,22 @@ async def test_what_was_written_is_there_after_a_restart(settings):
             handle, _ = await session.open("/d", MKDIR)
             await session.close(handle)
         await services.aclose()
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+async def test_the_metadata_is_where_the_settings_say(settings, tmp_path, request, database):
+    """In another file or in PostgreSQL; then there is none in the data directory."""
+    if database == "sqlite":
+        dsn = f"sqlite:{tmp_path / 'other.db'}"
+    else:
+        dsn = request.getfixturevalue("postgres_dsn")
+    settings = replace(settings, meta_dsn=dsn)
+    await preflight(settings)
+    for restart in (False, True):
+        services = await Services.open(settings)
+        await services.namespaces.find("acme", create=not restart)
+        await services.aclose()
+    assert not (settings.data_dir / "meta.db").exists()
 
 
 async def test_the_default_namespace_follows_the_settings(settings):
