@@ -47,6 +47,8 @@ class ChangeFeed:
         self._apply = apply
         self._loaded = loaded
         self._last_id = 0
+        #: How often all that is new was read and applied.
+        self.caught_up = 0
         self._lock = asyncio.Lock()
         self._hurry = asyncio.Event()
 
@@ -62,6 +64,7 @@ class ChangeFeed:
                         self._apply(NamespaceChanged(name))
                     changes = await self._records.changes_since(0)
                 more = self._take(changes)
+            self.caught_up += 1
 
     def _take(self, changes: Changes) -> bool:
         if changes.revocations:

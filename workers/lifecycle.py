@@ -26,6 +26,7 @@ from router.messages import (
 )
 from router.view import SlotState
 from workers.changes import from_message, to_message
+from workers.feed import Feed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -153,7 +154,10 @@ class Lifecycle:
     # -- Reports ----------------------------------------------------------------------------
 
     async def _report_status(self) -> None:
+        now_s = asyncio.get_running_loop().time
+        feed = Feed(self._bus_lag_s, lambda: self._node.services.changes.caught_up, now_s())
         while True:
+            self._node.heed(feed.hearing(now_s()))
             self._bus.report(self._status())
             await asyncio.sleep(_STATUS_EVERY_S)
 

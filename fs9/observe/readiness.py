@@ -45,10 +45,13 @@ class Readiness:
         self._found_s = float("-inf")
         #: Why this worker is to get no work; empty while it is.
         self.leaving = ""
+        #: What it has not heard for too long; empty while it has.
+        self.deaf = ""
 
     async def findings(self) -> list[Finding]:
         """What each check says, in their order; the first one is whether the worker stays."""
-        worker = Finding("worker", not self.leaving, self.leaving)
+        reason = self.leaving or self.deaf
+        worker = Finding("worker", not reason, reason)
         if self._clock.monotonic_s() - self._found_s >= KEPT_S:
             if self._asking is None:
                 self._asking = asyncio.create_task(self._ask())
