@@ -39,6 +39,7 @@ _FIXED = {
     "data_dir": "data_dir",
     "bus_bind": "server.bus.bind",
     "bus_keys_dir": "server.bus.keys_dir",
+    "meta_dsn": "meta.dsn",
     "workers": "server.workers",
 }
 _PATIENCE_S = 25.0

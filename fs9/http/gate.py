@@ -53,10 +53,6 @@ class Gate:
         principal = await self._verifier.verify(bearer_token(authorization))
         return _of_tenant(principal, tenant)
 
-    async def attach(self, authorization: str | None, tenant: str | None) -> Session:
-        """The caller's session. Raises also Forbidden: there is no such namespace."""
-        return await self.enter(await self.principal(authorization, tenant))
-
     def enter_cached(self, principal: Principal) -> Session | None:
         """A session of the principal, if its namespace is in memory."""
         namespace = self._namespaces.loaded(principal.namespace)

@@ -256,13 +256,6 @@ class Session:
         self._handles.pop(handle_id)
         await self._commit(file, sync)
 
-    def handle_file(self, handle_id: str) -> File:
-        """The open file of a live handle; or InvalidHandle. See `wake_file`."""
-        file = self._handles.get(handle_id, self._user)
-        if self._narrowed is not None:
-            self._require_open(self._narrowed, file, handle_id)
-        return file
-
     async def wake_file(self, handle_id: str) -> File:
         """The open file of a handle, for reading or writing in pieces, opened again if need be.
 

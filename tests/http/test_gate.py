@@ -35,7 +35,7 @@ def test_without_authentication_everyone_is_admin_of_the_tenant(server: Server) 
 async def test_a_session_is_there_once_the_namespace_was_loaded(server: Server) -> None:
     gate, tenant = gate_of(server), new_tenant()
     assert gate.enter_cached(gate.principal_nowait(None, tenant)) is None
-    session = await gate.attach(None, tenant)
+    session = await gate.enter(await gate.principal(None, tenant))
     assert session.principal.namespace == tenant
     again = gate.enter_cached(gate.principal_nowait(None, tenant))
     assert again is not None
@@ -44,7 +44,7 @@ async def test_a_session_is_there_once_the_namespace_was_loaded(server: Server) 
 
 async def test_a_namespace_that_was_unloaded_is_loaded_again(server: Server) -> None:
     gate, tenant = gate_of(server), new_tenant()
-    session = await gate.attach(None, tenant)
+    session = await gate.enter(await gate.principal(None, tenant))
     await session.namespace.aclose()
     assert gate.enter_cached(gate.principal_nowait(None, tenant)) is None
 
@@ -61,7 +61,7 @@ async def test_with_authentication_the_token_names_the_namespace(auth_server: Se
     with pytest.raises(Forbidden):
         gate.principal_nowait(authorization, "other")
     with pytest.raises(Forbidden):
-        await gate.attach(f"Bearer {token(new_tenant())}", None)
+        await gate.enter(await gate.principal(f"Bearer {token(new_tenant())}"))
     for wrong in (None, "", "Bearer", "Basic x", "bearer x", "Bearer é", "Bearer x"):
         with pytest.raises(Unauthenticated):
             gate.principal_nowait(wrong)

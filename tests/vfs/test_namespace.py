@@ -494,8 +494,6 @@ async def test_given_up_here_and_loaded_there(namespaces, elsewhere):
     ):
         with pytest.raises(OwnerUnavailable):
             await refused
-    with pytest.raises(OwnerUnavailable):
-        session.handle_file(handle_id)
     assert await leaving
     assert (await (await there).stat("/")).is_dir
     assert session.namespace.vfs.in_use.files == 0
@@ -551,7 +549,7 @@ async def test_handles_in_use_end_before_it_is_given_up(namespaces, registry):
     handle_id, _ = await session.open("/f", CREATE)
     appending, _ = await session.open("/f", OpenFlags(write=True, append=True))
     file = await session.wake_file(handle_id)
-    append = session.handle_file(appending)
+    append = await session.wake_file(appending)
     file.hold()
     async with session.append_lock(append):
         waiting = asyncio.create_task(session.write(appending, 0, b"later"))

@@ -79,9 +79,9 @@ async def test_a_reader_reads_and_changes_nothing(session: Session, reader: Sess
         reader.wstat("/f", StatChanges(mode=0)),
         reader.remove("/f"),
         reader.write(shared, 0, b"x"),
-        reader.write_file(session.handle_file(shared), 0, b"x"),
+        reader.write_file(await session.wake_file(shared), 0, b"x"),
         reader.close(staged),
-        reader.commit_file(session.handle_file(staged)),
+        reader.commit_file(await session.wake_file(staged)),
     ]
     for operation in refused:
         with pytest.raises(PermissionDenied, match="read-only"):
@@ -129,7 +129,7 @@ async def test_a_closed_handle_is_invalid(session: Session):
         with pytest.raises(InvalidHandle, match=f"^invalid handle: {handle_id}$"):
             await operation
     with pytest.raises(InvalidHandle):
-        session.handle_file("")
+        await session.wake_file("")
 
 
 async def test_no_data_is_no_write(session: Session):
@@ -243,7 +243,7 @@ async def test_appends_in_pieces_do_not_mix(session: Session):
     first, _ = await session.open("/f", append)
     second, _ = await session.open("/f", append)
     other, _ = await session.open("/g", OpenFlags(write=True, append=True, create=True))
-    file = session.handle_file(first)
+    file = await session.wake_file(first)
     async with session.append_lock(file):
         await session.write_file(file, 0, b"one-")
         waiting = asyncio.create_task(session.write(second, 0, b"three"))
@@ -260,7 +260,7 @@ async def test_a_long_transfer_keeps_its_handle(
 ):
     """Each piece begins the handle's idle time again."""
     handle_id, _ = await session.open("/f", CREATE)
-    file = session.handle_file(handle_id)
+    file = await session.wake_file(handle_id)
     for _ in range(3):
         clock.advance(200)
         await session.write_file(file, 0, b"x")
