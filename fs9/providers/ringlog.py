@@ -277,7 +277,7 @@ class Tape:
 class LogFollower:
     """The log as messages from a cursor on (`fs9.provider.Follower`)."""
 
-    __slots__ = ("_closed", "_log", "_number", "_restarted")
+    __slots__ = ("_closed", "_log", "_number", "_restarted", "reached")
 
     def __init__(self, log: Log, cursor: str | None, readers_max: int) -> None:
         """Raises InvalidArgument, QuotaExceeded."""
@@ -294,10 +294,14 @@ class LogFollower:
                 number = log.first
             self._number = number
         check_readers(log, readers_max)
+        #: As `Tape.reached`: whoever asks for more has got what was before.
+        self.reached = log.place(max(self._number, log.first))
         log.readers.add(self)
 
     async def next(self, wait_s: float) -> Delivery:
         log = self._log
+        self.reached = log.place(max(self._number, log.first))
+        log.wake()  # a writer may wait for this reader
         await log.wait(
             lambda: self._closed or self._restarted or log.ended or self._number < log.next, wait_s
         )
@@ -322,11 +326,6 @@ class LogFollower:
 
     def _cursor(self) -> str:
         return f"{self._log.generation:x}-{self._number:x}"
-
-    @property
-    def reached(self) -> int:
-        """As `Tape.reached`."""
-        return self._log.place(max(self._number, self._log.first))
 
     def close(self) -> None:
         self._closed = True
