@@ -51,6 +51,9 @@ _STATEMENT_SHARE = 0.5
 #: PostgreSQL counts microseconds from the year 2000.
 _EPOCH_S = 946_684_800
 
+#: While no connection can be had, so that an outage does not pile up callers.
+_PATIENCE_DOWN_S = 1.0
+
 _SECONDS = re.compile(r"\{seconds (\w+)\}")
 
 _BUSY = (
@@ -71,6 +74,8 @@ class PostgresStore(SqlStore):
         super().__init__(clock)
         self._pool = pool
         self._timeout_s = timeout_s
+        #: How long a call waits for a connection; less once there was none to be had.
+        self._patience_s = timeout_s
         #: Calls that run; some after their caller was cancelled.
         self._running: set[asyncio.Task[object]] = set()
 
@@ -152,7 +157,7 @@ class PostgresStore(SqlStore):
 
     @asynccontextmanager
     async def session(self, *, write: bool) -> AsyncIterator[Ask]:
-        lent = _Lent(self._pool)
+        lent = _Lent(self._pool, self._timeout_s)
         with _Translated():
             await lent.take()
             try:
@@ -167,13 +172,17 @@ class PostgresStore(SqlStore):
 
     async def _call(self, work: Callable[[_Lent], Awaitable[T]]) -> T:
         """The result of `work`, which goes on to its end when the caller is cancelled."""
-        lent = _Lent(self._pool)
+        lent = _Lent(self._pool, self._patience_s)
 
         async def run() -> T:
             with _Translated():
                 try:
                     await lent.take()
+                    self._patience_s = self._timeout_s
                     return await work(lent)
+                except PoolTimeout:
+                    self._patience_s = min(self._timeout_s, _PATIENCE_DOWN_S)
+                    raise
                 finally:
                     await lent.give_back()
 
@@ -193,8 +202,9 @@ class PostgresStore(SqlStore):
 class _Lent:
     """A connection of the pool while a call has it."""
 
-    def __init__(self, pool: AsyncConnectionPool[Connection]) -> None:
+    def __init__(self, pool: AsyncConnectionPool[Connection], patience_s: float) -> None:
         self._pool = pool
+        self._patience_s = patience_s
         self._connection: Connection | None = None
         self._attempts = 0
         self._late = False
@@ -205,7 +215,7 @@ class _Lent:
         return self._connection
 
     async def take(self) -> None:
-        self._connection = await self._pool.getconn()
+        self._connection = await self._pool.getconn(timeout=self._patience_s)
         if self._late:
             raise BackendUnavailable("the metadata store did not answer in time")
 

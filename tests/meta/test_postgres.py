@@ -225,3 +225,18 @@ def test_under_the_loop_of_the_workers(postgres_dsn):
         return [revocation.id for revocation in changes.revocations]
 
     assert uvloop.run(use()) == [*range(1, 51)]
+
+
+async def test_an_outage_does_not_pile_up_callers(own_server):
+    """After a call that found no connection in all its time the next ones wait for a second."""
+    store = await PostgresStore.open(own_server.dsn(), ManualClock(NOW_S), timeout_s=6)
+    await store.ping()
+    own_server.stop("immediate")
+    with pytest.raises(BackendUnavailable):
+        await store.ping()
+    async with asyncio.timeout(5.5):
+        results = await asyncio.gather(*(store.ping() for _ in range(50)), return_exceptions=True)
+    assert {type(result) for result in results} == {BackendUnavailable}
+    own_server.start()
+    await works_again(store)
+    await store.aclose()
