@@ -61,7 +61,7 @@ def run(quick: bool) -> None:
                 if name == "without":
                     samples.append(_measure(served.port, seconds))
                     continue
-                with _slow(served, sockets):
+                with _slow(served, sockets, 1.0 if quick else 6.0):
                     samples.append(_measure(served.port, seconds))
                     held = max(held, _connections(served))
         print(f"\nheld at the end of a round: {held:,} connections\n")
@@ -80,12 +80,13 @@ def _connections(served: Fleet) -> int:
 
 
 @contextlib.contextmanager
-def _slow(served: Fleet, sockets: int) -> Iterator[None]:
+def _slow(served: Fleet, sockets: int, settle_s: float) -> Iterator[None]:
     """Hold the slow sockets, in a process of its own, from its word that all are there."""
     process = _start("slow", served.port, sockets)
     try:
         assert process.stdout is not None
         process.stdout.readline()
+        time.sleep(settle_s)  # until they are where they belong: most came to the wrong worker
         yield
     finally:
         process.kill()
@@ -153,7 +154,8 @@ def _hold(port: int, sockets: int) -> None:
     print("held", flush=True)
     by_fd = {sock.fileno(): index for index, (sock, _) in enumerate(held)}
     while True:
-        for index in random.sample(range(sockets), k=max(1, sockets // 100)):
+        # Each about every ten seconds, as slowhttptest does it.
+        for index in random.sample(range(sockets), k=max(1, sockets // 500)):
             sock, more = held[index]
             with contextlib.suppress(OSError):
                 sock.send(more)
