@@ -99,9 +99,12 @@ async def test_back_pressure_holds_for_followers(make: Any):
     got: list[bytes] = []
 
     async def follow() -> None:
-        while not (delivery := await follower.next(20)).ended:
+        ended = False
+        while not ended:
+            delivery = await follower.next(20)
             assert delivery.lost == 0
             got.extend(message.data for message in delivery.messages)
+            ended = delivery.ended
             await asyncio.sleep(0)
 
     following = asyncio.create_task(follow())
