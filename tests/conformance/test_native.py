@@ -11,8 +11,11 @@ import pytest
 
 from fs9.providers.native import provider
 from fs9.providers.registry import ProviderContext
+from fs9.types import MountSpec, PluginSpec
 from tests.conformance.driver import ALL_FEATURES, ProviderDriver, SessionDriver, session_driver
+from tests.conformance.http_driver import HttpDriver
 from tests.conformance.suite import TreeSuite
+from tests.fix_http import StartServer, new_tenant, start_server
 from tests.fix_plugins import compiled
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from fs9.limits import Limits
     from fs9.provider import Provider
     from fs9.threads import BlockingPool
+
+__all__ = ["start_server"]
 
 _FEATURES = ALL_FEATURES - {"condition", "ns"}
 
@@ -61,4 +66,17 @@ class TestInAProcess(TreeSuite):
     def driver(self, plugin: Provider, clock: ManualClock) -> SessionDriver:
         driver = session_driver({"/": plugin}, clock)
         driver.features = _FEATURES
+        return driver
+
+
+class TestOverHttp(TreeSuite):
+    """Uploads replace by renaming, as for other providers."""
+
+    @pytest.fixture
+    async def driver(self, start_server: StartServer) -> HttpDriver:
+        spec = PluginSpec("memory", compiled("memory"))
+        mount = MountSpec("/", "memory", {"isolation": "inline"})
+        server = await start_server(template=(mount,), settings={"plugin_preload": (spec,)})
+        driver = HttpDriver(server.client(tenant=new_tenant()))
+        driver.features = driver.features & _FEATURES
         return driver
