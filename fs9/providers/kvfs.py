@@ -197,6 +197,11 @@ class KvFs(BaseProvider):
             return kvtree.find(tx, path, self._clock.now_ns()).info(path)
 
     async def statfs(self, path: str) -> FsStats:
+        stats = await self._stats()
+        quota = self._writer.quota
+        return stats if quota is None else quota.within(stats)
+
+    async def _stats(self) -> FsStats:
         limits, used = self._limits, self._writer.counters
         if self._directory is None:
             return FsStats(

@@ -168,7 +168,7 @@ def test_tokens_that_are_unusual_and_hold(http: httpx2.Client) -> None:
     for claims in (
         {"extra": {"deep": [1]}},
         {"roles": ...},
-        {"permissions": ["x"], "mounts": ["/"]},
+        {"permissions": ["list", "x"], "mounts": ["/"]},
         {"nbf": 1},
         {"iss": "anybody"},
         {"sub": "ünï"},

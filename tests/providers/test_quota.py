@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from fs9.clock import SystemClock
 from fs9.errors import Fs9Error, NotFound, QuotaExceeded
 from fs9.limits import Limits
-from fs9.providers import localfs, localquota, memfs
+from fs9.providers import builtin, localfs, localquota, memfs
 from fs9.providers.jail import RESERVED_PREFIX
 from fs9.providers.localfile import LocalFile
 from fs9.providers.memfs import MemOpen
@@ -25,7 +25,7 @@ from fs9.providers.memtree import Directory
 from fs9.providers.registry import ProviderContext
 from fs9.quota import Quota
 from fs9.threads import BlockingPool
-from fs9.types import MKDIR, READ, REPLACE, WRITE, OpenFlags, StatChanges
+from fs9.types import MKDIR, READ, REPLACE, WRITE, MountSpec, OpenFlags, StatChanges
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -267,6 +267,28 @@ async def test_statfs_shows_the_quota(make: Any):
     assert (stats.total_inodes, stats.free_inodes) == (10, 9)
     await quota.limit(None, None)
     assert (await provider.statfs("/")).total_bytes > 1000
+
+
+@pytest.mark.parametrize("kind", ["kvfs", "pagefs", "memfs"])
+async def test_statfs_of_every_provider_that_counts(kind: str, tmp_path: Path, pool: BlockingPool):
+    quota = Quota(5000, 50)
+    provider = await builtin.registry().create(
+        MountSpec("/", kind),
+        namespace="acme",
+        data_dir=tmp_path,
+        limits=Limits(),
+        clock=SystemClock(),
+        pool=pool,
+        quota=quota,
+    )
+    before = quota.bytes_used
+    await put(provider, "/f", b"x" * 1000)
+    assert quota.bytes_used == before + 1000
+    stats = await provider.statfs("/")
+    assert (stats.total_bytes, stats.total_inodes) == (5000, 50)
+    assert stats.free_bytes == 5000 - quota.bytes_used
+    assert stats.free_inodes == 50 - quota.files_used
+    await provider.aclose()
 
 
 # -- localfs alone ----------------------------------------------------------------------------

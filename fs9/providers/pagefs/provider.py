@@ -120,7 +120,7 @@ class PageFs(BaseProvider):
             else:
                 total = core.limits.memfs_bytes_max
                 free = max(0, total - core.head.counters.bytes)
-            return FsStats(
+            stats = FsStats(
                 total_bytes=total,
                 free_bytes=free,
                 total_inodes=_INODES_MAX,
@@ -128,6 +128,7 @@ class PageFs(BaseProvider):
                 block_size=records.PAGE_BYTES,
                 max_name_len=255,
             )
+        return stats if core.quota is None else core.quota.within(stats)
 
     async def remove(self, path: str, condition: Condition = ALWAYS) -> None:
         with Translated(path):
