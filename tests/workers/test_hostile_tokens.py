@@ -1,0 +1,33 @@
+"""A sample of the hostile tokens over HTTP: each is a 401, and the worker serves on."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from tests.auth.hostile import hostile
+from tests.fix_http import SECRET, auth_server, token
+from tests.workers.fix_node import start_server
+
+if TYPE_CHECKING:
+    from tests.fix_http import Server
+
+__all__ = ["auth_server", "start_server"]
+
+_SAMPLE = 5
+
+
+async def test_no_hostile_token_comes_through(auth_server: Server) -> None:
+    """Neither on a hot route nor on one of the framework, nor in a refresh."""
+    corpus = hostile(SECRET.encode(), int(time.time()), "default", [b"public"])
+    found = sorted({text for _, text in corpus if text.isprintable() and text.isascii() and text})
+    client = auth_server.client(token=None)
+    for text in found[::_SAMPLE]:
+        headers = {"authorization": f"Bearer {text}"}
+        for method, path in (("GET", "stat?path=/"), ("POST", "auth/refresh")):
+            answer = await client.request(method, path, headers=headers)
+            # A blank at either end is not part of a header's value.
+            assert answer.status_code == 401 or text != text.strip(), (answer.text, text[:200])
+            assert answer.headers.get("www-authenticate") == "Bearer" or text != text.strip()
+    good = {"authorization": f"Bearer {token('default', 'admin')}"}
+    assert (await client.get("stat?path=/", headers=good)).status_code == 200
