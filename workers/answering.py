@@ -143,8 +143,7 @@ async def send_reply(connection: Connection, request: Request, reply: Reply) -> 
         _write_head(connection, request, reply, reply.length)
         if request.line.method == b"HEAD":
             return
-        if reply.endless:
-            connection.release()
+        connection.release_endless()
         async for piece in stream:
             # Not after the write: the next piece is read while this one goes out.
             await connection.flow.drain()

@@ -185,11 +185,17 @@ class Connection(HttpToolsProtocol):
         self.tasks.add(task)
         task.add_done_callback(self._ran)
 
-    def release(self) -> None:
-        """The answer's rest has no end of its own: nobody waits for it, and it is no work."""
-        self._uncount()
-        if self._progress is not None:
-            self._progress.end()
+    def release_endless(self) -> None:
+        """When the answer has no end of its own, nobody waits for it, and it is no work."""
+        if self.is_endless:
+            self._uncount()
+            if self._progress is not None:
+                self._progress.end()
+
+    @property
+    def is_endless(self) -> bool:
+        """Is an answer under way that goes on as long as the client stays?"""
+        return self.exchange is not None and self.exchange.endless
 
     def _ran(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)

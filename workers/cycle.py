@@ -38,6 +38,7 @@ def take_over(connection: Connection, cycle: RequestResponseCycle) -> None:
             closes = connection.decide_to_close(connection.request)
             cycle.keep_alive = cycle.keep_alive and not closes
             connection.started = True
+            connection.release_endless()
         elif message["type"] == "http.response.body":
             connection.sent_bytes += len(message.get("body", b""))
         connection.touch()

@@ -113,6 +113,8 @@ class Fs9Protocol(Connection):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep a half-closed connection while its last request is answered."""
         self._ending = True
+        if self.is_endless:
+            return False
         if self._body is not None:
             self._body.eof_received()
             return True

@@ -102,5 +102,6 @@ def reply(x: Exchange, source: EventSource) -> Reply:
     """The answer; it owns the source, whatever becomes of it."""
     # Three times within the time that our own server allows an answer to be silent.
     keep_alive_s = min(_KEEP_ALIVE_S, x.context.limits.request_timeout_s / 3)
+    x.endless = True
     stream = EventStream(source, keep_alive_s)
-    return Reply(200, b"", f"{MEDIA_TYPE}; charset=utf-8", _HEADERS, stream=stream, endless=True)
+    return Reply(200, b"", f"{MEDIA_TYPE}; charset=utf-8", _HEADERS, stream=stream)

@@ -75,6 +75,9 @@ class Exchange(msgspec.Struct, gc=False):
     params: Mapping[str, str] = {}
     #: Set when a proxy in front offers to send the bytes of a file itself.
     lend: Lend | None = None
+    #: Set by an operation whose answer goes on as long as the client stays: no request is in
+    #: progress then, and a client that sends no more has gone.
+    endless: bool = False
     peer: str = ""
     tenant: str | None = None
 
@@ -104,5 +107,3 @@ class Reply(msgspec.Struct, gc=False):
     headers: tuple[tuple[str, str], ...] = ()
     stream: Stream | None = None
     length: int | None = None
-    #: The stream goes on for as long as the client stays: it is no request in progress.
-    endless: bool = False
