@@ -115,8 +115,6 @@ class File(msgspec.Struct, gc=False, eq=False):
     #: Who opened it, and alone may use it by a handle; and as what, unless it was revived.
     user: str = ""
     opened_by: Principal | None = None
-    #: Was it made by this open, for a token that may create and not overwrite?
-    created: bool = False
     #: For `HandleTable.place`: the path (None: that of `info`) after so many renames.
     place: str | None = None
     renames: int = 0
@@ -129,6 +127,11 @@ class File(msgspec.Struct, gc=False, eq=False):
     def path(self) -> str:
         """The namespace path it was opened by; a rename since then does not show."""
         return self.info.path
+
+    @property
+    def created(self) -> bool:
+        """Was the file made by this very open, so that there was nothing to overwrite?"""
+        return self.flags.create and self.flags.exclusive
 
     @property
     def lasting(self) -> bool:

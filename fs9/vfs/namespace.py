@@ -20,7 +20,6 @@ from fs9.quota import NO_BOUNDS, NamespaceQuota, Quota, Refusals
 from fs9.vfs.building import Builder, Loading, close_providers, outcome
 from fs9.vfs.follow import Followers
 from fs9.vfs.handles import HandleTable, background, close_files
-from fs9.vfs.follow import Followers
 from fs9.vfs.locks import NO_LOCKS, NamespaceLocks
 from fs9.vfs.revival import Revival
 from fs9.vfs.session import Session

@@ -317,13 +317,11 @@ class Session:
     async def _create_only(self, path: str, flags: OpenFlags, condition: Condition) -> File:
         exclusive = msgspec.structs.replace(flags, exclusive=True)
         try:
-            file = await self._vfs.open(path, exclusive, condition)
+            return await self._vfs.open(path, exclusive, condition)
         except AlreadyExists:
             if flags.exclusive or flags.directory:
                 raise
             raise PermissionDenied(f"this token may not {OVERWRITE} at {path}") from None
-        file.created = True
-        return file
 
     async def read_file(self, file: File, offset: int, size: int) -> Buffer:
         if self._narrowed is not None:

@@ -511,3 +511,34 @@ async def test_given_up_while_a_handle_is_reopened(owners: Owners, monkeypatch):
     with pytest.raises(OwnerUnavailable):
         await closing
     assert bytes(await (await owners.next()).read(handle_id, 0, 9)) == b"abc"
+
+
+async def test_a_dormant_handle_is_its_users_and_its_places(owners: Owners):
+    """Whoever may not use it live may not use it dormant; what made its file still may fill it."""
+    first = await owners.next()
+    await first.close((await first.open("/in", MKDIR))[0])
+    kept, _ = await first.open("/f", CREATE)
+    closed, _ = await first.open("/g", CREATE)
+    creator = Principal("alice", "acme", permissions=("create:/in",))
+    made, _ = await first.namespace.attach(creator).open(
+        "/in/new", OpenFlags(write=True, create=True)
+    )
+    await owners.give_up()
+    second = await owners.next()
+    bob = second.namespace.attach(Principal("bob", "acme", ("admin",)))
+    narrowed = second.namespace.attach(creator)
+    for other in (bob, narrowed):
+        for operation in (
+            other.read(kept, 0, 1),
+            other.write(kept, 0, b"x"),
+            other.close(kept),
+            other.close(kept, sync=True),
+        ):
+            with pytest.raises(InvalidHandle, match=f"^invalid handle: {kept}$"):
+                await operation
+    assert await narrowed.write(made, 0, b"abc") == 3
+    await second.wstat("/in/new", StatChanges(name="/out"))
+    with pytest.raises(InvalidHandle):
+        await narrowed.write(made, 0, b"abc")
+    await second.write(kept, 0, b"x")
+    await second.close(closed)
