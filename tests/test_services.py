@@ -11,7 +11,7 @@ from fs9 import services as services_module
 from fs9.auth.tokens import sign
 from fs9.clock import ManualClock
 from fs9.config import ConfigError, Settings
-from fs9.errors import BackendUnavailable
+from fs9.errors import BackendUnavailable, Unauthenticated
 from fs9.limits import Limits
 from fs9.principal import Principal
 from fs9.services import Services, handles_directory, locks_directory, preflight
@@ -228,3 +228,28 @@ async def test_alone_there_are_no_locks_and_no_journal(settings):
     await services.aclose()
     assert not locks_directory(settings.data_dir).exists()
     assert not handles_directory(settings.data_dir).exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        ({}, 4 * 3600),
+        ({"refresh_grace_hours": 0}, 0),
+        ({"refresh_grace_hours": 2}, 7200),
+        ({"refresh_grace_hours": 2, "refresh_grace_period_hours": 1}, 3600),
+    ],
+)
+async def test_the_time_to_refresh_is_the_settings(tmp_path, given, seconds):
+    """Under its name or the older one; a second later it is too late."""
+    clock = ManualClock(100_000)
+    settings = Settings(data_dir=tmp_path / "d", jwt_secret="s", token_ttl_s=60, **given)
+    services = await Services.open(settings, clock=clock)
+    assert services.refresher is not None
+    claims = {"sub": "u", "ns": "default", "iat": 100_000, "exp": 100_000}
+    clock.advance(seconds)
+    _, ttl_s = await services.refresher.refresh(sign(claims, "s"))
+    assert ttl_s == 60
+    clock.advance(1)
+    with pytest.raises(Unauthenticated, match="ExpiredSignature"):
+        await services.refresher.refresh(sign(claims, "s"))
+    await services.aclose()

@@ -39,6 +39,7 @@ from router.messages import (
     Report,
     Request,
     ReturnOrder,
+    Revoked,
     ScaleRequest,
     Snapshot,
     SnapshotRequest,
@@ -545,3 +546,14 @@ def test_a_broker_that_was_away_does_not_take_the_others_for_hanging() -> None:
     fleet.wait(SILENCE_S * 3)
     fleet.wait(0.2)
     assert not [each for each in fleet.effects if isinstance(each, Kill)]
+
+
+def test_all_hear_at_once_that_all_know_what_a_worker_has_told() -> None:
+    """Who told it waits; of what nobody told, the next heartbeat says so."""
+    fleet = Fleet(1)
+    fleet.report(Revoked(b"packed", "ticket"))
+    last = fleet.state.sequence
+    assert fleet.state.on_acknowledged(Acknowledged("e", last - 1, 0)) == []
+    (effect,) = fleet.state.on_acknowledged(Acknowledged("e", last, 0))
+    assert effect == Publish(last, Heartbeat(last))
+    assert fleet.state.on_acknowledged(Acknowledged("e", last, 0)) == []
