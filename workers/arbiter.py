@@ -8,6 +8,7 @@ When the broker asks for it, it reads code and settings anew, without leaving
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import select
@@ -72,6 +73,9 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
     _renewal = ""
 
     def start(self) -> None:
+        # Else the first collection in each child would copy all pages that it shares with us.
+        gc.collect()
+        gc.freeze()
         handover: Handover | None = self.app.handover
         if handover is not None:
             self.WORKERS = {kept.pid: _Kept(kept) for kept in handover.workers}
@@ -130,7 +134,7 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
             if self._rehearsal is not None:
                 self._rehearsal.close()
             self._renewal = renewal
-            self._rehearsal = Rehearsal(renewal, self.app.settings)
+            self._rehearsal = Rehearsal(renewal, self.app.settings, self.app.environ)
 
     def _renew(self) -> None:
         """Go on with what is being tried; returns unless this program ends here."""
@@ -174,7 +178,7 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
         kept = [handover.settings_fd, handover.listener_fd, handover.lock_fd]
         for fd in [*kept, *(worker.watch_fd for worker in workers)]:
             os.set_inheritable(fd, True)
-        os.execve(sys.executable, command_line(), environment(handover))
+        os.execve(sys.executable, command_line(), environment(handover, self.app.environ))
 
     def _held_back(self) -> list[int]:
         return [*self.SIGNALS, signal.SIGCHLD]

@@ -31,7 +31,7 @@ from workers.slots import RunDirectory
 from workers.worker import FleetWorker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from gunicorn.arbiter import Arbiter
 
@@ -43,10 +43,11 @@ log = logging.getLogger("fs9.fleet")
 _RUN_PATH_BYTES_MAX = 107 - 20
 
 
-def main(settings: Settings, notify_socket: str | None = None) -> int:
+def main(settings: Settings, environ: Mapping[str, str], notify_socket: str | None = None) -> int:
     """Serve until told to stop; the exit status of the process.
 
-    `notify_socket` is where a service manager wants to hear of it (`workers.notify`).
+    `environ` is what a new program of the fleet gets (`workers.renewal`); `notify_socket` is where
+    a service manager wants to hear of it (`workers.notify`).
 
     Raises ConfigError for an exposed address without authentication, a mount that does not
     work, and an address or a data directory in use.
@@ -67,11 +68,11 @@ def main(settings: Settings, notify_socket: str | None = None) -> int:
     _prepare_bus(settings, run_directory)
     asyncio.run(preflight(settings))
     listener = _listen(settings)
-    application = FleetApplication(settings, run_directory, listener, lock, notify_socket)
+    application = FleetApplication(settings, environ, run_directory, listener, lock, notify_socket)
     return application.serve()
 
 
-def renew(order: str, read_settings: Callable[[], Settings]) -> int:
+def renew(order: str, environ: Mapping[str, str], read_settings: Callable[[], Settings]) -> int:
     """Be what a fleet that serves has started anew: see `workers.renewal`; the exit status."""
     said = order_of(order)
     if not isinstance(said, Handover):
@@ -83,6 +84,7 @@ def renew(order: str, read_settings: Callable[[], Settings]) -> int:
         log.warning("%s", warning)
     application = FleetApplication(
         settings,
+        environ,
         run_directory_of(settings.data_dir),
         socket.socket(fileno=said.listener_fd),
         said.lock_fd,
@@ -160,6 +162,7 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
     def __init__(
         self,
         settings: Settings,
+        environ: Mapping[str, str],
         run_directory: RunDirectory,
         listener: socket.socket,
         lock_fd: int,
@@ -168,6 +171,7 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
     ) -> None:
         """`handover`: what the program before this one left, if the fleet serves already."""
         self.settings = settings
+        self.environ = environ
         self.run_directory = run_directory
         self.lock_fd = lock_fd
         self.notify_socket = notify_socket

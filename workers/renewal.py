@@ -26,7 +26,7 @@ from fs9.services import check_providers
 from router.messages import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from fs9.config import Settings
 
@@ -86,7 +86,7 @@ class Verdict(msgspec.Struct):
 class Rehearsal:
     """The trial of what is on disk now. `settings_fd` has the new settings at its end."""
 
-    def __init__(self, renewal: str, settings: Settings) -> None:
+    def __init__(self, renewal: str, settings: Settings, environ: Mapping[str, str]) -> None:
         self.renewal = renewal
         self.settings_fd = _memory(pickle.dumps(settings))
         self._answer_fd, self._errors_fd = _memory(), _memory()
@@ -94,7 +94,7 @@ class Rehearsal:
         question = _Question(self.settings_fd, self._answer_fd)
         self._process = subprocess.Popen(
             command_line(),
-            env=environment(question),
+            env=environment(question, environ),
             stdin=subprocess.DEVNULL,
             stdout=self._errors_fd,
             stderr=self._errors_fd,
@@ -134,9 +134,9 @@ def command_line() -> list[str]:
     return [sys.executable, *sys.orig_argv[1:]]
 
 
-def environment(order: Handover | _Question) -> dict[str, str]:
-    """That of this process, with an order for the next program."""
-    return {**os.environ, VARIABLE: msgspec.json.encode(order).decode()}
+def environment(order: Handover | _Question, environ: Mapping[str, str]) -> dict[str, str]:
+    """That of this program's start, with an order for the next one."""
+    return {**environ, VARIABLE: msgspec.json.encode(order).decode()}
 
 
 def order_of(text: str) -> Handover | _Question:

@@ -28,14 +28,18 @@ def run(args: argparse.Namespace) -> int:
     fleet = importlib.import_module("workers.fleet")
     # From a fleet that serves and starts its program anew (`workers.renewal`).
     order = os.environ.pop("FS9_RENEWAL", None)
+    # Taken out: gunicorn would say that it is ready before a worker is.
+    notify_socket = os.environ.pop("NOTIFY_SOCKET", None)
+    environ = dict(os.environ)
     if order is not None:
-        renewed: int = fleet.renew(order, lambda: load(flags_of(args), os.environ, Path.cwd()))
+        renewed: int = fleet.renew(
+            order, environ, lambda: load(flags_of(args), environ, Path.cwd())
+        )
         return renewed
     try:
-        settings = load(flags_of(args), os.environ, Path.cwd())
+        settings = load(flags_of(args), environ, Path.cwd())
         check_exposure(settings)
-        # Taken out: gunicorn would say that it is ready before a worker is.
-        code: int = fleet.main(settings, os.environ.pop("NOTIFY_SOCKET", None))
+        code: int = fleet.main(settings, environ, notify_socket)
     except ConfigError as error:
         print(f"fs9: serve: {error}", file=sys.stderr)
         return ERROR

@@ -224,7 +224,7 @@ class Settings:
         "mounts",
         Mounts(),
         "What the namespace `default` is made of: providers at paths. Changes take effect at"
-        " the next start. In a localfs `root`, `{data_dir}` and `{namespace}` are replaced.",
+        " the next start or reload. In a localfs `root`, `{data_dir}` and `{namespace}` are replaced.",
         default=EMBEDDED_MOUNTS,
     )
     namespace_template: tuple[MountSpec, ...] = _declare(

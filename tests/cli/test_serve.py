@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from fs9.config import Settings
@@ -21,7 +22,9 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     seen: list[Settings] = []
     fleet = types.ModuleType("workers.fleet")
 
-    def main(settings: Settings, notify_socket: str | None = None) -> int:
+    def main(
+        settings: Settings, environ: Mapping[str, str], notify_socket: str | None = None
+    ) -> int:
         seen.append(settings)
         return 5
 
