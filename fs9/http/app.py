@@ -157,7 +157,7 @@ def _refusing(error: Fs9Error, access: Access) -> Operation:
 
 
 def _operation(run: Run, access: Access) -> Operation:
-    if access is Access.SESSION:
+    if access in {Access.SESSION, Access.EXPIRED}:
         access = Access.TOKEN
     return Operation("refusal", "", "", run, access, BodyKind.NONE, fast=False, prefixed=False)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fs9.http.exchange import Exchange, Reply
     from fs9.http.operations import Operation
 
-_OPEN = Access.OPEN
+_UNCHECKED = frozenset({Access.OPEN, Access.EXPIRED})
 _SESSION = Access.SESSION
 
 
@@ -31,7 +31,7 @@ async def answer(
     has, leaves the body out and closes the stream.
     """
     try:
-        if exchange.session is None and operation.access is not _OPEN:
+        if exchange.session is None and operation.access not in _UNCHECKED:
             limiting = exchange.context.limiting
             principal = limiting.authenticate_nowait(exchange, authorization, tenant)
             if principal is None:
@@ -42,7 +42,7 @@ async def answer(
             if operation.access is _SESSION:
                 # None when it must be loaded: the operation does that, after decoding.
                 exchange.session = exchange.context.gate.enter_cached(principal)
-        elif operation.access is _OPEN:
+        elif operation.access in _UNCHECKED:
             exchange.tenant = tenant
         elif exchange.session is not None and exchange.context.limiting.requests.on:
             await exchange.context.limiting.admit(operation.name, exchange.session.principal)

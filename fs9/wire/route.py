@@ -30,9 +30,11 @@ REQUEST_ID = "x-request-id"
 
 
 class Access(enum.Enum):
-    """What a caller needs: nothing, a token that holds, or also the namespace it names."""
+    """What a caller needs: nothing, a token that may have expired, one that holds, or also the
+    namespace it names. The second kind of route looks at the token itself."""
 
     OPEN = "open"
+    EXPIRED = "expired"
     TOKEN = "token"
     SESSION = "session"
 

@@ -18,16 +18,13 @@ AUTH_ROUTES: tuple[Route, ...] = (
             ),
         ),
         errors=(
-            errors.Unauthenticated,
-            errors.Forbidden,
             errors.InvalidArgument,
             errors.BackendUnavailable,
             errors.Transient,
             errors.CircuitBreakerOpen,
             errors.Timeout,
         ),
-        # It looks at the token itself: one that has expired must be let in.
-        access=Access.OPEN,
+        access=Access.EXPIRED,
         idempotent=False,
     ),
     Route(

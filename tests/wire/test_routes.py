@@ -38,7 +38,6 @@ def test_only_server_pages_are_open() -> None:
         "version",
         "openapi",
         "docs",
-        "auth_refresh",
     }
 
 

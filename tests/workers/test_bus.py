@@ -113,6 +113,8 @@ async def test_a_killed_broker_is_not_missed_and_its_successor_knows_all(
     broker.start()
     await until(lambda: other.client.epoch != epoch and other.client.in_sync)
     await until(lambda: one.client.outstanding == 0)
+    names += announce(one, 50, 51)
+    await until(lambda: other.names[-1:] == names[-1:])
     # Who was told of another broker reads everything anew, and then hears what comes after.
     assert other.names == names[len(names) - len(other.names) :]
     assert other.client.view is not None
