@@ -200,6 +200,7 @@ class Writer:
 
     async def _write(self) -> None:
         """Commit until nothing waits."""
+        jobs: list[_Job] = []
         try:
             while self._waiting:
                 jobs, self._waiting = self._waiting[:_BATCH_MAX], self._waiting[_BATCH_MAX:]
@@ -221,6 +222,12 @@ class Writer:
                         job.future.set_exception(outcome)
                     else:
                         job.future.set_result(outcome)
+        except BaseException:  # the event loop ends: nobody must wait for ever
+            for job in (*jobs, *self._waiting):
+                if job.future is not None:
+                    job.future.cancel()
+            self._waiting = []
+            raise
         finally:
             self._task = None
 

@@ -233,10 +233,16 @@ class TopicStore:
             raise
 
     async def _write(self) -> None:
+        jobs: list[tuple[Preparation, asyncio.Future[None]]] = []
         try:
             while self._waiting:
                 jobs, self._waiting = self._waiting[:_BATCH_MAX], self._waiting[_BATCH_MAX:]
                 await self._write_batch(jobs)
+        except BaseException:  # the event loop ends: nobody must wait for ever
+            for _, future in (*jobs, *self._waiting):
+                future.cancel()
+            self._waiting = []
+            raise
         finally:
             self._task = None
 

@@ -429,6 +429,19 @@ async def test_many_changes_share_a_commit(disk: Any, monkeypatch: pytest.Monkey
     await kv.aclose()
 
 
+def test_an_event_loop_that_ends_waits_for_nothing(tmp_path: Path, pool: BlockingPool):
+    """Changes that are cut off with everything else do not keep the process from its end."""
+
+    async def main() -> None:
+        context = ProviderContext("acme", tmp_path, Limits(), SystemClock(), pool)
+        kv = await kvfs.create({}, context)
+        for number in range(200):
+            asyncio.get_running_loop().create_task(kv.open(f"/{number}", MKDIR))
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+
 async def test_a_directory_that_is_no_store(disk: Any, tmp_path: Path):
     provider = await disk()
     directory = provider._directory
