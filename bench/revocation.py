@@ -212,10 +212,10 @@ async def _work(
     bus.report(Ready(slot))
     done, status_s = 0, 0.0
     while True:
-        if time.monotonic() - status_s > 1.0:  # who is silent is taken for hanging
+        if time.monotonic() - status_s > 0.25:  # who is silent is taken for hanging
             status_s = time.monotonic()
             bus.report(Status(slot))
-        await asyncio.sleep(0.002 if slot == 0 else 1.0)
+        await asyncio.sleep(0.002 if slot == 0 else 0.25)
         if slot:
             continue
         number = int.from_bytes(order[:], "big")
