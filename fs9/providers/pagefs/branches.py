@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 SNAPSHOTS = "/.snapshots"
 FORKS = "/.forks"
 TRASH = "/.trash"
-#: Names that a listing of the root leaves out.
-HIDDEN = {SNAPSHOTS, FORKS, TRASH}
 #: Each one makes lineages longer by one; they are read with every key that has versions.
 BRANCHES_MAX = 1000
 
@@ -97,7 +95,7 @@ class Branches:
 
     async def _make_trash(self) -> None:
         core, view = self._core, self._core.head
-        if core.policy.trash_retention_s <= 0:
+        if not self._tree.has_trash:
             return
         async with core.lock:
             if await self._tree.entry(view, records.ROOT, TRASH[1:]) is None:
@@ -108,6 +106,7 @@ class Branches:
                     view, changes, records.ROOT, TRASH[1:], records.TRASH, DIRECTORY
                 )
                 await core.commit(view, changes, 0, 1)
+        await self._tree.purge(view, 1 << 30)
 
     def _add(self, views: dict[str, View], name: str, branch: Branch) -> View:
         writable = views is self._core.forks
@@ -130,6 +129,10 @@ class Branches:
                         raise NotFound(path)
                     return view, slash + inner or "/"
         return core.head, path
+
+    def is_reserved(self, path: str) -> bool:
+        """Is the path one of the directories that can neither be removed nor renamed?"""
+        return path in {SNAPSHOTS, FORKS} or (path == TRASH and self._tree.has_trash)
 
     def stat(self, path: str) -> FileInfo | None:
         """The directories that only exist here: those of the snapshots and of the forks."""
@@ -180,7 +183,7 @@ class Branches:
 
     async def remove(self, path: str) -> bool:
         """Remove a snapshot or a fork with all that is in it; False: not such a path."""
-        if path in HIDDEN:
+        if self.is_reserved(path):
             raise PermissionDenied(f"{path} is reserved")
         for prefix, delete in ((SNAPSHOTS, self.delete_snapshot), (FORKS, self.delete_fork)):
             name = path[len(prefix) + 1 :]

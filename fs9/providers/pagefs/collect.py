@@ -126,7 +126,7 @@ class Collector:
         lineages = [set(view.lineage) for view in views]
         groups, following = await self._page(first)
         changes: Changes = {}
-        for _, items in groups:
+        for base, items in groups:
             seen = set()
             for lineage in lineages:
                 for key, _ in items:
@@ -140,8 +140,12 @@ class Collector:
             for key, _ in items:
                 if key not in keys:
                     changes[key] = None
+            if base[:1] == b"O" and not keys:  # nobody sees the object any more
+                inode, _, number = records.object_of(base)
+                changes[records.garbage_key(number, inode)] = b"1"
         if changes:
             await core.store.commit(Batch(changes))
+            self._content.note_garbage(changes)
         return following
 
     # -- contents -------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fs9.errors import Internal, InvalidHandle
+from fs9.errors import Fs9Error, Internal, InvalidHandle
 from fs9.providers.pagefs import records
 from fs9.providers.pagefs.core import PAGE_ROWS
 from fs9.providers.pagefs.records import EXTENT_BYTES_MAX, PAGE_BYTES, Extent, Inode
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 #: Reads are tried again when a compaction took the object away meanwhile.
 _READ_TRIES = 3
+
+#: Pages of the metadata store that one write fills at once.
+PAGES_MAX = 16
 
 #: A file is written anew when its objects hold this many times its size, and so much more.
 COMPACT_FACTOR = 2
@@ -137,7 +140,7 @@ class Content:
         inode = await self._inode(view, number)
         size = max(inode.size, offset + len(data))
         if core.blocks is None or size <= core.policy.inline_bytes:
-            return await self._write_page(view, number, offset, data)
+            return await self._write_pages(view, number, offset, data)
         view_of = memoryview(data)[: min(EXTENT_BYTES_MAX, core.blocks.put_bytes_max)]
         covered = await self.extents(view, number, inode, offset, offset + len(view_of))
         if len(covered) == PAGE_ROWS:  # more would be too much for one batch
@@ -150,29 +153,35 @@ class Content:
             raise InvalidHandle("the file is gone")
         return records.decode_inode(value)
 
-    async def _write_page(self, view: View, number: int, offset: int, data: Buffer) -> int:
+    async def _write_pages(self, view: View, number: int, offset: int, data: Buffer) -> int:
+        """Into the metadata store: whole pages, in one batch, merged with what they held."""
         page = offset - offset % PAGE_BYTES
-        piece = memoryview(data)[: page + PAGE_BYTES - offset]
+        piece = memoryview(data)[: page + PAGES_MAX * PAGE_BYTES - offset]
         end = offset + len(piece)
         core = self._core
         async with core.lock:
             inode = await self._inode(view, number)
-            covered = await self.extents(view, number, inode, page, page + PAGE_BYTES)
-            held = max((extent.end for extent in covered), default=page)
-            held = min(held, page + PAGE_BYTES, max(inode.size, page))
-            if offset == page and end >= held:
-                merged = bytes(piece)
-            else:
+            last = end + -end % PAGE_BYTES
+            covered = await self.extents(view, number, inode, page, last)
+            if len(covered) == PAGE_ROWS:  # more would be too much for one batch
+                last = page + PAGE_BYTES
+                piece, end = piece[: last - offset], min(end, last)
+                covered = await self.extents(view, number, inode, page, last, PAGE_BYTES)
+            held = min(max((extent.end for extent in covered), default=page), last)
+            merged = piece
+            if offset != page or end < held:
                 whole = bytearray(max(held, end) - page)
                 old = await self._read_own(view, number, inode, page, held - page)
                 whole[: len(old)] = old
                 whole[offset - page : end - page] = piece
-                merged = bytes(whole)
+                merged = memoryview(whole)
             changes: Changes = {}
-            new = Extent(page, page + len(merged), data=merged)
-            self._cut_out(view, changes, number, inode, covered, new.start, new.end)
-            key = records.extent_key(number, inode.content, new.end)
-            view.put(changes, key, new.encode())
+            self._cut_out(view, changes, number, inode, covered, page, page + len(merged))
+            for at in range(0, len(merged), PAGE_BYTES):
+                new = merged[at : at + PAGE_BYTES]
+                start = page + at
+                key = records.extent_key(number, inode.content, start + len(new))
+                view.put(changes, key, Extent(start, start + len(new), data=new).encode())
             inode.stored += len(merged)
             await self._written(view, changes, number, inode, end)
         return len(piece)
@@ -180,49 +189,69 @@ class Content:
     async def _write_object(
         self, view: View, number: int, inode: Inode, offset: int, data: memoryview
     ) -> int:
-        core, unit = self._core, self._core.unit_bytes
+        core = self._core
         assert core.blocks is not None
         began = not (
             core.blocks.appends and inode.tail and inode.tail_generation == view.generation
         )
         tail, place = (core.serial(), 0) if began else (inode.tail, inode.tail_end)
-        await core.put(tail, number, place, data)
-        end = offset + len(data)
-        async with core.lock:
-            inode = await self._inode(view, number)
-            # From one byte before, to find the extent that this one may go on.
-            covered = await self.extents(view, number, inode, max(0, offset - 1), end)
-            changes: Changes = {}
-            last = covered[0] if covered and covered[0].end == offset else None
-            self._cut_out(view, changes, number, inode, covered, offset, end)
-            if last is not None and not began and _goes_on(last, tail, place, len(data)):
-                new = Extent(
-                    last.start,
-                    end,
-                    number=tail,
-                    offset=last.offset,
-                    skip=last.skip,
-                    stored=last.stored + len(data),
-                    checksums=records.grown_checksums(last, data, unit),
-                )
-                view.delete(changes, records.extent_key(number, inode.content, last.end))
-            else:
-                new = Extent(
-                    offset,
-                    end,
-                    number=tail,
-                    offset=place,
-                    stored=len(data),
-                    checksums=records.checksums(data, unit),
-                )
-            view.put(changes, records.extent_key(number, inode.content, end), new.encode())
+        try:
+            await core.put(tail, number, place, data)
+            async with core.lock:
+                await self._refer(view, number, offset, data, tail, place, began=began)
+        except BaseException as error:
             if began:
-                view.put(changes, records.object_key(number, inode.content, tail), b"1")
-            inode.tail, inode.tail_end = tail, place + len(data)
-            inode.tail_generation = view.generation
-            inode.stored += len(data)
-            await self._written(view, changes, number, inode, end)
+                core.lost(tail, number, error)
+            raise
         return len(data)
+
+    async def _refer(
+        self,
+        view: View,
+        number: int,
+        offset: int,
+        data: memoryview,
+        tail: int,
+        place: int,
+        *,
+        began: bool,
+    ) -> None:
+        """Commit that the file's bytes at the offset are those at `place` in the object."""
+        unit = self._core.unit_bytes
+        end = offset + len(data)
+        inode = await self._inode(view, number)
+        # From one byte before, to find the extent that this one may go on.
+        covered = await self.extents(view, number, inode, max(0, offset - 1), end)
+        changes: Changes = {}
+        last = covered[0] if covered and covered[0].end == offset else None
+        self._cut_out(view, changes, number, inode, covered, offset, end)
+        if last is not None and not began and _goes_on(last, tail, place, len(data)):
+            new = Extent(
+                last.start,
+                end,
+                number=tail,
+                offset=last.offset,
+                skip=last.skip,
+                stored=last.stored + len(data),
+                checksums=records.grown_checksums(last, data, unit),
+            )
+            view.delete(changes, records.extent_key(number, inode.content, last.end))
+        else:
+            new = Extent(
+                offset,
+                end,
+                number=tail,
+                offset=place,
+                stored=len(data),
+                checksums=records.checksums(data, unit),
+            )
+        view.put(changes, records.extent_key(number, inode.content, end), new.encode())
+        if began:
+            view.put(changes, records.object_key(number, inode.content, tail), b"1")
+        inode.tail, inode.tail_end = tail, place + len(data)
+        inode.tail_generation = view.generation
+        inode.stored += len(data)
+        await self._written(view, changes, number, inode, end)
 
     async def _written(
         self, view: View, changes: Changes, number: int, inode: Inode, end: int
@@ -358,15 +387,11 @@ class Content:
         inode = await self._inode(view, number)
         copy = records.decode_inode(records.encode(inode))
         copy.content, copy.stored, copy.tail = core.serial(), 0, 0
-        offset = 0
-        while offset < inode.size:
-            covered = await self.extents(view, number, inode, offset, inode.size, 1)
-            if not covered:
-                break
-            offset = max(offset, covered[0].start)
-            data = await self._read_own(view, number, inode, offset, EXTENT_BYTES_MAX)
-            await self._copy(view, number, copy, offset, memoryview(data))
-            offset += len(data)
+        try:
+            await self._copy_all(view, number, inode, copy)
+        except (OSError, Fs9Error):
+            await self.reap(view, number, copy.content)
+            raise
         async with core.lock:
             inode = await self._inode(view, number)
             old = inode.content
@@ -382,6 +407,17 @@ class Content:
         if more:
             await self.reap(view, number, old)
 
+    async def _copy_all(self, view: View, number: int, inode: Inode, copy: Inode) -> None:
+        offset = 0
+        while offset < inode.size:
+            covered = await self.extents(view, number, inode, offset, inode.size, 1)
+            if not covered:
+                return
+            offset = max(offset, covered[0].start)
+            data = await self._read_own(view, number, inode, offset, EXTENT_BYTES_MAX)
+            await self._copy(view, number, copy, offset, memoryview(data))
+            offset += len(data)
+
     async def _copy(
         self, view: View, number: int, copy: Inode, offset: int, data: memoryview
     ) -> None:
@@ -390,7 +426,6 @@ class Content:
         began = not (core.blocks.appends and copy.tail)
         if began:
             copy.tail, copy.tail_end, copy.tail_generation = core.serial(), 0, view.generation
-        await core.put(copy.tail, number, copy.tail_end, data)
         new = Extent(
             offset,
             offset + len(data),
@@ -407,7 +442,13 @@ class Content:
             view.put(changes, records.object_key(number, copy.content, copy.tail), b"1")
         # Until the copy is complete it is marked for removal, so a crash leaves nothing of it.
         view.put(changes, records.reaped_key(number, copy.content), records.encode(0))
-        await core.store.commit(Batch(changes))
+        try:
+            await core.put(copy.tail, number, new.offset, data)
+            await core.store.commit(Batch(changes))
+        except BaseException as error:
+            if began:
+                core.lost(copy.tail, number, error)
+            raise
 
 
 def _goes_on(last: Extent, tail: int, place: int, size: int) -> bool:

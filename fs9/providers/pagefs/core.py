@@ -13,7 +13,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fs9.errors import Fs9Error
+from fs9.errors import Fs9Error, QuotaExceeded
 from fs9.providers.pagefs import records
 from fs9.providers.pagefs.records import Counters, Superblock
 from fs9.providers.pagefs.store import Batch
@@ -97,6 +97,8 @@ class Core:
         self._tidying: asyncio.Task[None] | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._closed = False
+        #: An object may have been left behind that only a sweep can find.
+        self._leaked = False
 
     @property
     def unit_bytes(self) -> int:
@@ -166,6 +168,16 @@ class Core:
         name = records.object_name(number, inode)
         await self.blocks.put(name, offset, data)
         self._dirty.add(name)
+
+    def lost(self, number: int, inode: int, error: BaseException) -> None:
+        """An object was begun, and what should refer to it failed: it is garbage.
+
+        Unless the commit may have happened: then the next start looks.
+        """
+        if isinstance(error, OSError | QuotaExceeded):
+            self.garbage.append((number, inode))
+        else:
+            self._leaked = True
 
     async def sync(self) -> None:
         """What was committed so far survives a loss of power."""
@@ -256,8 +268,9 @@ class Core:
                 self.quota.found(-view.counters.bytes, -view.counters.files)
         try:
             await self.tidy()
-            epoch = records.encode(self.store.epoch)
-            await self.store.commit(Batch({records.CLEAN: epoch}), sync=True)
+            if not self._leaked:
+                epoch = records.encode(self.store.epoch)
+                await self.store.commit(Batch({records.CLEAN: epoch}), sync=True)
         finally:
             try:
                 await self.store.aclose()

@@ -140,6 +140,8 @@ class _ViewCheck:
         await self._check_entries()
         bytes_, files = await self._check_inodes()
         await self._check_contents()
+        if self._repair:
+            await self._provider.tree.recover(self._view)
         counters = await self._core.read_counters(self._view)
         if (counters.bytes, counters.files) != (bytes_, files):
             text = (
@@ -270,7 +272,11 @@ class _ViewCheck:
         if inode is not None and inode.content == content:
             return inode
         if self._core.exclusive and not self._core.superblock.collect:
-            self._fault(f"the content {content:x} of inode {number:x} belongs to nobody")
+            text = f"the content {content:x} of inode {number:x} belongs to nobody"
+            self._fault(text)
+            changes: Changes = {}
+            view.put(changes, records.reaped_key(number, content), records.encode(0))
+            await self._mend(text, changes)  # and `recover` removes it
         return None
 
     async def _is_stored(self, number: int, content: int, extent: Extent) -> bool:

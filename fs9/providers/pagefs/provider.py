@@ -136,12 +136,15 @@ class PageFs(BaseProvider):
                 return
             view, inner = self._writable(path)
             with About(path, inner):
-                await self.tree.remove(view, inner, condition)
+                if self.tree.has_trash and view is self.core.head:
+                    await self.tree.trash(view, inner, condition)
+                else:
+                    await self.tree.remove(view, inner, condition)
 
     async def wstat(self, path: str, changes: StatChanges, condition: Condition = ALWAYS) -> None:
         with Translated(path):
             view, inner = self._writable(path)
-            if path.startswith("/.") and self.branches.stat(path) is not None:
+            if path.startswith("/.") and self.branches.is_reserved(path):
                 raise PermissionDenied(f"{path} is reserved")
             if changes.symlink_target is not None:
                 with About(path, inner):
@@ -159,7 +162,7 @@ class PageFs(BaseProvider):
         to_view, to_inner = self._writable(target)
         if to_view is not view:
             raise InvalidArgument(f"cannot rename from one tree to another: {target}")
-        if target.startswith("/.") and self.branches.stat(target) is not None:
+        if target.startswith("/.") and self.branches.is_reserved(target):
             raise PermissionDenied(f"{target} is reserved")
         if inner == path:
             await self.tree.rename(view, inner, to_inner, condition)

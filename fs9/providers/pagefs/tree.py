@@ -37,6 +37,8 @@ LINKS_MAX = 65_000
 #: Extended attributes of one inode, and the size of one.
 ATTRIBUTES_MAX = 64
 ATTRIBUTE_BYTES_MAX = 32 * 1024
+#: Expired files that one removal takes out of the trash.
+PURGED_AT_ONCE = 16
 
 _TYPES = {
     REGULAR: FileType.REGULAR,
@@ -124,9 +126,12 @@ class Tree:
         if after:
             first = records.entry_key(number, after) + b"\xff" * 5
         prefix = "/" if path == "/" else path + "/"
-        infos = []
-        for key, value in await view.scan(first, end, limit):
+        infos: list[FileInfo] = []
+        hidden = self.has_trash and number == ROOT
+        for key, value in await view.scan(first, end, limit + hidden):
             child, _ = records.unpack_entry(value)
+            if (hidden and child == records.TRASH) or len(infos) == limit:
+                continue
             stored = await view.get(records.inode_key(child))
             if stored is not None:  # else it was removed between the two reads
                 name = records.entry_name(key)
@@ -297,6 +302,47 @@ class Tree:
             await self.touch(view, changes, parent, -int(kind == DIRECTORY))
             await self._core.commit(view, changes, bytes_, files)
             self.finish(view, changes, reaped)
+
+    # -- the trash ------------------------------------------------------------------------------
+
+    @property
+    def has_trash(self) -> bool:
+        return self._core.policy.trash_retention_s > 0
+
+    async def trash(self, view: View, path: str, condition: Condition) -> None:
+        """As `remove`, but a file goes to `/.trash`, under the time and its name."""
+        core = self._core
+        await self.purge(view, PURGED_AT_ONCE)
+        async with core.lock:
+            parent, name = await self.parent(view, path)
+            found = await self.entry(view, parent, name) if name else None
+            kept = found is not None and found[1] != DIRECTORY and parent != records.TRASH
+            if found is not None and kept:
+                number = found[0]
+                inode = await self.inode(view, number)
+                check(condition, inode, path)
+                serial = f"{core.clock.now_ns():020d}-{core.serial():x}~"
+                to_name = serial + name.encode()[: 255 - len(serial)].decode(errors="ignore")
+                to = (records.TRASH, to_name)
+                await self._move(view, number, inode, (parent, name), to, None)
+                return
+        await self.remove(view, path, condition)
+
+    async def purge(self, view: View, limit: int) -> None:
+        """Remove what has been in the trash for longer than it is kept; `limit` files at most."""
+        oldest_ns = self._core.clock.now_ns() - int(self._core.policy.trash_retention_s * 1e9)
+        first, end = records.entries(records.TRASH)
+        while limit > 0:
+            rows = await view.scan(first, end, min(limit, PAGE_ROWS))
+            for key, _ in rows:
+                name = records.entry_name(key)
+                stamp = name.partition("-")[0]
+                if not stamp.isdecimal() or int(stamp) > oldest_ns:
+                    return
+                await self.remove(view, f"/.trash/{name}", ALWAYS)
+            if len(rows) < PAGE_ROWS:
+                return
+            limit -= len(rows)
 
     async def unlink(
         self, view: View, changes: Changes, number: int
