@@ -62,8 +62,11 @@ class Limits:
     memfs_bytes_max: int = GIB
     memfs_files_max: int = 1_000_000
     file_bytes_max: int = 16 * TIB
-    #: Audit events kept in memory.
+    #: Audit events kept in the store, and for how long.
     events_max: int = 100_000
+    events_days: int = 90
+    #: Audit events that wait for a store that is down; then changes are refused.
+    events_waiting_max: int = 50_000
     #: How long a load waits until the worker that had the namespace lets it go.
     owner_wait_s: float = 10.0
     #: A worker that says nothing on the bus for so long hangs, and is killed.
@@ -86,6 +89,15 @@ class Limits:
     meta_connections_max: int = 20
     #: The deadline of each call of PostgreSQL, its wait for a connection included.
     meta_timeout_s: float = 10.0
+    #: A metadata service: failures in a row after which it is left alone, and for how long.
+    meta_failures_max: int = 5
+    meta_recovery_s: float = 30.0
+    #: How often a call of it is tried, what is waited before the second try, and the deadlines of
+    #: a try and of all of them (less than `request_timeout_s`).
+    meta_attempts_max: int = 3
+    meta_delay_first_ms: int = 100
+    meta_try_timeout_s: float = 3.0
+    meta_total_timeout_s: float = 10.0
     #: How long who changes something waits for every worker to have heard of it.
     announce_wait_s: float = 2.0
     #: Credentials that do not hold, of one address; the next ones are refused unseen.

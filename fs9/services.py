@@ -14,15 +14,16 @@ import secrets
 import threading
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fs9.auth.identity import Identity, check_keys
-from fs9.auth.refresh import LocalRefresher
 from fs9.changes import ChangeFeed
 from fs9.clock import SystemClock
 from fs9.config import ConfigError, nearest
 from fs9.errors import Fs9Error
 from fs9.meta.announce import Revoked
+from fs9.meta.client import Hooks, MetaClient, Wire
 from fs9.meta.open import open_store
 from fs9.names import DEFAULT_NAMESPACE
 from fs9.observe import tracing as traces
@@ -30,6 +31,7 @@ from fs9.observe.metrics import (
     BLOCKING_CALLS,
     BLOCKING_WAITING,
     HANDLES,
+    META_BREAKER,
     NAMESPACES,
     QUOTA_BYTES,
     QUOTA_FILES,
@@ -61,7 +63,7 @@ if TYPE_CHECKING:
     from fs9.config import Settings
     from fs9.limits import Limits
     from fs9.meta.announce import Announce, Change
-    from fs9.meta.store import Store
+    from fs9.meta.store import Metadata, Store
     from fs9.principal import Principal
     from fs9.providers.registry import Registry
 
@@ -83,7 +85,7 @@ class Services:
         slot: int,
         clock: Clock,
         pool: BlockingPool,
-        store: Store,
+        store: Metadata,
         namespaces: Namespaces,
         identity: Identity | None,
         metrics: Metrics,
@@ -113,9 +115,7 @@ class Services:
         #: Ends what is in progress for principals that this is true of.
         self.end_requests: Callable[[Callable[[Principal], bool]], None] = lambda _: None
         self.changes = ChangeFeed(store, self.apply, namespaces.names)
-        self.refresher: Refresher | None = (
-            None if verifier is None else LocalRefresher(verifier, store, settings, clock)
-        )
+        self.refresher: Refresher | None = None if identity is None else identity.refresher
         checks = {"meta": self._check_meta, "root": self._check_root}
         self.readiness = Readiness(checks, clock)
         self._stack = AsyncExitStack()
@@ -152,19 +152,33 @@ class Services:
             work.append(self._forget_revocations(self.verifier))
         return work
 
+    async def _learn_revocations(self) -> None:
+        """Nothing that was revoked is accepted, from the first request on."""
+        try:
+            await self.changes.catch_up()
+        except Fs9Error as error:
+            if not self.settings.meta_endpoints:
+                raise
+            # Every token is new to this process, and the service is asked about each.
+            log.error("the metadata service does not answer yet: %s", error)
+
     async def _forget_revocations(self, verifier: Verifier) -> None:
         while True:
             await asyncio.sleep(self.limits.reconcile_interval_s)
             verifier.revocations.forget_expired(self.clock.now_s())
 
     async def _check_meta(self) -> None:
-        await self.store.namespace(DEFAULT_NAMESPACE)
+        await self.store.ping()
+        if not self.settings.meta_endpoints:
+            await self.store.namespace(DEFAULT_NAMESPACE)
 
     async def _check_root(self) -> str | None:
         """The root mount of `default`, where that is served: its owner alone may load it."""
         if not self.owns(DEFAULT_NAMESPACE):
             return "another worker serves it"
         namespace = await self.namespaces.find(DEFAULT_NAMESPACE, create=False)
+        if self.settings.meta_endpoints and not tuple(namespace.vfs.mounts):
+            return "nothing is mounted in it"
         await namespace.vfs.stat("/")
         return None
 
@@ -181,7 +195,8 @@ class Services:
 
         `fleet`: other processes serve the same data directory, so that each namespace is locked
         while it is loaded here, and its handles are journaled for its next owner.
-        The namespace `default` exists from now on, with the mounts of the settings. Raises
+        With the metadata kept here the namespace `default` exists from now on, with the mounts
+        of the settings; with a metadata service it is as that has it. Raises
         ConfigError when the settings cannot be used here, BackendUnavailable when the
         metadata cannot; nothing stays open then.
         """
@@ -196,9 +211,8 @@ class Services:
                 endpoint = settings.otlp_endpoint
                 tracing = Tracing(endpoint, instance_id=instance_id, slot=slot)
                 stack.push_async_callback(pool.run, tracing.close)
-            store = await open_store(settings, clock, pool)
+            store = await _metadata(settings, clock, pool, tracing)
             stack.push_async_callback(store.aclose)
-            await store.ensure_namespace(DEFAULT_NAMESPACE, SYSTEM_USER, settings.mounts)
             metrics = Metrics(metrics_directory(settings.data_dir), slot)
             stack.callback(metrics.close)
             registry = builtin.registry()
@@ -225,6 +239,8 @@ class Services:
             stack.push_async_callback(namespaces.aclose)
             identity = Identity(settings, clock, pool, store) if settings.auth_enabled else None
             _watch(metrics, namespaces, None if identity is None else identity.verifier, pool)
+            if isinstance(store, MetaClient):
+                metrics.watch(META_BREAKER, partial(_breaker_state, store))
             services = cls(
                 *(settings, slot, clock, pool, store, namespaces, identity),
                 *(metrics, tracing, instance_id, _limiter(settings), plugins),
@@ -233,8 +249,7 @@ class Services:
             stack.push_async_callback(services.readiness.aclose)
             if services.key_set is not None:
                 await services.key_set.read_or_log()
-            # Nothing that was revoked is accepted, from the first request on.
-            await services.changes.catch_up()
+            await services._learn_revocations()
             services._stack = stack.pop_all()
         return services
 
@@ -250,6 +265,27 @@ class Services:
             log.error("closing took longer than %s s; abandoned", self.limits.shutdown_timeout_s)
             return
         self._closing.result()
+
+
+async def _metadata(
+    settings: Settings, clock: Clock, pool: BlockingPool, tracing: Tracing | None
+) -> Store | MetaClient:
+    """The store, with `default` in it, or the client of the metadata service."""
+    if settings.meta_endpoints:
+        hooks = Hooks() if tracing is None else Hooks(tracing.carrier, tracing.call)
+        calls = Wire(settings.meta_endpoints, settings.meta_key, settings.limits, clock, hooks)
+        return MetaClient(calls)
+    store = await open_store(settings, clock, pool)
+    try:
+        await store.ensure_namespace(DEFAULT_NAMESPACE, SYSTEM_USER, settings.mounts)
+    except BaseException:
+        await store.aclose()
+        raise
+    return store
+
+
+def _breaker_state(client: MetaClient) -> float:
+    return float(client.calls.breaker_state)
 
 
 def metrics_directory(data_dir: Path) -> Path:
@@ -365,6 +401,8 @@ async def preflight(settings: Settings) -> None:
     # Without traces: what they need must not be made before the workers are forked.
     services = await Services.open(replace(settings, otlp_endpoint=None))
     try:
+        if settings.meta_endpoints:  # it may come up later, and has what it has
+            return
         await services.namespaces.find(DEFAULT_NAMESPACE, create=False)
     except (Fs9Error, OSError) as error:
         raise ConfigError(f"mounts: {error}") from error

@@ -8,13 +8,16 @@ import msgspec
 
 from fs9.auth.api_keys import ApiKeys
 from fs9.auth.jwks import KeySet, check_place
+from fs9.auth.refresh import LocalRefresher
+from fs9.auth.remote import RemoteKeys, RemoteRefresher, RemoteValidator
 from fs9.auth.tokens import Keys
 from fs9.auth.verifier import Verifier
 from fs9.config.errors import ConfigError
+from fs9.meta.client import MetaClient
 
 if TYPE_CHECKING:
     from fs9.auth.tokens import Key
-    from fs9.auth.validator import Validator
+    from fs9.auth.validator import Refresher, Validator
     from fs9.clock import Clock
     from fs9.config import Settings
     from fs9.meta.store import Store
@@ -29,7 +32,8 @@ def check_keys(settings: Settings) -> Keys:
         except ValueError as error:
             raise ConfigError(f"server.auth.jwks: {error}") from None
     found: list[Key] = []
-    secrets = [] if settings.jwks is not None and not settings.jwt_secret else [settings.jwt_secret]
+    elsewhere = settings.jwks is not None or bool(settings.meta_endpoints)
+    secrets = [] if elsewhere and not settings.jwt_secret else [settings.jwt_secret]
     for key, values in (("jwt_secret", secrets), ("previous_secrets", settings.previous_secrets)):
         try:
             found += Keys.of_secrets(values).keys
@@ -39,33 +43,45 @@ def check_keys(settings: Settings) -> Keys:
 
 
 class Identity:
-    """`verifier`, and what keeps its keys up to date (None: they never change)."""
+    """`verifier` and `refresher`, and what keeps its keys up to date (None: they never change)."""
 
     def __init__(
         self,
         settings: Settings,
         clock: Clock,
         pool: BlockingPool,
-        store: Store,
-        *,
-        remote: Validator | None = None,
+        metadata: Store | MetaClient,
     ) -> None:
-        """`remote`: a metadata service that decides about all tokens. Raises ConfigError."""
+        """`metadata`: the store, or the service that decides about all credentials.
+
+        Raises ConfigError.
+        """
         self._secrets = check_keys(settings)
         self.key_set = (
             None
             if settings.jwks is None
             else KeySet(settings.jwks, clock, pool, self._use_public_keys)
         )
+        remote: Validator | None = None
+        if isinstance(metadata, MetaClient):
+            remote = RemoteValidator(metadata, settings, clock)
+            api_keys: Validator = RemoteKeys(metadata)
+        else:
+            api_keys = ApiKeys(metadata, clock, metadata.touch_api_key)
         self.verifier = Verifier(
             self._secrets,
             settings.limits,
             clock,
             issuer=settings.token_issuer,
             audience=settings.token_audience,
-            api_keys=ApiKeys(store, clock, store.touch_api_key),
+            api_keys=api_keys,
             remote=remote,
             learn_keys=None if self.key_set is None else self.key_set.read_if_due,
+        )
+        self.refresher: Refresher = (
+            RemoteRefresher(metadata, self.verifier, settings, clock)
+            if isinstance(metadata, MetaClient)
+            else LocalRefresher(self.verifier, metadata, settings, clock)
         )
 
     def _use_public_keys(self, keys: tuple[Key, ...]) -> None:

@@ -1,26 +1,34 @@
-"""`fs9 meta`: make, copy and bring back the metadata of a server."""
+"""`fs9 meta`: make, copy and bring back the metadata of a server; serve it to several."""
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from fs9 import __version__
 from fs9.cli.ending import ERROR, OK, Ending
 from fs9.config import ConfigError, Settings, add_flags, flags_of, load
 from fs9.config.dsn import sqlite_path
+from fs9.config.meta_service import load_meta_service
 from fs9.errors import Conflict, Fs9Error
 
-if TYPE_CHECKING:
-    import argparse
+_SERVE_FLAGS = (
+    ("dsn", "FS9_META_DSN", "sqlite:PATH or postgresql://USER@HOST/NAME"),
+    ("host", "FS9_META_HOST", "address to listen on; 127.0.0.1"),
+    ("port", "FS9_META_PORT", "TCP port; 9998, and 0 takes a free one"),
+    ("jwt-secret", "FS9_JWT_SECRET", "what signs tokens; others see command lines: better there"),
+    ("admin-key", "FS9_META_KEY", "what callers must show; others see command lines"),
+    ("processes", "FS9_META_PROCESSES", "processes that serve; 1"),
+)
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
-        "meta", help="make, copy and bring back the metadata", description=__doc__
+        "meta", help="make, copy, bring back and serve the metadata", description=__doc__
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     migrate = actions.add_parser("migrate", help="bring the database to this program's version")
@@ -38,10 +46,52 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
             " give its password in PGPASSWORD or FS9_META_DSN, because others see command lines",
         )
         add_flags(action)
+    serve = actions.add_parser(
+        "serve",
+        help="serve metadata to file servers and administrators over HTTP",
+        description="Serve metadata to file servers and administrators over HTTP.",
+    )
+    add_serve_flags(serve)
+
+
+def add_serve_flags(parser: argparse.ArgumentParser) -> None:
+    """Those of `fs9 meta serve` and of `fs9-meta`."""
+    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="YAML of the service")
+    for name, variable, text in _SERVE_FLAGS:
+        parser.add_argument(f"--{name}", metavar=name.upper(), help=f"{text} (variable {variable})")
+
+
+def main() -> int:
+    """The program `fs9-meta`."""
+    parser = argparse.ArgumentParser(
+        prog="fs9-meta", description="Serve metadata to file servers over HTTP."
+    )
+    parser.add_argument("--version", action="version", version=f"fs9-meta {__version__}")
+    add_serve_flags(parser)
+    return _serve(parser.parse_args())
+
+
+def _serve(args: argparse.Namespace) -> int:
+    flags = {
+        field: value
+        for name, _, _ in _SERVE_FLAGS
+        if (value := getattr(args, field := name.replace("-", "_"))) is not None
+    }
+    # By name, at call time: commands are no part of the server.
+    service = importlib.import_module("workers.metadata")
+    try:
+        settings = load_meta_service(flags, args.config, os.environ, Path.cwd())
+        code: int = service.main(settings)
+    except ConfigError as error:
+        print(f"fs9: meta serve: {error}", file=sys.stderr)
+        return ERROR
+    return code
 
 
 def run(args: argparse.Namespace) -> int:
     """Do it and print a sentence about it."""
+    if args.action == "serve":
+        return _serve(args)
     ending = Ending(f"meta {args.action}")
     try:
         settings = _settings(args)

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from fs9 import path as slash_path
 from fs9.config.errors import nearest
@@ -102,6 +103,31 @@ class Seconds:
         if not (value > 0 and math.isfinite(value)):
             raise Mismatch(f"expected seconds greater than 0, got {value}")
         return float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Addresses of a service, separated by commas or as a list."""
+
+    title: str = "http:// or https:// addresses"
+
+    def read(self, node: Node) -> tuple[str, ...]:
+        items = node.items if isinstance(node, Sequence) else (node,)
+        texts = [part.strip() for item in items for part in Text().read(item).split(",")]
+        found = [text.rstrip("/") for text in texts if text]
+        for text in found:
+            self._check(text)
+        return tuple(dict.fromkeys(found))
+
+    def _check(self, text: str) -> None:
+        try:
+            parts = urlsplit(text)
+            usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
+            whole = usable and (parts.port is None or parts.port > 0)
+        except ValueError:
+            whole = False
+        if not whole or parts.query or parts.fragment or parts.username is not None:
+            raise Mismatch("expected http://HOST:PORT or https://HOST:PORT, one or several")
 
 
 @dataclass(frozen=True, slots=True)

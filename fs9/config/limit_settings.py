@@ -166,7 +166,20 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         "events_max",
         "server.limits.max_events",
         _COUNT,
-        "Audit events kept in memory, per namespace.",
+        "Audit events kept, per namespace; older ones are forgotten.",
+    ),
+    _limit(
+        "events_days",
+        "server.limits.event_days",
+        _COUNT,
+        "Days for which audit events are kept.",
+    ),
+    _limit(
+        "events_waiting_max",
+        "server.limits.max_waiting_events",
+        _COUNT,
+        "Audit events of one namespace that wait for a store that is down; then its changes are"
+        " answered 503, because none is made that is not recorded.",
     ),
     _limit(
         "owner_wait_s",
@@ -215,7 +228,7 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
     ),
     _limit(
         "token_outage_grace_s",
-        "server.limits.token_outage_grace_secs",
+        "server.auth.outage_grace_secs",
         _SECONDS,
         "While the metadata cannot be asked, how much longer a credential that is remembered"
         " holds, never past its own expiry and never when it is revoked.",
@@ -239,6 +252,42 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         _SECONDS,
         "A call of PostgreSQL fails after this long, its wait for a connection included; the"
         " server gives up a statement after half of it.",
+    ),
+    _limit(
+        "meta_failures_max",
+        "server.meta_resilience.failure_threshold",
+        _COUNT,
+        "After so many failed tries in a row an endpoint of the metadata service is left alone.",
+    ),
+    _limit(
+        "meta_recovery_s",
+        "server.meta_resilience.recovery_timeout_secs",
+        _SECONDS,
+        "For so long; then one call is let through to find out whether it answers again.",
+    ),
+    _limit(
+        "meta_attempts_max",
+        "server.meta_resilience.max_retry_attempts",
+        _COUNT,
+        "How often a call of the metadata service is tried, each time at the next endpoint.",
+    ),
+    _limit(
+        "meta_delay_first_ms",
+        "server.meta_resilience.base_delay_ms",
+        Whole("milliseconds"),
+        "The wait before the second try; it doubles with each try, with jitter.",
+    ),
+    _limit(
+        "meta_try_timeout_s",
+        "server.meta_resilience.try_timeout_secs",
+        _SECONDS,
+        "A try fails when the whole answer has not come after this long.",
+    ),
+    _limit(
+        "meta_total_timeout_s",
+        "server.meta_resilience.total_timeout_secs",
+        _SECONDS,
+        "All tries of one call together; less than `server.request_timeout_secs`.",
     ),
     _limit(
         "announce_wait_s",

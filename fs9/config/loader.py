@@ -34,6 +34,7 @@ SECRET_BYTES_MIN = 32
 
 _SECRET_KEY = "server.auth.jwt_secret"
 _JWKS_KEY = "server.auth.jwks"
+_SERVICE_KEY = "server.meta_url"
 _ENABLED_KEY = "server.auth.enabled"
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
 _SECTIONS = {
@@ -204,6 +205,12 @@ def _decide_authentication(given: dict[str, _Given], warnings: list[str]) -> Non
     secret = given.get(_SECRET_KEY)
     enabled = given.get(_ENABLED_KEY)
     jwks = given.get(_JWKS_KEY)
+    service = given.get(_SERVICE_KEY)
+    if service is not None and service.value:
+        if enabled is None or not enabled.value:
+            why = f"{service.origin}, because a metadata service is given"
+            given[_ENABLED_KEY] = _Given(True, why)
+        return
     if (secret is None or not secret.value) and jwks is not None and jwks.value:
         if enabled is None or not enabled.value:
             given[_ENABLED_KEY] = _Given(True, f"{jwks.origin}, because a key set is given")

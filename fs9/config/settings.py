@@ -17,6 +17,7 @@ from fs9.config.kinds import (
     BusAddress,
     Directories,
     Directory,
+    Endpoints,
     InternalPrefix,
     Kind,
     Mounts,
@@ -121,10 +122,31 @@ class Settings:
         env="FS9_META_DSN",
         example="postgresql://fs9@db.example.org/fs9",
     )
+    meta_endpoints: tuple[str, ...] = _declare(
+        "server.meta_url",
+        Endpoints(),
+        "When set, the metadata is not kept here but asked of a metadata service (`fs9 meta"
+        " serve`) at this address, or these, separated by commas: the next one is asked when one"
+        " does not answer. Turns authentication on: the service decides about every token.",
+        default=(),
+        default_text="none: the metadata is kept where `meta.dsn` says",
+        env="FS9_META_ENDPOINTS",
+        example="http://127.0.0.1:9998",
+    )
+    meta_key: str = _declare(
+        "server.meta_key",
+        Text(),
+        "The admin key of the metadata service.",
+        default="",
+        env="FS9_META_KEY",
+        secret=True,
+        example="${FS9_META_KEY}",
+    )
     auth_enabled: bool = _declare(
         "server.auth.enabled",
         Switch(),
-        "Whether every request needs a token. A secret or a key set turns it on by itself.",
+        "Whether every request needs a token. A secret, a key set or a metadata service turns it on"
+        " by itself.",
         default=False,
     )
     jwt_secret: str = _declare(
@@ -391,8 +413,8 @@ class Settings:
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        # However the value was made, a secret or a key set means authentication.
-        if self.jwt_secret or self.jwks:
+        # However the value was made, a secret, a key set or a service means authentication.
+        if self.jwt_secret or self.jwks or self.meta_endpoints:
             object.__setattr__(self, "auth_enabled", True)
         if not self.rate_limit_namespace_qps:
             object.__setattr__(self, "rate_limit_namespace_qps", _NAMESPACE_QPS)
@@ -431,9 +453,6 @@ _FOREIGN = "not part of this system"
 
 #: Keys of the configuration file that are refused, with all below them, and why.
 RESERVED_KEYS: dict[str, str] = {
-    "server.meta_url": f"{_LATER}: namespaces are kept in the data directory",
-    "server.meta_key": f"{_LATER}: there is no metadata service to authenticate to",
-    "server.meta_resilience": f"{_LATER}: there is no metadata service to retry",
     "server.default_pagefs": f"{_LATER}: use namespace_template",
     "server.metrics.path": f"{_LATER}: metrics are served at /metrics",
     "server.db9_api_url": _FOREIGN,
@@ -443,8 +462,6 @@ RESERVED_KEYS: dict[str, str] = {
 
 #: Environment variables that are refused when they are not empty, and why.
 RESERVED_VARIABLES: dict[str, str] = {
-    "FS9_META_ENDPOINTS": RESERVED_KEYS["server.meta_url"],
-    "FS9_META_KEY": RESERVED_KEYS["server.meta_key"],
     "FS9_DB9_API_URL": _FOREIGN,
     "FS9_PAGEFS_PD_ENDPOINTS": RESERVED_KEYS["server.default_pagefs"],
     "FS9_PAGEFS_CA_PATH": RESERVED_KEYS["server.default_pagefs"],

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from fs9.observe.audit_chain import AuditRecord as AuditRecord
 from fs9.quota import NamespaceQuota as NamespaceQuota
 from fs9.types import MountSpec
 
@@ -120,27 +121,6 @@ class Changes(msgspec.Struct, frozen=True):
     revocations: tuple[Revocation, ...] = ()
     more: bool = False
     complete: bool = True
-
-
-class AuditRecord(msgspec.Struct, frozen=True):
-    """One event of a namespace, as it is kept: a link of the namespace's hash chain.
-
-    `sequence` counts from 1 without gaps. `digest` is the SHA-256, in hexadecimal, of the
-    digest before and of this event (`fs9.observe.audit`). `outcome` is "ok" or the kind of the
-    error that refused it. `details`: what else is known (a rename's target, bytes written).
-    `previous` is the digest before, "" in the first event; the store fills it in.
-    """
-
-    sequence: int
-    timestamp_ns: int
-    event_type: str
-    path: str
-    user: str
-    count: int
-    outcome: str
-    details: dict[str, Any]
-    digest: str
-    previous: str = ""
 
 
 class Lease(msgspec.Struct, frozen=True):

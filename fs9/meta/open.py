@@ -11,6 +11,7 @@ from fs9.meta.sqlite import SqliteStore
 if TYPE_CHECKING:
     from fs9.clock import Clock
     from fs9.config import Settings
+    from fs9.limits import Limits
     from fs9.meta.sql.store import SqlStore
     from fs9.threads import BlockingPool
 
@@ -25,13 +26,17 @@ async def open_store(settings: Settings, clock: Clock, pool: BlockingPool) -> Sq
 
     Raises BackendUnavailable when the database cannot be used, without any password in the text.
     """
-    dsn = dsn_of(settings)
+    return await open_at(dsn_of(settings), settings.limits, clock, pool)
+
+
+async def open_at(dsn: str, limits: Limits, clock: Clock, pool: BlockingPool) -> SqlStore:
+    """The store of this DSN; as `open_store`."""
     path = sqlite_path(dsn)
     if path is not None:
         return await SqliteStore.open(path.absolute(), clock, pool)
     return await PostgresStore.open(
         dsn,
         clock,
-        connections_max=settings.limits.meta_connections_max,
-        timeout_s=settings.limits.meta_timeout_s,
+        connections_max=limits.meta_connections_max,
+        timeout_s=limits.meta_timeout_s,
     )

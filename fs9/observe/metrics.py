@@ -157,8 +157,15 @@ REVIVED = Metric(
 RING_SHARE = Metric(
     "fs9_ring_share", "gauge_livesum", "The part of all namespaces that a slot has.", ("slot",)
 )
+META_BREAKER = Metric(
+    "fs9_meta_breaker_state",
+    "gauge_livemax",
+    "Whether the metadata service is asked: 0 yes, 1 by one call that finds out, 2 not now; of"
+    " the worst worker.",
+)
 
 ALL = (
+    META_BREAKER,
     *(REQUESTS, DURATION, REQUEST_BYTES, RESPONSE_BYTES, REFUSALS, HANDOFFS, FORWARDS),
     *(QUOTA_REFUSALS, QUOTA_BYTES, QUOTA_FILES),
     *(RATE_LIMITED, CONNECTIONS_REFUSED, SLOW_CLIENTS),

@@ -17,6 +17,7 @@ from fs9.observe.request import TRAIL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span
@@ -67,7 +68,8 @@ class Tracing:
             BatchSpanProcessor(OTLPSpanExporter(endpoint=_with_scheme(endpoint)))
         )
         self._tracer = self._provider.get_tracer("fs9", fs9.__version__)
-        self._extract = TraceContextTextMapPropagator().extract
+        propagator = TraceContextTextMapPropagator()
+        self._extract, self._inject = propagator.extract, propagator.inject
 
     def begin(self, trail: Trail, name: str, headers: Mapping[str, str]) -> None:
         """Begin the span of a request, below the caller's if it sent a `traceparent`."""
@@ -107,6 +109,19 @@ class Tracing:
             raise
         finally:
             span.end()
+
+    def call(self, name: str, address: str) -> AbstractContextManager[None]:
+        """The span of a call of another server."""
+        return self.step(name, **{"server.address": address})
+
+    def carrier(self) -> dict[str, str]:
+        """The headers that tell another server to which trace a call belongs."""
+        trail = TRAIL.get()
+        if trail is None or trail.span is None:
+            return {}
+        carrier: dict[str, str] = {}
+        self._inject(carrier, self._trace.set_span_in_context(cast("Span", trail.span)))
+        return carrier
 
     def close(self) -> None:
         """Send what is left, within a moment; blocks."""
