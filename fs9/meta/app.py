@@ -178,6 +178,11 @@ async def _set_user_status(c: Call) -> object:
     return wire.user_reply(user)
 
 
+async def _set_password(c: Call) -> object:
+    user = await c.service.set_password(c.params["id"], c.body.password, c.body.by)
+    return wire.user_reply(user)
+
+
 async def _delete_user(c: Call) -> object:
     await c.service.set_user_status(c.params["id"], "deleted", "system")
     return {"deleted": True, "status": "deleted", "user_id": c.params["id"]}
@@ -347,6 +352,7 @@ ROUTES = (
     Route("GET", f"{API}/users/{{id}}", _user),
     Route("DELETE", f"{API}/users/{{id}}", _delete_user),
     Route("PUT", f"{API}/users/{{id}}/status", _set_user_status, wire.UserStatusBody),
+    Route("PUT", f"{API}/users/{{id}}/password", _set_password, wire.NewPasswordBody),
     Route("POST", f"{API}/users/verify-password", _verify_password, wire.PasswordBody),
     Route("POST", f"{API}/users/{{id}}/roles", _grant_role, wire.RoleBody),
     Route("GET", f"{API}/users/{{id}}/roles", _roles),

@@ -170,6 +170,17 @@ class MetaService:
                         await self.revoke_api_key(key.id, by)
         return await self.store.set_user_status(user_id, status)
 
+    async def set_password(self, user_id: str, password: str, by: str) -> UserRecord:
+        """Tokens that the user was given before hold no more; keys do.
+
+        Raises InvalidArgument (the password), NotFound.
+        """
+        user = await self.store.user(user_id)
+        kept = await self._passwords.hash(password)
+        for subject in (user.id, user.username):
+            await self._revoke("user", subject, by, issued_until_s=self._now_s())
+        return await self.store.set_password_hash(user_id, kept)
+
     async def password_fits(self, username: str, password: str) -> bool:
         """Takes as long for a user that is not there."""
         return await self._passwords.fits(await self.store.password_hash(username), password)

@@ -175,6 +175,9 @@ class Store(Metadata, Protocol):
     async def set_user_status(self, user_id: str, status: UserStatus) -> UserRecord:
         """Raises NotFound."""
 
+    async def set_password_hash(self, user_id: str, password_hash: str) -> UserRecord:
+        """Raises NotFound."""
+
     async def password_hash(self, username: str) -> str | None:
         """None: there is no such active user, or none with a password."""
 

@@ -90,6 +90,11 @@ class PasswordBody(msgspec.Struct):
     password: str
 
 
+class NewPasswordBody(msgspec.Struct):
+    password: str
+    by: str = "system"
+
+
 class RoleBody(msgspec.Struct):
     namespace: str
     role: str

@@ -222,6 +222,17 @@ class Users:
         with pytest.raises(AlreadyExists):
             await store.create_user("alice", password_hash=None, email=None)
 
+    async def test_a_password_is_replaced(self, store, clock):
+        """That of one that is there."""
+        user = await store.create_user("alice", password_hash="h", email=None)
+        clock.advance(5)
+        changed = await store.set_password_hash(user.id, "i")
+        assert (changed.id, changed.updated_at_s) == (user.id, NOW_S + 5)
+        assert await store.password_hash("alice") == "i"
+        await store.set_user_status(user.id, "deleted")
+        with pytest.raises(NotFound):
+            await store.set_password_hash(user.id, "j")
+
     async def test_a_deleted_name_can_be_used_again(self, store, clock):
         """Deleted ones are not found; a suspended one has no password."""
         first = await store.create_user("alice", password_hash="h", email=None)

@@ -184,6 +184,9 @@ class SqlStore(ABC):
     async def set_user_status(self, user_id: str, status: UserStatus) -> UserRecord:
         return await self._write(users.set_user_status(user_id, status, self._now_s()))
 
+    async def set_password_hash(self, user_id: str, password_hash: str) -> UserRecord:
+        return await self._write(users.set_password_hash(user_id, password_hash, self._now_s()))
+
     async def password_hash(self, username: str) -> str | None:
         return await self._read(users.password_hash(username))
 

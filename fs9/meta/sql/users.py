@@ -62,6 +62,15 @@ def set_user_status(user_id: str, status: UserStatus, now_s: int) -> Operation[U
     return _one(rows, user_id)
 
 
+def set_password_hash(user_id: str, hash_: str, now_s: int) -> Operation[UserRecord]:
+    rows = yield Query(
+        "UPDATE users SET password_hash = ?, updated_at = ? WHERE id = ? AND status <> 'deleted'"
+        f" RETURNING {_USER}",
+        (hash_, At(now_s), user_id),
+    )
+    return _one(rows, user_id)
+
+
 def password_hash(username: str) -> Operation[str | None]:
     rows = yield Query(
         "SELECT password_hash FROM users WHERE username = ? AND status = 'active'", (username,)
