@@ -16,15 +16,18 @@ from fs9 import __version__
 from fs9.cli.connection import add_options
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 #: Command -> (module, what the list of commands says of it), in the order of the list.
 COMMANDS = {
     "serve": ("serve", "serve files until told to stop"),
     "config": ("config_command", "show the effective settings and where each came from"),
     "doctor": ("doctor", "check what could keep fs9 from working, and say what to do"),
+    "fsck": ("fsck", "check that stored files are consistent"),
+    "scrub": ("scrub", "verify the checksums of all stored files"),
     "fleet": ("fleet", "look at a running fleet, drain, scale, reload it"),
     "meta": ("meta", "make, copy and bring back the metadata"),
+    "admin": ("admin", "namespaces, mounts, tokens, users, quotas and events of a server"),
     "deploy": ("deploy", "write files for nginx, Envoy and systemd"),
     "ls": ("ls", "list directories"),
     "cat": ("cat", "write files to the standard output"),
@@ -54,13 +57,18 @@ Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 denied, 5 conflict, 6 quota, 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (the process's own when None); returns the exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    return run_guarded("fs9", lambda: _run(arguments))
+
+
+def run_guarded(program: str, run: Callable[[], int]) -> int:
+    """The exit code of a program, also when it is interrupted or its reader leaves."""
     try:
         try:
-            return _run(arguments)
+            return run()
         finally:
             sys.stdout.flush()
     except KeyboardInterrupt:
-        print("fs9: interrupted", file=sys.stderr)
+        print(f"{program}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         _silence_stdout()
