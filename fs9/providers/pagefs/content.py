@@ -8,7 +8,7 @@ covers. Where the bytes go:
 - all else to the end of the file's newest object, then the commit that refers to them. A write
   that goes on where the last one ended makes the last extent longer.
 
-Each unit (16 KiB) has a checksum that every read verifies. What is overwritten stays in the
+Each unit (64 KiB) has a checksum that every read verifies. What is overwritten stays in the
 object until the file is compacted (`Compaction`) or gone.
 """
 

@@ -102,8 +102,18 @@ class FileBlocks:
         with self._use(name, create=True) as fd:
             if len(data) <= _INLINE_PUT_BYTES:
                 _write(fd, offset, data)
-            else:
-                await self._pool.run(_write, fd, offset, data)
+                return
+            count = 0
+            try:
+                count = os.pwritev(fd, [data], offset, os.RWF_NOWAIT)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                if error.errno != errno.EOPNOTSUPP:
+                    raise
+            if count < len(data):
+                rest = memoryview(data)[count:]
+                await self._pool.run(_write, fd, offset + count, rest)
 
     async def get(self, name: str, offset: int, size: int) -> Buffer:
         with self._use(name) as fd:
