@@ -23,10 +23,12 @@ from fs9.clock import SystemClock
 from fs9.config import ConfigError, nearest
 from fs9.errors import Fs9Error
 from fs9.meta.announce import Revoked
-from fs9.meta.client import Hooks, MetaClient, Wire
+from fs9.meta.calls import Hooks, Wire
+from fs9.meta.client import MetaClient
 from fs9.meta.open import open_store
 from fs9.names import DEFAULT_NAMESPACE
 from fs9.observe import tracing as traces
+from fs9.observe.audit_trails import AuditTrails
 from fs9.observe.metrics import (
     BLOCKING_CALLS,
     BLOCKING_WAITING,
@@ -48,6 +50,7 @@ from fs9.providers.traced import TracedRegistry
 from fs9.quota import NamespaceQuota
 from fs9.resilience.limiter import RequestLimiter
 from fs9.threads import BlockingPool
+from fs9.vfs.handles import background
 from fs9.vfs.journal import HandleJournal
 from fs9.vfs.locks import NO_LOCKS, FileLocks
 from fs9.vfs.namespace import Namespaces
@@ -93,6 +96,7 @@ class Services:
         instance_id: str,
         limiter: RequestLimiter,
         plugins: PluginManager,
+        trails: AuditTrails,
     ) -> None:
         self.settings = settings
         self.slot = slot
@@ -100,12 +104,13 @@ class Services:
         self.pool = pool
         self.store = store
         self.namespaces = namespaces
-        verifier = self.verifier = None if identity is None else identity.verifier
+        self.verifier = None if identity is None else identity.verifier
         self.key_set = None if identity is None else identity.key_set
         self.metrics = metrics
         self.tracing = tracing
         self.limiter = limiter
         self.plugins = plugins
+        self.trails = trails
         #: Eight hexadecimal digits, another one in each process.
         self.instance_id = instance_id
         #: Is a namespace served by this worker? The fleet knows.
@@ -145,7 +150,7 @@ class Services:
 
     def housekeeping(self) -> list[Coroutine[Any, Any, None]]:
         """What a worker that serves runs all the time, as tasks."""
-        work = [self.changes.follow(self.limits.reconcile_interval_s)]
+        work = [self.changes.follow(self.limits.reconcile_interval_s), self.trails.trim_forever()]
         if self.key_set is not None:
             work.append(self.key_set.read_forever(self.settings.jwks_refresh_s))
         if self.verifier is not None:
@@ -217,6 +222,9 @@ class Services:
             stack.callback(metrics.close)
             registry = builtin.registry()
             plugins = _plugins(settings, registry, clock, pool)
+            audit = audit_directory(settings.data_dir) if fleet else None
+            trails = AuditTrails(store, settings.limits, clock, pool, audit)
+            stack.push_async_callback(trails.aclose)
             namespaces = Namespaces(
                 store=store,
                 registry=registry if tracing is None else TracedRegistry(registry, tracing),
@@ -235,17 +243,17 @@ class Services:
                 ),
                 metrics=metrics,
                 quota=NamespaceQuota(settings.quota_bytes_max, settings.quota_files_max),
+                trails=trails,
             )
             stack.push_async_callback(namespaces.aclose)
             identity = Identity(settings, clock, pool, store) if settings.auth_enabled else None
-            _watch(metrics, namespaces, None if identity is None else identity.verifier, pool)
-            if isinstance(store, MetaClient):
-                metrics.watch(META_BREAKER, partial(_breaker_state, store))
             services = cls(
                 *(settings, slot, clock, pool, store, namespaces, identity),
-                *(metrics, tracing, instance_id, _limiter(settings), plugins),
+                *(metrics, tracing, instance_id, _limiter(settings), plugins, trails),
             )
+            _watch(metrics, namespaces, services.verifier, pool, store)
             namespaces.on_request_rate = services.limiter.set_namespace_rate
+            registry.on_lost = partial(_give_up, namespaces)
             stack.push_async_callback(services.readiness.aclose)
             if services.key_set is not None:
                 await services.key_set.read_or_log()
@@ -284,8 +292,9 @@ async def _metadata(
     return store
 
 
-def _breaker_state(client: MetaClient) -> float:
-    return float(client.calls.breaker_state)
+def _give_up(namespaces: Namespaces, name: str) -> None:
+    """Another host has the storage of the namespace: what is known of it here is not true now."""
+    background(namespaces.give_up(name))
 
 
 def metrics_directory(data_dir: Path) -> Path:
@@ -298,13 +307,22 @@ def locks_directory(data_dir: Path) -> Path:
     return data_dir / "run" / "locks"
 
 
+def audit_directory(data_dir: Path) -> Path:
+    """Events of namespaces that are not in the store yet; kept when a fleet starts anew."""
+    return data_dir / "run" / "audit"
+
+
 def handles_directory(data_dir: Path) -> Path:
     """The handle journals; a fleet that starts anew empties it (`clear_journals`)."""
     return data_dir / "run" / "handles"
 
 
 def _watch(
-    metrics: Metrics, namespaces: Namespaces, verifier: Verifier | None, pool: BlockingPool
+    metrics: Metrics,
+    namespaces: Namespaces,
+    verifier: Verifier | None,
+    pool: BlockingPool,
+    metadata: Metadata,
 ) -> None:
     metrics.watch(BLOCKING_CALLS, lambda: pool.calls)
     metrics.watch(BLOCKING_WAITING, lambda: pool.waiting)
@@ -317,6 +335,8 @@ def _watch(
     if verifier is not None:
         metrics.watch(TOKEN_HITS, lambda: verifier.stats().hits)
         metrics.watch(TOKEN_MISSES, lambda: verifier.stats().verified + verifier.stats().refused)
+    if isinstance(metadata, MetaClient):
+        metrics.watch(META_BREAKER, lambda: float(metadata.calls.breaker_state))
 
 
 async def check_providers(settings: Settings, running: Settings) -> None:

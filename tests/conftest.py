@@ -3,7 +3,9 @@
 pytest_plugins = [
     "tests.fix_hypothesis",
     "tests.fix_logging",
+    "tests.fix_meta",
     "tests.fix_fleet",
     "tests.fix_postgres",
     "tests.fix_providers",
+    "tests.fix_s3",
 ]

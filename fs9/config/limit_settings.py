@@ -118,7 +118,13 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         "followers_per_namespace_max",
         "server.limits.max_followers_per_namespace",
         _COUNT,
-        "Clients that follow files of one namespace; one more is answered 507.",
+        "Clients that follow files of one namespace, or watch it; one more is answered 507.",
+    ),
+    _limit(
+        "watch_events_max",
+        "server.limits.max_watch_events",
+        _COUNT,
+        "Changes of a namespace that are kept for those who watch it and come again.",
     ),
     _limit(
         "listing_entries_max",
@@ -274,8 +280,8 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
     _limit(
         "meta_delay_first_ms",
         "server.meta_resilience.base_delay_ms",
-        Whole("milliseconds"),
-        "The wait before the second try; it doubles with each try, with jitter.",
+        _COUNT,
+        "Milliseconds before the second try; it doubles with each try, with jitter.",
     ),
     _limit(
         "meta_try_timeout_s",

@@ -140,7 +140,7 @@ class Settings:
         default="",
         env="FS9_META_KEY",
         secret=True,
-        example="${FS9_META_KEY}",
+        example="${FS9_META_KEY:-the-admin-key-of-the-service}",
     )
     auth_enabled: bool = _declare(
         "server.auth.enabled",

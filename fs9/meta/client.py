@@ -3,10 +3,9 @@
     MetaClient.namespace(…) ── Wire.call ──> endpoint 1 ── breaker, deadline ──> the service
                                    └─ failed: next endpoint, after a moment ─┘
 
-A call is tried a few times, at each try at the next endpoint whose breaker lets it; a try has a
-deadline for all of it, the body included, so that a service that hangs or drips counts as one
-that fails. A service may have no more than the contract's routes: what it lacks is said once in
-the log, and done without where that harms nobody; nothing is ever allowed for want of an answer.
+How a call is tried is next door (`fs9.meta.calls`). A service may have no more than the
+contract's routes: what it lacks is said once in the log, and done without where that harms
+nobody; nothing is ever allowed for want of an answer.
 
 Of one event loop. Errors: BackendUnavailable when no endpoint gives an answer in time,
 CircuitBreakerOpen when all of them have failed of late.
@@ -14,42 +13,30 @@ CircuitBreakerOpen when all of them have failed of late.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import quote
-
-import httpx2
-import msgspec
 
 from fs9.errors import (
     AlreadyExists,
     BackendUnavailable,
-    CircuitBreakerOpen,
     Conflict,
     Forbidden,
-    Fs9Error,
     InvalidArgument,
     NotFound,
     NotSupported,
     Unauthenticated,
 )
 from fs9.meta import wire
+from fs9.meta.calls import SUCCESSES, Wire, decoded, garbage
 from fs9.meta.models import Changes
 from fs9.meta.wire import API
 from fs9.quota import NO_BOUNDS
-from fs9.resilience.backoff import Backoff, BackoffPolicy
-from fs9.resilience.breaker import Breaker, State
 from fs9.types import MountSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Sequence
 
-    from fs9.clock import Clock
-    from fs9.limits import Limits
     from fs9.meta.models import (
         ApiKeyRecord,
         AuditRecord,
@@ -63,216 +50,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-_ANSWER_BYTES_MAX = 64 * 1024 * 1024
-_CONNECTIONS_MAX = 64
 _PAGE = 500
-_REDIRECTS = range(300, 400)
-_OK = range(200, 300)
-_NO_ANSWER = range(500, 600)
-_KEY_REFUSED = frozenset({401, 403})
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """What the process around wants to know. `span` is entered for each try."""
-
-    headers: Callable[[], Mapping[str, str]] = dict
-    span: Callable[[str, str], AbstractContextManager[object]] = lambda name, endpoint: (
-        contextlib.nullcontext()
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    method: str
-    path: str
-    query: Mapping[str, str]
-    content: bytes | None
-    into: Any
-
-
-class _Failed(Exception):
-    """A try without an answer. `sent`: it may have been done all the same."""
-
-    def __init__(self, error: Fs9Error, *, sent: bool) -> None:
-        super().__init__(error)
-        self.error = error
-        self.sent = sent
-
-
-class _Endpoint:
-    def __init__(self, url: str, limits: Limits) -> None:
-        self.url = url
-        self.breaker = Breaker(limits.meta_failures_max, limits.meta_recovery_s)
-
-
-class Wire:
-    """Calls of a service with several endpoints."""
-
-    def __init__(
-        self,
-        endpoints: Sequence[str],
-        key: str,
-        limits: Limits,
-        clock: Clock,
-        hooks: Hooks | None = None,
-    ) -> None:
-        self._endpoints = [_Endpoint(url.rstrip("/"), limits) for url in endpoints]
-        self._limits = limits
-        self._clock = clock
-        self._hooks = hooks or Hooks()
-        self._policy = BackoffPolicy(
-            attempts_max=limits.meta_attempts_max,
-            delay_first_s=limits.meta_delay_first_ms / 1000,
-            delay_max_s=max(limits.meta_total_timeout_s, limits.meta_delay_first_ms / 1000),
-            # Whoever waits for it must still get an answer.
-            budget_s=min(limits.meta_total_timeout_s, 0.9 * limits.request_timeout_s),
-        )
-        #: The endpoint that answered last is asked first.
-        self._preferred = 0
-        # Deadlines are ours. The process's proxies are not meant for this.
-        self._http = httpx2.AsyncClient(
-            headers={wire.KEY_HEADER: key} if key else {},
-            timeout=None,
-            limits=httpx2.Limits(
-                max_connections=_CONNECTIONS_MAX, max_keepalive_connections=_CONNECTIONS_MAX
-            ),
-            trust_env=False,
-            follow_redirects=False,
-        )
-
-    @property
-    def breaker_state(self) -> State:
-        """Of the endpoint that is best off."""
-        return min(endpoint.breaker.state for endpoint in self._endpoints)
-
-    async def aclose(self) -> None:
-        await self._http.aclose()
-
-    async def call(
-        self,
-        method: str,
-        path: str,
-        *,
-        into: Any = None,  # noqa: ANN401  a type
-        query: Mapping[str, object] | None = None,
-        body: object = None,
-        repeat: bool = True,
-    ) -> tuple[int, bytes]:
-        """Status and body of an answer that is one (below 500, and not about the admin key).
-
-        `into`: the type that the body of a success must be read as; garbage is no answer.
-        `repeat` False: a call that may have been done is not done again.
-        """
-        content = None if body is None else msgspec.json.encode(body)
-        given = {name: str(value) for name, value in (query or {}).items() if value is not None}
-        request = _Request(method, path, given, content, into)
-        started_s = self._clock.monotonic_s()
-        backoff = Backoff(self._policy, started_s)
-        error: Fs9Error | None = None
-        offset = 0
-        while True:
-            endpoint, permit, offset = self._admitted(offset, error)
-            left_s = started_s + self._policy.budget_s - self._clock.monotonic_s()
-            try:
-                with self._hooks.span(f"meta {method}", endpoint.url):
-                    answer = await self._try(endpoint, permit, request, left_s)
-            except _Failed as failed:
-                error = failed.error
-                delay_s = backoff.next_delay_s(self._clock.monotonic_s())
-                if delay_s is None or (failed.sent and not repeat):
-                    raise error from failed.__cause__
-            else:
-                self._preferred = self._endpoints.index(endpoint)
-                return answer
-            await asyncio.sleep(delay_s)
-
-    def _admitted(self, offset: int, error: Fs9Error | None) -> tuple[_Endpoint, int, int]:
-        """The next endpoint that may be asked, its permit, and where to go on."""
-        now_s = self._clock.monotonic_s()
-        count = len(self._endpoints)
-        for step in range(count):
-            endpoint = self._endpoints[(self._preferred + offset + step) % count]
-            permit = endpoint.breaker.admit(now_s)
-            if permit is not None:
-                return endpoint, permit, offset + step + 1
-        if error is not None:
-            raise error
-        wait_s = min(endpoint.breaker.wait_s(now_s) for endpoint in self._endpoints)
-        raise CircuitBreakerOpen(f"the metadata service; next try in {wait_s:.1f} s")
-
-    async def _try(
-        self, endpoint: _Endpoint, permit: int, request: _Request, left_s: float
-    ) -> tuple[int, bytes]:
-        breaker = endpoint.breaker
-        try:
-            answer = await self._exchange(endpoint.url, request, left_s)
-        except _Failed as failed:
-            before = breaker.state
-            breaker.failed(permit, self._clock.monotonic_s())
-            if breaker.state is State.OPEN and before is not State.OPEN:
-                log.error("%s is not asked for a while: %s", endpoint.url, failed.error)
-            raise
-        except BaseException:  # whoever asked went away: nobody knows
-            breaker.abandoned(permit, self._clock.monotonic_s())
-            raise
-        breaker.succeeded(permit)
-        return answer
-
-    async def _exchange(self, url: str, request: _Request, left_s: float) -> tuple[int, bytes]:
-        headers = dict(self._hooks.headers())
-        if request.content is not None:
-            headers["content-type"] = "application/json"
-        timeout_s = max(0.001, min(self._limits.meta_try_timeout_s, left_s))
-        try:
-            async with asyncio.timeout(timeout_s):
-                built = self._http.build_request(
-                    request.method,
-                    url + request.path,
-                    params=request.query or None,
-                    headers=headers,
-                    content=request.content,
-                )
-                status, body = await self._answer(built)
-        except TimeoutError:
-            silent = f"no whole answer of {url} within {timeout_s:g} s"
-            raise _Failed(BackendUnavailable(silent), sent=True) from None
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
-            raise _Failed(BackendUnavailable(f"{url}: {error}"), sent=False) from error
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            said = str(error) or type(error).__name__
-            raise _Failed(BackendUnavailable(f"{url}: {said}"), sent=True) from error
-        self._check(url, status, body, request.into)
-        return status, body
-
-    async def _answer(self, request: httpx2.Request) -> tuple[int, bytes]:
-        response = await self._http.send(request, stream=True)
-        try:
-            body = bytearray()
-            async for piece in response.aiter_bytes():
-                body += piece
-                if len(body) > _ANSWER_BYTES_MAX:
-                    raise _Failed(BackendUnavailable("an answer without end"), sent=True)
-            return response.status_code, bytes(body)
-        finally:
-            await response.aclose()
-
-    def _check(self, url: str, status: int, body: bytes, into: Any) -> None:  # noqa: ANN401
-        """Raise _Failed unless it is an answer."""
-        if status in _NO_ANSWER or status in _REDIRECTS:
-            said = wire.words_of(body)
-            text = f"{url} answered {status}{': ' if said else ''}{said}"
-            raise _Failed(BackendUnavailable(text), sent=True)
-        if status in _KEY_REFUSED and wire.words_of(body) in {wire.NO_KEY, wire.NO_KEY_ADMIN}:
-            text = f"{url} refuses our key (server.meta_key, FS9_META_KEY)"
-            raise _Failed(BackendUnavailable(text), sent=False)
-        if status in _OK and into is not None:
-            try:
-                _decoded(body, into)
-            except BackendUnavailable as error:
-                raise _Failed(error, sent=True) from None
 
 
 class MetaClient:
@@ -300,7 +78,7 @@ class MetaClient:
         )
         if status != 200:
             raise BackendUnavailable(f"the metadata service answered {status} about a token")
-        return _decoded(body, wire.VerdictReply)
+        return decoded(body, wire.VerdictReply)
 
     async def validate_key(self, key: str) -> wire.VerdictReply:
         """The same of an API key; a service without keys says that none holds."""
@@ -315,7 +93,7 @@ class MetaClient:
             return wire.VerdictReply(False, error="Invalid API key")
         if status != 200:
             raise BackendUnavailable(f"the metadata service answered {status} about a key")
-        return _decoded(body, wire.VerdictReply)
+        return decoded(body, wire.VerdictReply)
 
     async def refresh(self, token: str, ttl_s: int) -> wire.TokenReply:
         """Raises Unauthenticated when the service refuses, in its words."""
@@ -330,13 +108,13 @@ class MetaClient:
             raise Unauthenticated(wire.words_of(body) or "the metadata service refuses it")
         if status != 200:
             raise BackendUnavailable(f"the metadata service answered {status} about a refresh")
-        return _decoded(body, wire.TokenReply)
+        return decoded(body, wire.TokenReply)
 
     async def api_key(self, key_digest: str) -> tuple[ApiKeyRecord, UserRecord]:
         """As `Metadata.api_key`."""
         path = f"{API}/apikeys/by-digest/{_name(key_digest)}"
         status, body = await self.calls.call("GET", path, into=wire.KeyRecordReply)
-        reply = _decoded(self._ok(status, body), wire.KeyRecordReply)
+        reply = decoded(self._ok(status, body), wire.KeyRecordReply)
         return reply.key, reply.owner
 
     # -- namespaces -------------------------------------------------------------------------
@@ -365,7 +143,7 @@ class MetaClient:
                 status = 409
         if status == 409:
             raise AlreadyExists(f"Namespace '{name}' already exists")
-        reply = _decoded(self._ok(status, body), wire.NamespaceReply)
+        reply = decoded(self._ok(status, body), wire.NamespaceReply)
         if reply.mounts is None:
             for spec in mounts:
                 await self.add_mount(name, spec, by)
@@ -383,7 +161,7 @@ class MetaClient:
             )
         if status == 404:
             raise NotFound(f"Namespace '{name}' not found")
-        reply = _decoded(self._ok(status, body), wire.NamespaceReply)
+        reply = decoded(self._ok(status, body), wire.NamespaceReply)
         if reply.name != name:
             raise BackendUnavailable(f"asked for namespace {name}, got {reply.name!r}")
         return _namespace(reply, await self._mounts(reply))
@@ -396,7 +174,7 @@ class MetaClient:
         if status == 404:
             self._lacks("mounts", "namespaces have none")
             return []
-        found = _decoded(self._ok(status, body), list[wire.MountReply])
+        found = decoded(self._ok(status, body), list[wire.MountReply])
         return [MountSpec(each.path, each.provider, each.config or {}) for each in found]
 
     async def namespaces(
@@ -427,7 +205,7 @@ class MetaClient:
             status, body = await self.calls.call(
                 "GET", f"{API}/admin/namespaces", query=query, into=list[wire.NamespaceReply]
             )
-        return _decoded(self._ok(status, body), list[wire.NamespaceReply])
+        return decoded(self._ok(status, body), list[wire.NamespaceReply])
 
     async def set_status(self, name: str, status: NamespaceStatus, by: str) -> NamespaceRecord:
         """As `Metadata.set_status`."""
@@ -441,7 +219,7 @@ class MetaClient:
 
     async def _put(self, path: str, given: object, what: str) -> NamespaceRecord:
         status, body = await self.calls.call("PUT", path, body=given, into=wire.NamespaceReply)
-        reply = _decoded(self._needed(status, body, what), wire.NamespaceReply)
+        reply = decoded(self._needed(status, body, what), wire.NamespaceReply)
         return _namespace(reply, reply.mounts or [])
 
     async def deleted_namespaces(self, before_s: int) -> list[NamespaceRecord]:
@@ -455,7 +233,7 @@ class MetaClient:
         if status == 404:
             self._lacks("deleted namespaces", "their data is not removed")
             return []
-        replies = _decoded(self._ok(status, body), list[wire.NamespaceReply])
+        replies = decoded(self._ok(status, body), list[wire.NamespaceReply])
         return [_namespace(reply, reply.mounts or []) for reply in replies]
 
     async def forget_namespace(self, namespace_id: str) -> None:
@@ -471,11 +249,11 @@ class MetaClient:
         status, body = await self.calls.call(
             "POST", path, body=given, repeat=False, into=wire.MountReply
         )
-        reply = _decoded(self._ok(status, body), wire.MountReply)
+        reply = decoded(self._ok(status, body), wire.MountReply)
         try:
             return wire.mount_record(reply)
         except ValueError as error:
-            raise _garbage(error) from None
+            raise garbage(error) from None
 
     async def remove_mount(self, name: str, path: str, by: str) -> None:
         """As `Metadata.remove_mount`."""
@@ -495,7 +273,7 @@ class MetaClient:
             "POST", f"{API}/revocations", body=given, into=wire.RevocationsReply
         )
         said = self._needed(status, body, "revocations")
-        return _decoded(said, wire.RevocationsReply).revocations
+        return decoded(said, wire.RevocationsReply).revocations
 
     async def changes_since(self, change_id: int, limit: int = 10_000) -> Changes:
         """As `Metadata.changes_since`; without a feed nothing ever changes."""
@@ -508,7 +286,7 @@ class MetaClient:
                 " namespace expires",
             )
             return Changes(change_id)
-        return _decoded(self._ok(status, body), Changes)
+        return decoded(self._ok(status, body), Changes)
 
     async def last_change(self) -> int:
         """As `Metadata.last_change`."""
@@ -517,7 +295,7 @@ class MetaClient:
         )
         if status == 404:
             return 0
-        return _decoded(self._ok(status, body), wire.LastChangeReply).last_id
+        return decoded(self._ok(status, body), wire.LastChangeReply).last_id
 
     # -- audit ------------------------------------------------------------------------------
 
@@ -552,20 +330,20 @@ class MetaClient:
         }
         url = f"{API}/namespaces/{_name(name)}/events"
         status, body = await self.calls.call("GET", url, query=query, into=wire.EventsReply)
-        return _decoded(self._needed(status, body, "events", name), wire.EventsReply).events
+        return decoded(self._needed(status, body, "events", name), wire.EventsReply).events
 
     async def last_event(self, name: str) -> AuditRecord | None:
         """As `Metadata.last_event`."""
         url = f"{API}/namespaces/{_name(name)}/events/last"
         status, body = await self.calls.call("GET", url, into=wire.LastEventReply)
-        return _decoded(self._needed(status, body, "events", name), wire.LastEventReply).event
+        return decoded(self._needed(status, body, "events", name), wire.LastEventReply).event
 
     async def trim_events(self, name: str, before_ns: int, keep_max: int) -> int:
         """As `Metadata.trim_events`."""
         url = f"{API}/namespaces/{_name(name)}/events/trim"
         given = wire.TrimBody(before_ns, keep_max)
         status, body = await self.calls.call("POST", url, body=given, into=wire.TrimmedReply)
-        return _decoded(self._needed(status, body, "events", name), wire.TrimmedReply).trimmed
+        return decoded(self._needed(status, body, "events", name), wire.TrimmedReply).trimmed
 
     # -- answers ----------------------------------------------------------------------------
 
@@ -578,7 +356,7 @@ class MetaClient:
         return self._ok(status, body)
 
     def _ok(self, status: int, body: bytes) -> bytes:
-        if status in _OK:
+        if status in SUCCESSES:
             return body
         ours = wire.error_of(status, body)
         if ours is not None and not isinstance(ours, Unauthenticated | Forbidden):
@@ -608,16 +386,4 @@ def _namespace(reply: wire.NamespaceReply, mounts: list[MountSpec]) -> Namespace
     try:
         return wire.namespace_record(reply, mounts)
     except (ValueError, OverflowError) as error:
-        raise _garbage(error) from None
-
-
-def _decoded(body: bytes, type_: type[T]) -> T:
-    try:
-        value: Any = msgspec.json.decode(body, type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _garbage(error) from None
-    return value  # type: ignore[no-any-return]
-
-
-def _garbage(error: Exception) -> BackendUnavailable:
-    return BackendUnavailable(f"the metadata service's answer is not understood: {error}")
+        raise garbage(error) from None

@@ -114,6 +114,8 @@ def _other_value(setting):
             return "tcp://127.0.0.1:9997"
         case title if title.startswith("list of addresses"):
             return "[unix]"
+        case title if title.startswith("http://"):
+            return "http://127.0.0.1:1"
         case title if title.startswith("one of"):
             return setting.kind.choices[-1]
         case _:

@@ -131,7 +131,7 @@ def test_variables_in_files(program: Program) -> None:
         ("server: {port: 1, port: 2}\n", "port"),
         ("{", "fs9.yaml:"),
         ("server: {db9_api_url: 'http://x'}\n", "not part of this system"),
-        ("server: {meta_url: 'http://x'}\n", "server.meta_url is not available"),
+        ("server: {meta_url: 'x:1'}\n", "server.meta_url: expected http://HOST:PORT"),
         ("server: {default_pagefs: {}}\n", "server.default_pagefs"),
         ("logging: {level: loud}\n", "logging.level"),
         ("mounts: [{path: /, provider: localfs, confg: {}}]\n", "config"),
