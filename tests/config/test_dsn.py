@@ -43,7 +43,9 @@ def test_anything_else_is_refused(dsn):
 def test_the_variable_selects_the_database(tmp_path):
     """FS9_META_DSN; a bad one names the variable and not its value."""
     environ = {"FS9_META_DSN": "sqlite:/x.db"}
-    assert load(Flags({}), environ, tmp_path, system_file=tmp_path / "no").meta_dsn == "sqlite:/x.db"
+    assert (
+        load(Flags({}), environ, tmp_path, system_file=tmp_path / "no").meta_dsn == "sqlite:/x.db"
+    )
     environ = {"FS9_META_DSN": "mysql://u:p4ss@h/d"}
     with pytest.raises(ConfigError, match="FS9_META_DSN") as caught:
         load(Flags({}), environ, tmp_path, system_file=tmp_path / "no")
