@@ -1,0 +1,144 @@
+"""A file server whose metadata is a service's: what that says holds, and nothing without it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+
+from tests.fix_meta import META_KEY, META_SECRET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.fix_fleet import Fleet
+    from tests.fix_meta import MetaProcesses
+
+#: How long a test waits for what must become true.
+_PATIENCE_S = 60.0
+_YAML = """
+server:
+  meta_resilience: {try_timeout_secs: 5, total_timeout_secs: 8, recovery_timeout_secs: 0.5}
+  limits: {reconcile_interval_secs: 0.3}
+"""
+
+
+class World:
+    """A service with a user in the namespace `acme`, and a fleet that asks it."""
+
+    def __init__(self, meta: MetaProcesses, fleet: Fleet) -> None:
+        self.meta = meta
+        self.fleet = fleet
+
+    def service(self, method: str, path: str, body: object = None) -> Any:
+        reply = httpx2.request(
+            method,
+            f"{self.meta.url}/api/v1{path}",
+            json=body,
+            headers={"x-fs9-meta-key": META_KEY},
+            timeout=_PATIENCE_S,
+        )
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    def token(self, user: str) -> str:
+        body = {"user_id": user, "namespace": "acme", "roles": ["read-write"]}
+        token: str = self.service("POST", "/tokens/generate", body)["token"]
+        return token
+
+    def get(self, token: str, path: str, **more: Any) -> httpx2.Response:
+        return httpx2.request(
+            more.pop("method", "GET"),
+            f"{self.fleet.url}/api/v1{path}",
+            headers={"authorization": f"Bearer {token}"},
+            timeout=_PATIENCE_S,
+            **more,
+        )
+
+    def wait_for(self, token: str, path: str, status: int) -> httpx2.Response:
+        """Until it is answered so."""
+        end_s = time.monotonic() + _PATIENCE_S
+        while (reply := self.get(token, path)).status_code != status:
+            assert time.monotonic() < end_s, reply.text
+        return reply
+
+
+@pytest.fixture
+def world(
+    start_meta: Callable[..., MetaProcesses], start_fleet: Callable[..., Fleet]
+) -> Callable[..., World]:
+    def make(dsn: str | None = None) -> World:
+        meta = start_meta(dsn)
+        environ = {"FS9_META_ENDPOINTS": meta.url, "FS9_META_KEY": META_KEY}
+        return World(meta, start_fleet(workers=2, yaml=_YAML, environ=environ))
+
+    return make
+
+
+def prepared(world: World) -> tuple[str, str]:
+    """The user, and a token of theirs."""
+    world.service("POST", "/namespaces", {"name": "acme"})
+    for path, provider in (("/", "memfs"), ("/kv", "kvfs")):
+        world.service("POST", "/namespaces/acme/mounts", {"path": path, "provider": provider})
+    user = world.service("POST", "/users", {"username": "alice"})["id"]
+    return user, world.token(user)
+
+
+def test_namespaces_users_and_an_outage(world: Callable[..., World]) -> None:
+    """Cases 69 and 70, and the service killed and restarted."""
+    w = world()
+    user, token = prepared(w)
+    asyncio.run(first_requests(w, token))
+    mounts = {each["path"] for each in w.get(token, "/mounts").json()}
+    assert mounts == {"/", "/kv"}
+    assert w.get(token, "/upload?path=/a", method="PUT", content=b"x").status_code < 300
+    new = w.get(token, "/auth/refresh", method="POST").json()
+    assert w.get(new["token"], "/stat?path=/a").status_code == 200
+    key = w.service("POST", "/apikeys", {"namespace": "acme", "name": "ci"})
+    assert w.get(key["key"], "/stat?path=/a").status_code == 200
+    assert META_SECRET not in w.fleet.log.read_text()
+
+    never_seen = w.token(user)
+    w.meta.kill()
+    assert w.get(token, "/stat?path=/a").status_code == 200, "one that is remembered goes on"
+    refused = w.get(never_seen, "/stat?path=/a")
+    assert refused.status_code == 503, refused.text
+    refused = w.get(token, "/auth/refresh", method="POST")
+    assert refused.status_code == 503, "nothing is signed here"
+    w.meta.start()
+    w.wait_for(never_seen, "/stat?path=/a", 200)
+
+    w.service("DELETE", f"/apikeys/{key['id']}")
+    w.wait_for(key["key"], "/stat?path=/a", 401)
+    w.service("PUT", "/namespaces/acme/status", {"status": "suspended"})
+    assert w.wait_for(token, "/stat?path=/a", 403).json()["error"] == "Namespace is not active"
+    w.service("PUT", "/namespaces/acme/status", {"status": "active"})
+    w.wait_for(token, "/mounts", 200)
+    w.service("DELETE", f"/users/{user}")
+    w.wait_for(token, "/mounts", 401)
+    w.meta.kill()
+    assert w.get(token, "/mounts").status_code == 401, "revoked stays revoked"
+    assert w.get(new["token"], "/mounts").status_code == 401
+
+
+async def first_requests(w: World, token: str) -> None:
+    """Many at the same time, of a namespace that is not loaded: all succeed (W-C19)."""
+    headers = {"authorization": f"Bearer {token}"}
+    async with httpx2.AsyncClient(timeout=_PATIENCE_S, headers=headers) as http:
+        url = f"{w.fleet.url}/api/v1/stat?path=/"
+        replies = await asyncio.gather(*(http.get(url) for _ in range(40)))
+    assert {reply.status_code for reply in replies} == {200}
+
+
+def test_a_service_on_postgres(world: Callable[..., World], postgres_dsn: str) -> None:
+    """The same calls; and it stops gracefully."""
+    w = world(postgres_dsn)
+    user, token = prepared(w)
+    assert w.get(token, "/stat?path=/").status_code == 200
+    w.service("PUT", f"/users/{user}/status", {"status": "suspended"})
+    w.wait_for(token, "/stat?path=/", 401)
+    assert w.meta.stop(signal.SIGTERM) == 0
