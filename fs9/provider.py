@@ -38,6 +38,9 @@ class OpenFile:
 
     __slots__ = ()
 
+    #: Was the file, or directory, made by this open? None: the provider does not say.
+    created: bool | None = None
+
     @property
     def plain(self) -> AbstractContextManager[int] | None:
         """A descriptor, for the block, of a regular file whose bytes are this file's, if any."""

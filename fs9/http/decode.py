@@ -36,7 +36,10 @@ async def json_body(x: Exchange, decoder: msgspec.json.Decoder[T]) -> T:
     media_type = x.headers.get("content-type")
     if media_type != _JSON:
         _check_json(media_type)
-    return decode_body(decoder, await whole_body(x.body, x.context.limits.json_body_bytes_max))
+    body = await whole_body(x.body, x.context.limits.json_body_bytes_max)
+    request = decode_body(decoder, body)
+    x.request = request
+    return request
 
 
 def _check_json(media_type: str | None) -> None:

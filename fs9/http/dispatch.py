@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fs9.errors import Fs9Error
 from fs9.http.failures import reply_to_bug, reply_to_error
+from fs9.http.refusals import REFUSALS, record_refusal
 from fs9.wire.route import Access
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ async def answer(
         return await operation.run(exchange)
     except Fs9Error as error:
         exchange.context.services.metrics.count_refusal(error)
+        if isinstance(error, REFUSALS):
+            record_refusal(exchange, operation.name, error)
         return reply_to_error(error)
     except Exception as error:
         return reply_to_bug(error)

@@ -80,6 +80,8 @@ class Exchange(msgspec.Struct, gc=False):
     endless: bool = False
     peer: str = ""
     tenant: str | None = None
+    #: The decoded JSON body, for those who tell of the request when it is over.
+    request: object = None
 
 
 class Stream(Protocol):

@@ -1,4 +1,4 @@
-"""Operations on paths: stat, wstat, statfs, readdir, remove, capabilities, mounts, events."""
+"""Operations on paths: stat, wstat, statfs, readdir, remove, capabilities, mounts."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from fs9.wire.codec import (
     encode_statfs,
 )
 from fs9.wire.cursor import decode_cursor, encode_cursor
-from fs9.wire.messages import CapabilitiesReply, EventReply, MountReply, WstatRequest
+from fs9.wire.messages import CapabilitiesReply, MountReply, WstatRequest
 from fs9.wire.query import number, required
-from fs9.wire.route import EVENTS_DEFAULT, NEXT_CURSOR, PAGE_ENTRIES_MAX
+from fs9.wire.route import NEXT_CURSOR, PAGE_ENTRIES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,23 +120,3 @@ async def capabilities(x: Exchange) -> Reply:
 async def mounts(x: Exchange) -> Reply:
     session = x.session or await attached(x)
     return Reply(200, encode([MountReply(path, name) for path, name in session.mounts()]))
-
-
-async def events(x: Exchange) -> Reply:
-    limit = min(number(x.query.get("limit", str(EVENTS_DEFAULT)), "limit"), PAGE_ENTRIES_MAX)
-    offset = number(x.query.get("offset", "0"), "offset")
-    session = x.session or await attached(x)
-    found = session.events(
-        limit=limit, offset=offset, path=x.query.get("path", ""), event_type=x.query.get("type")
-    )
-    return Reply(
-        200,
-        encode(
-            [
-                EventReply(
-                    int(event.timestamp_s), event.event_type, event.path, event.user, event.count
-                )
-                for event in found
-            ]
-        ),
-    )

@@ -31,7 +31,7 @@ async def follow(x: Exchange) -> Reply:
     cursor = events_stream.resumed_from(x, "since")
     following = await session.follow(path, cursor)
     if events_stream.wanted(x):
-        return events_stream.reply(x, _Events(following))
+        return events_stream.reply(x, Events(following))
     try:
         delivery = await following.next(min(wait_s, x.context.limits.request_timeout_s / 2))
     finally:
@@ -43,7 +43,7 @@ async def follow(x: Exchange) -> Reply:
     return Reply(200, encode(answer), headers=_NOT_KEPT)
 
 
-class _Events:
+class Events:
     """The deliveries of one follower as events: `message`, `binary`, `lost`, `end`."""
 
     def __init__(self, following: Following) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fs9.errors import AlreadyExists, InvalidArgument, NotFound
+from fs9.http.administration import record_admin
 from fs9.http.decode import json_body
 from fs9.http.exchange import Reply
 from fs9.http.failures import reply_to_error
@@ -40,6 +41,7 @@ async def create(x: Exchange) -> Reply:
         )
     except (InvalidArgument, AlreadyExists) as error:
         return reply_to_error(error, text=error.detail)
+    await record_admin(services, principal, record.name, "namespace", {"action": "create"})
     return Reply(201, encode(_to_wire(record)))
 
 

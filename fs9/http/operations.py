@@ -13,6 +13,7 @@ import msgspec
 
 from fs9.http import (
     document,
+    events,
     files,
     follow,
     handles,
@@ -21,6 +22,7 @@ from fs9.http import (
     plugins,
     tokens,
     transfers,
+    watch,
 )
 from fs9.http.exchange import Exchange, Reply
 from fs9.wire.route import Access, BodyKind
@@ -66,8 +68,10 @@ _RUN: dict[str, Run] = {
     "remove": files.remove,
     "capabilities": files.capabilities,
     "mounts": files.mounts,
-    "events": files.events,
+    "events": events.events,
+    "event_chain": events.chain,
     "follow": follow.follow,
+    "watch": watch.watch,
     "plugin_list": plugins.list_,
     "plugin_load": plugins.load,
     "plugin_unload": plugins.unload,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fs9.errors import Conflict, Forbidden
+from fs9.http.administration import record_admin
 from fs9.http.decode import json_body
 from fs9.http.exchange import Reply
 from fs9.http.files import NO_CONTENT
@@ -39,6 +40,7 @@ async def load(x: Exchange) -> Reply:
     request = await json_body(x, _load_body)
     services = _allowed(x)
     await services.plugins.load(request.name, request.path)
+    await _record(x, services, "load", request.name)
     return Reply(200, encode(PluginReply(request.name, "loaded")))
 
 
@@ -47,7 +49,14 @@ async def unload(x: Exchange) -> Reply:
     services = _allowed(x)
     await _refuse_mounted(services, request.name)
     await services.plugins.unload(request.name)
+    await _record(x, services, "unload", request.name)
     return NO_CONTENT
+
+
+async def _record(x: Exchange, services: Services, action: str, name: str) -> None:
+    assert x.principal is not None
+    details = {"action": action, "plugin": name}
+    await record_admin(services, x.principal, x.principal.namespace, "plugin", details)
 
 
 def _allowed(x: Exchange) -> Services:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,6 +18,7 @@ from fs9.errors import (
     Unauthenticated,
     UnprocessableBody,
 )
+from fs9.http.administration import record_admin
 from fs9.http.decode import json_body
 from fs9.http.exchange import Reply
 from fs9.http.failures import reply_to_error
@@ -57,8 +59,18 @@ async def refresh(x: Exchange) -> Reply:
         raise
     except InvalidArgument as error:
         return _not_configured(error)
+    await _record_refresh(x.context.services, new)
     body = encode(RefreshReply(new, expires_in_s))
     return Reply(200, body, headers=(("cache-control", "no-store"),))
+
+
+async def _record_refresh(services: Services, new: str) -> None:
+    """Tell the trail of the new token's namespace whose it is."""
+    assert services.verifier is not None
+    with suppress(Unauthenticated):  # of another service, by a key that is not known here yet
+        claims = services.verifier.claims(new, grace_s=0)
+        details = {"expires": claims.exp_s}
+        await services.trails.record(claims.ns, "refresh", claims.sub, details)
 
 
 def _not_configured(error: InvalidArgument) -> Reply:
@@ -71,11 +83,23 @@ async def revoke(x: Exchange) -> Reply:
     assert principal is not None
     revocation = await _revocation(services, principal, request)
     kept = await services.store.revoke([revocation])
+    await _record_revocation(services, principal, revocation)
     # Who revokes their own token still gets an answer.
     x.principal = None
     # True or not: the store has it, and workers that did not hear of it will ask.
     await services.announce(Revoked(tuple(kept)))
     return NO_CONTENT
+
+
+async def _record_revocation(
+    services: Services, principal: Principal, revocation: Revocation
+) -> None:
+    """Tell the trail of the namespace that it is about; of a token no more than that it was one."""
+    details: dict[str, str] = {"kind": revocation.kind}
+    if revocation.kind != "token":
+        details["subject"] = revocation.subject
+    name = revocation.namespace or principal.namespace
+    await record_admin(services, principal, name, "revoke", details)
 
 
 async def _revocation(

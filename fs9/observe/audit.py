@@ -1,105 +1,137 @@
-"""The audit trail of one namespace: which user changed what, in memory, bounded.
+"""What the audit trail says: types of events, outcomes, and what is asked of it.
 
-Only changes that succeeded are recorded, by `fs9.vfs.session`, and `GET /events` reads them.
+    session, HTTP ── record ──> AuditTrail (audit_trail) ── a link (audit_chain) ──> the store
+                                     └── AuditJournal (audit_journal): survives the process
+
+An event is `ok` or was refused: its outcome is the kind of the error then.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from itertools import islice
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
 from fs9.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
+    from fs9.observe.audit_chain import AuditRecord
+
+OK = "ok"
+
+#: Changes of files, in the contract's words: what is told when nobody asks for more.
 EVENT_TYPES = frozenset(
     {"create", "write", "delete", "mkdir", "rename", "chmod", "truncate", "upload"}
 )
+#: Reading and requests appear as refusals alone; the others are administration.
+MORE_TYPES = frozenset(
+    {"read", "request", "refresh", "revoke", "mount", "unmount", "namespace", "plugin"}
+)
+ALL_TYPES = "all"
 
-#: An event like the last one within this time is counted with it.
-_MERGE_S = 1.0
-
-
-class AuditEvent(msgspec.Struct, frozen=True, gc=False):
-    """`count` equal events, the first at `timestamp_s`. `target`: where a rename went."""
-
-    timestamp_s: float
-    event_type: str
-    path: str
-    user: str
-    count: int = 1
-    target: str | None = None
+Outcome = Literal["ok", "refused", "all"]
 
 
-class AuditLog:
-    """The last `events_max` events; older ones are forgotten."""
+class EventFilter(msgspec.Struct, frozen=True):
+    """Which events: times are in [since, until); `path` is a prefix of text.
 
-    __slots__ = ("_events", "_events_max")
+    `types` None: all. `visible`: paths that the one who asks may know of; a target that is not is
+    left out of the details.
+    """
 
-    def __init__(self, events_max: int) -> None:
-        self._events_max = events_max
-        #: Made at the first event: an empty deque would be a third of an idle namespace.
-        self._events: deque[AuditEvent] | None = None
+    path: str = ""
+    types: frozenset[str] | None = EVENT_TYPES
+    outcome: Outcome = "ok"
+    since_ns: int | None = None
+    until_ns: int | None = None
+    visible: Callable[[str], bool] | None = None
 
-    def record(
-        self, event_type: str, path: str, user: str, now_s: float, target: str | None = None
-    ) -> None:
-        """Add an event, or count it with the last one when that is equal and recent."""
-        events = self._events
-        if events is None:
-            events = self._events = deque(maxlen=self._events_max)
-        count, first_s = 1, now_s
-        if events:
-            last = events[-1]
-            same = (
-                last.path == path
-                and last.event_type == event_type
-                and last.user == user
-                and last.target == target
-            )
-            if same and now_s - last.timestamp_s < _MERGE_S:
-                events.pop()
-                count, first_s = last.count + 1, last.timestamp_s
-        events.append(AuditEvent(first_s, event_type, path, user, count, target))
+    def wants(self, event: AuditRecord) -> bool:
+        return (
+            (self.types is None or event.event_type in self.types)
+            and (self.outcome == "all" or (self.outcome == "ok") == (event.outcome == OK))
+            and event.path.startswith(self.path)
+            and (self.since_ns is None or event.timestamp_ns >= self.since_ns)
+            and (self.until_ns is None or event.timestamp_ns < self.until_ns)
+            and (self.visible is None or self.visible(event.path))
+        )
 
-    def find(
+    def shown(self, event: AuditRecord) -> AuditRecord:
+        """The event without what the one who asks may not know."""
+        target = event.details.get("target")
+        if self.visible is None or target is None or self.visible(target):
+            return event
+        details = {key: value for key, value in event.details.items() if key != "target"}
+        return msgspec.structs.replace(event, details=details)
+
+
+def event_filter(
+    *,
+    path: str = "",
+    event_type: str | None = None,
+    outcome: str | None = None,
+    since_ns: int | None = None,
+    until_ns: int | None = None,
+) -> EventFilter:
+    """What a request asks for. Raises InvalidArgument for a type or outcome that does not exist.
+
+    Without a type: the contract's, and every type when refusals are asked for.
+    """
+    if outcome not in {None, "ok", "refused", "all"}:
+        raise InvalidArgument("'outcome' must be ok, refused or all")
+    types: frozenset[str] | None = EVENT_TYPES
+    if event_type == ALL_TYPES or (event_type is None and outcome in {"refused", "all"}):
+        types = None
+    elif event_type is not None:
+        if event_type not in EVENT_TYPES | MORE_TYPES:
+            raise InvalidArgument(f"unknown event type: {event_type}")
+        types = frozenset({event_type})
+    return EventFilter(
+        path,
+        types,
+        outcome or "ok",  # type: ignore[arg-type]  # one of the three, see above
+        since_ns,
+        until_ns,
+    )
+
+
+class EventStore(Protocol):
+    """The part of the meta store that keeps events; what each raises is said there."""
+
+    async def append_events(self, name: str, events: Sequence[AuditRecord]) -> None: ...
+
+    async def events(
         self,
+        name: str,
         *,
-        limit: int = 100,
+        limit: int,
         offset: int = 0,
         path: str = "",
         event_type: str | None = None,
-        visible: Callable[[str], bool] | None = None,
-    ) -> list[AuditEvent]:
-        """Newest first: those whose path starts with `path` (as text) and of that type.
+        since_ns: int | None = None,
+        until_ns: int | None = None,
+        after: int | None = None,
+    ) -> list[AuditRecord]: ...
 
-        With `visible` only those whose path is; a target that is not is left out. The filters
-        apply before `offset`, and that before `limit`. Raises InvalidArgument
-        for an unknown type.
-        """
-        if event_type is not None and event_type not in EVENT_TYPES:
-            raise InvalidArgument(f"unknown event type: {event_type}")
-        wanted = (
-            event
-            for event in reversed(self._events or ())
-            if event.path.startswith(path)
-            and event_type in {None, event.event_type}
-            and (visible is None or visible(event.path))
-        )
-        found = list(islice(wanted, offset, offset + limit))
-        if visible is not None:
-            found = [_without_hidden(event, visible) for event in found]
-        return found
+    async def last_event(self, name: str) -> AuditRecord | None: ...
 
-    def __len__(self) -> int:
-        return len(self._events or ())
+    async def trim_events(self, name: str, before_ns: int, keep_max: int) -> int: ...
 
 
-def _without_hidden(event: AuditEvent, visible: Callable[[str], bool]) -> AuditEvent:
-    if event.target is None or visible(event.target):
-        return event
-    return msgspec.structs.replace(event, target=None)
+def clean_text(text: str) -> str:
+    """The text as every database keeps it: a name that is not one must not stop the trail."""
+    if "\0" in text:
+        text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def clean_details(details: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: clean_text(value) if isinstance(value, str) else value
+        for key, value in details.items()
+    }

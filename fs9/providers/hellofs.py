@@ -74,11 +74,18 @@ class _File:
 class HelloOpen(OpenFile):
     """An open file; `file` is None for the directory. `path` and `condition`: for a swap."""
 
-    __slots__ = ("condition", "file", "flags", "path")
+    __slots__ = ("condition", "created", "file", "flags", "path")
 
     def __init__(
-        self, file: _File | None, flags: OpenFlags, path: str, condition: Condition
+        self,
+        file: _File | None,
+        flags: OpenFlags,
+        path: str,
+        condition: Condition,
+        *,
+        created: bool = False,
     ) -> None:
+        self.created = created
         self.file = file
         self.flags = flags
         self.path = path
@@ -123,11 +130,13 @@ class HelloFs(BaseProvider):
             raise InvalidArgument("replace needs write and a file")
         if flags.create and flags.directory:
             raise self._no_directory(path)
+        created = False
         try:
             file = self._find(path)
         except NotFound:
             if not flags.create:
                 raise
+            created = True
             self._check(condition, None, path)
             file = self._new_file(path, enter=not flags.replace)
         else:
@@ -138,7 +147,8 @@ class HelloFs(BaseProvider):
             elif flags.truncate and file is not None:
                 file.content.clear()
                 self._touch(file)
-        return HelloOpen(file, flags, path, condition), self._info(path, file)
+        opened = HelloOpen(file, flags, path, condition, created=created)
+        return opened, self._info(path, file)
 
     async def read(self, file: OpenFile, offset: int, size: int) -> Buffer:
         assert isinstance(file, HelloOpen)

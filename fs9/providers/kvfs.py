@@ -115,9 +115,10 @@ def _open_store(directory: Path) -> Store:
 class KvOpen(OpenFile):
     """An open key or directory; `path` is where it was when it was opened."""
 
-    __slots__ = ("closed", "flags", "is_dir", "number", "path")
+    __slots__ = ("closed", "created", "flags", "is_dir", "number", "path")
 
-    def __init__(self, node: Inode, flags: OpenFlags, path: str) -> None:
+    def __init__(self, node: Inode, flags: OpenFlags, path: str, *, created: bool = False) -> None:
+        self.created = created
         self.number = node.number
         self.is_dir = node.is_dir
         self.flags = flags
@@ -279,8 +280,8 @@ class KvFs(BaseProvider):
             if flags.replace:
                 node, place = self._rules.stage(change, path, flags, condition)
                 return Staged(node, flags, path, place, condition), opened_info(node, path)
-            node = self._rules.opened_node(change, path, flags, condition)
-            return KvOpen(node, flags, path), opened_info(node, path)
+            node, made = self._rules.opened_node(change, path, flags, condition)
+            return KvOpen(node, flags, path, created=made), opened_info(node, path)
 
         try:
             return await self._writer.commit(

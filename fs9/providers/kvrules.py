@@ -50,8 +50,8 @@ class Rules:
 
     def opened_node(
         self, change: Change, path: str, flags: OpenFlags, condition: Condition
-    ) -> Inode:
-        """What is at the path, emptied or made as the flags say."""
+    ) -> tuple[Inode, bool]:
+        """What is at the path, emptied or made as the flags say; was it made?"""
         making = flags.create and flags.directory
         if not flags.create:
             node: Inode | None = kvtree.find(change.tx, path, change.now_ns)
@@ -62,12 +62,12 @@ class Rules:
                 raise AlreadyExists(path)
         if node is None:
             check_condition(condition, None, path)
-            return self._make(change, parent, name, directory=making)
+            return self._make(change, parent, name, directory=making), True
         check_openable(node, path, flags)
         check_condition(condition, node, path)
         if flags.truncate and node.file_type is FileType.REGULAR:
             self._resize(change, node, 0)
-        return node
+        return node, False
 
     def _place(self, change: Change, path: str) -> tuple[Inode, str]:
         parent, name = kvtree.find_parent(change.tx, path, change.now_ns)

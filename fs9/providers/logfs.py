@@ -53,9 +53,12 @@ README = "/README"
 class LogOpen(OpenFile):
     """An open log; a text that is made when it is read has no `log`."""
 
-    __slots__ = ("closed", "flags", "log", "path", "tape", "wrote")
+    __slots__ = ("closed", "created", "flags", "log", "path", "tape", "wrote")
 
-    def __init__(self, path: str, flags: OpenFlags, log: Log | None) -> None:
+    def __init__(
+        self, path: str, flags: OpenFlags, log: Log | None, *, created: bool = False
+    ) -> None:
+        self.created = created
         self.path = path
         self.flags = flags
         self.log = log
@@ -182,10 +185,11 @@ class LogFs(BaseProvider, abc.ABC):
         if flags.create and flags.directory:
             known = path[1:] in self._logs or self.text(path) is not None
             raise AlreadyExists(path) if known else NotSupported("directories")
+        before = self._logs.get(path[1:])
         log = await self._find(path, flags, condition)
         if flags.directory:
             raise NotDirectory(path)
-        opened = LogOpen(path, flags, log)
+        opened = LogOpen(path, flags, log, created=log is not None and log is not before)
         if log is not None:
             if flags.read:
                 check_readers(log, self._readers_max)

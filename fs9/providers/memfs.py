@@ -71,9 +71,12 @@ async def create(config: Mapping[str, Any], context: ProviderContext) -> MemFs:
 class MemOpen(OpenFile):
     """An open file or directory; `path` is where it was when it was opened."""
 
-    __slots__ = ("closed", "flags", "node", "path")
+    __slots__ = ("closed", "created", "flags", "node", "path")
 
-    def __init__(self, node: File | Directory, flags: OpenFlags, path: str) -> None:
+    def __init__(
+        self, node: File | Directory, flags: OpenFlags, path: str, *, created: bool = False
+    ) -> None:
+        self.created = created
         self.node = node
         self.flags = flags
         self.path = path
@@ -156,8 +159,9 @@ class MemFs(BaseProvider):
             return self._open_staged(path, flags, condition)
         if flags.create and flags.directory:
             made = self._make(path, condition, directory=True)
-            return MemOpen(made, flags, path), made.info(path)
+            return MemOpen(made, flags, path, created=True), made.info(path)
         node = self._existing(path, flags)
+        created = node is None
         if node is None:
             node = self._make(path, condition)
         else:
@@ -167,7 +171,7 @@ class MemFs(BaseProvider):
                 self._resize(node, 0)
         if isinstance(node, File):
             node.opens += 1
-        return MemOpen(node, flags, path), node.info(path)
+        return MemOpen(node, flags, path, created=created), node.info(path)
 
     def _existing(self, path: str, flags: OpenFlags) -> Node | None:
         """What is at the path; None: it is to be created. Raises NotFound, AlreadyExists."""

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import msgspec
 
 from fs9.errors import Fs9Error, InvalidHandle, OwnerUnavailable, QuotaExceeded
+from fs9.observe.audit_journal import Writing
 from fs9.principal import Principal
 from fs9.provider import OpenFile
 from fs9.types import Capability, FileInfo, OpenFlags
+from fs9.vfs.changes import written
 from fs9.vfs.mounts import Mount
 from fs9.vfs.moves import Moves
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from fs9.clock import Clock
     from fs9.limits import Limits
+    from fs9.observe.audit_trail import AuditTrail
     from fs9.vfs.journal import NamespaceJournal
 
 T = TypeVar("T")
@@ -52,12 +55,14 @@ class InUse:
     """What keeps a namespace loaded: operations in progress and open files.
 
     As a context manager it is one operation; once `closed` it refuses new ones.
-    `total` counts all operations there ever were, so an unchanged one means idleness.
+    `total` counts all operations there ever were, so an unchanged one means idleness. `audit` is
+    told what was written.
     """
 
-    __slots__ = ("_ended", "closed", "files", "running", "total")
+    __slots__ = ("_ended", "audit", "closed", "files", "running", "total")
 
     def __init__(self) -> None:
+        self.audit: AuditTrail | None = None
         self.running = 0
         self.total = 0
         self.files = 0
@@ -122,6 +127,8 @@ class File(msgspec.Struct, gc=False, eq=False):
     held: int = 0
     closed: bool = False
     drained: asyncio.Event | None = None
+    #: What was written so far and is not told of yet; None: nothing.
+    writing: Writing | None = None
 
     @property
     def path(self) -> str:
@@ -200,8 +207,28 @@ class File(msgspec.Struct, gc=False, eq=False):
         try:
             info = await self.mount.provider.close(self.open_file, sync=sync, discard=discard)
         finally:
+            self._tell_written()
             self.in_use.file_closed()
         return None if info is None else with_path(info, self.mount.absolute(info.path))
+
+    def wrote(self, count: int) -> None:
+        """So many bytes were written."""
+        writing = self.writing
+        if writing is None:
+            audit = self.in_use.audit
+            if audit is None:
+                return
+            journaled = not self.flags.replace  # a replacement is told of by its upload
+            writing = audit.begin_writing(self.info.path, self.user, journaled=journaled)
+            self.writing = writing
+        writing.writes += 1
+        writing.bytes += count
+
+    def _tell_written(self) -> None:
+        writing, self.writing = self.writing, None
+        if writing is None or self.flags.replace or self.in_use.audit is None:
+            return
+        self.in_use.audit.record("write", writing.path, writing.user, written(writing), writing)
 
 
 class HandleTable:

@@ -14,7 +14,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from fs9.errors import AlreadyExists, Forbidden, Fs9Error, NotFound, OwnerUnavailable
-from fs9.observe.audit import AuditLog
+from fs9.observe.audit_trails import AuditTrails, MemoryEvents, memory_trail
 from fs9.observe.metrics import LOCK_WAITS, NAMESPACE_LOADS
 from fs9.quota import NO_BOUNDS, NamespaceQuota, Quota, Refusals
 from fs9.vfs.building import Builder, Loading, close_providers, outcome
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from fs9.clock import Clock
     from fs9.limits import Limits
+    from fs9.observe.audit_trail import AuditTrail
     from fs9.observe.metrics import Metrics
     from fs9.principal import Principal
     from fs9.threads import BlockingPool
@@ -74,6 +75,7 @@ class Namespace:
         journal: NamespaceJournal | None = None,
         metrics: Metrics | None = None,
         quota: Quota | None = None,
+        audit: AuditTrail | None = None,
     ) -> None:
         self.name = name
         self.quota = quota or Quota()
@@ -83,7 +85,7 @@ class Namespace:
         self.handles = HandleTable(limits, clock, journal)
         self.revival = Revival(self.vfs, self.handles, journal, metrics)
         self.followers = Followers(limits.followers_per_namespace_max)
-        self.audit = AuditLog(limits.events_max)
+        self.audit = self.vfs.in_use.audit = audit or memory_trail(name, limits, clock)
         self._total_seen = -1
         self._idle_since_s = clock.monotonic_s()
 
@@ -168,10 +170,7 @@ class Namespace:
     def _warn_of_waiting(self) -> None:
         log.warning(
             "%s: giving it up waits for %d operations, %d transfers, %d handles in use",
-            self.name,
-            self.vfs.in_use.running,
-            self._transfers(),
-            len(self._busy()),
+            *(self.name, self.vfs.in_use.running, self._transfers(), len(self._busy())),
         )
 
     async def wait_ended(self) -> None:
@@ -182,6 +181,7 @@ class Namespace:
     async def _close_rest(self) -> None:
         if self.handles.journal is not None:
             await self.handles.journal.aclose()
+        await self.audit.aclose()
         await close_providers([mount.provider for mount in self.vfs.mounts])
 
 
@@ -202,6 +202,7 @@ class Namespaces:
         journal: HandleJournal | None = None,
         metrics: Metrics | None = None,
         quota: NamespaceQuota = NO_BOUNDS,
+        trails: AuditTrails | None = None,
     ) -> None:
         """`template`: the mounts of a namespace that is created at its first use. `quota`: the
         bounds of those that have none of their own.
@@ -226,6 +227,7 @@ class Namespaces:
         self._closing: dict[str, asyncio.Task[None]] = {}
         self._locks = locks
         self._journal = journal
+        self._trails = trails or AuditTrails(MemoryEvents(limits.events_max), limits, clock, pool)
         #: Loads that wait for the lock, and namespaces that go to another owner.
         self._acquiring: dict[str, asyncio.Task[None]] = {}
         self._leaving: dict[str, asyncio.Task[None]] = {}
@@ -334,11 +336,12 @@ class Namespaces:
         mounts = await self._builder.table(name, record.mounts, quota)
         try:
             journal = None if self._journal is None else await self._journal.load(name)
+            trail = await self._trails.load(name)
         except BaseException:
             await close_providers([mount.provider for mount in mounts])
             raise
         namespace = Namespace(
-            name, mounts, self._limits, self._clock, journal, self._metrics, quota
+            name, mounts, self._limits, self._clock, journal, self._metrics, quota, trail
         )
         try:
             await self._set_quota(namespace, record.quota)

@@ -36,6 +36,12 @@ RIGHTS = (LIST, READ, CREATE, OVERWRITE, APPEND, DELETE, RENAME, ADMIN)
 _KEPT = 1024
 
 
+class Hidden(NotFound):
+    """What is not to be known of; on the wire it is as if it were not there."""
+
+    kind = NotFound.kind
+
+
 class Permissions:
     """The rights of one narrowed token. Paths are clean ones."""
 
@@ -83,7 +89,7 @@ class Permissions:
     def require_visible(self, path: str) -> None:
         """Raise NotFound when the path is hidden."""
         if not self.visible(path):
-            raise NotFound(path)
+            raise Hidden(path)
 
 
 def permissions_of(principal: Principal) -> Permissions | None:

@@ -10,7 +10,7 @@ each use, at the path where the file is then. What is hidden from a narrowed tok
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,6 +22,7 @@ from fs9.errors import (
     NotFound,
     PermissionDenied,
 )
+from fs9.observe.audit_follower import AuditFollower
 from fs9.path import clean, join
 from fs9.principal import Principal, require_change
 from fs9.types import (
@@ -34,6 +35,7 @@ from fs9.types import (
     OpenFlags,
     StatChanges,
 )
+from fs9.vfs.changes import changed_by_open, changed_by_wstat, written
 from fs9.vfs.permissions import (
     APPEND,
     CREATE,
@@ -48,15 +50,21 @@ from fs9.vfs.permissions import (
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
-    from fs9.observe.audit import AuditEvent
+    from fs9.observe.audit import EventFilter
+    from fs9.observe.audit_chain import AuditRecord
+    from fs9.observe.audit_journal import Writing
     from fs9.vfs.follow import Following
     from fs9.vfs.handles import File
     from fs9.vfs.namespace import Namespace
 
+_NO_CHANGE = StatChanges()
+
 
 class Session:
     __slots__ = (
+        "_audit",
         "_clock",
         "_handles",
         "_limits",
@@ -81,6 +89,7 @@ class Session:
         self._handles = namespace.handles
         self._limits = namespace.limits
         self._clock = namespace.clock
+        self._audit = namespace.audit
 
     def alive(self, now_s: float) -> bool:
         """May this session go on serving: the namespace is loaded, the token not expired?"""
@@ -115,7 +124,8 @@ class Session:
             handles = self._handles
             with handles.changing_path(path, target), handles.moves.renaming(path, target):
                 await self._vfs.wstat(path, changes, condition)
-        self._record(_wstat_event(changes), path, target)
+        if changes != _NO_CHANGE:
+            self._record(*changed_by_wstat(path, changes))
 
     async def statfs(self, path: str) -> FsStats:
         path = clean(path)
@@ -195,14 +205,36 @@ class Session:
             if self._narrowed is None or self._narrowed.visible(mount.path)
         ]
 
-    def events(
-        self, *, limit: int = 100, offset: int = 0, path: str = "", event_type: str | None = None
-    ) -> list[AuditEvent]:
-        """The namespace's changes, newest first; see `AuditLog.find`."""
-        visible = None if self._narrowed is None else self.sees
-        return self.namespace.audit.find(
-            limit=limit, offset=offset, path=path, event_type=event_type, visible=visible
-        )
+    async def events(
+        self, wanted: EventFilter, *, limit: int = 100, offset: int = 0
+    ) -> list[AuditRecord]:
+        """What happened in the namespace, newest first; see `AuditTrail.find`."""
+        return await self.namespace.audit.find(self._seen(wanted), limit=limit, offset=offset)
+
+    async def follow_events(
+        self, wanted: EventFilter, cursor: str | None, encode: Callable[[AuditRecord], bytes]
+    ) -> Following:
+        """What happens in the namespace, as it is stored; the caller closes it.
+
+        From after the event with the sequence number `cursor` on; None: from now on.
+        """
+        followers = self.namespace.followers
+        followers.check_room()
+        audit = self.namespace.audit
+        follower = await AuditFollower.begin(audit, self._seen(wanted), cursor, encode)
+        return followers.add(follower, lambda: self.alive(self._clock.now_s()))
+
+    async def links(self, after: int, limit: int) -> list[AuditRecord]:
+        """The chain as it is stored, oldest first; not for narrowed tokens, which see a part."""
+        if self._narrowed is not None:
+            raise PermissionDenied("this token does not see the whole audit trail")
+        return await self.namespace.audit.links(after, limit)
+
+    def _seen(self, wanted: EventFilter) -> EventFilter:
+        """Without what the principal may not know of."""
+        if self._narrowed is None:
+            return wanted
+        return msgspec.structs.replace(wanted, visible=self.sees)
 
     def sees(self, path: str) -> bool:
         """May the principal know what happens at the clean path?"""
@@ -217,6 +249,7 @@ class Session:
         """A new handle and the file's info; raises QuotaExceeded at too many handles."""
         self._handles.check_room()
         file = await self.open_file(path, flags, condition)
+        self._record_opened(file)
         try:
             return self._handles.register(file), file.info
         except BaseException:
@@ -249,12 +282,17 @@ class Session:
                 return
             file = await self._wake(handle_id)
         if file.flags.replace:
-            self._require_change()
+            self._require_role()
             self._require_writing(file, handle_id)
         elif self._narrowed is not None:
             self._require_open(self._narrowed, file, handle_id)
         self._handles.pop(handle_id)
         await self._commit(file, sync)
+
+    def path_of(self, handle_id: str) -> str | None:
+        """Where the user's live handle was opened; None: there is none."""
+        file = self._handles.find(handle_id, self._user)
+        return None if file is None else file.path
 
     async def wake_file(self, handle_id: str) -> File:
         """The open file of a handle, for reading or writing in pieces, opened again if need be.
@@ -281,8 +319,6 @@ class Session:
             file = await self._open_narrowed(self._narrowed, path, flags, condition)
         file.user, file.opened_by = self._user, self.principal
         self._handles.opened(file, renames)
-        if flags.create and not flags.replace:
-            self._record("mkdir" if flags.directory else "create", path)
         return file
 
     async def _open_narrowed(
@@ -294,7 +330,7 @@ class Session:
         """
         if flags.read or not (flags.write or flags.create):
             narrowed.require(path, READ)
-        may_open = _may_open(narrowed, path, flags)
+        may_open = narrowed.may_open(path, flags)
         if not flags.create:
             if not may_open:
                 narrowed.require(path, OVERWRITE)
@@ -348,14 +384,16 @@ class Session:
         return await self._vfs.write(file, offset, data)
 
     async def commit_file(self, file: File, sync: bool = True) -> FileInfo | None:
-        """Close, and swap a replacement in; its info then, else None."""
+        """Close what was uploaded, and swap a replacement in; its info then, else None."""
         if file.flags.write:
-            self._require_change()
+            self._require_role()
             self._require_writing(file)
-        return await self._commit(file, sync)
+        return await self._commit(file, sync, uploaded=True)
 
     async def discard_file(self, file: File) -> None:
         """Close, and throw a replacement away."""
+        if file.flags.write:
+            self._record_opened(file)
         await file.close(discard=True)
 
     def append_lock(self, file: File) -> asyncio.Lock:
@@ -375,15 +413,31 @@ class Session:
     async def _wake(self, handle_id: str) -> File:
         return await self.namespace.revival.file(handle_id, self._user)
 
-    async def _commit(self, file: File, sync: bool) -> FileInfo | None:
-        info = await file.close(sync=sync)
-        if file.flags.replace:
-            if info is not None and self._handles.journal is not None:
-                self._handles.journal.replaced(file.path, info.file_id)
-            self._record("upload", file.path)
+    async def _commit(self, file: File, sync: bool, *, uploaded: bool = False) -> FileInfo | None:
+        replaced = file.flags.replace
+        writing = file.writing
+        if uploaded and not replaced:
+            file.writing = None  # told of as an upload
+        try:
+            info = await file.close(sync=sync)
+        except BaseException:
+            if writing is not None and uploaded and not replaced:
+                self._record("write", file.path, written(writing), writing)
+            raise
+        if replaced and info is not None and self._handles.journal is not None:
+            self._handles.journal.replaced(file.path, info.file_id)
+        if replaced or uploaded:
+            details = {"bytes": 0 if writing is None else writing.bytes}
+            self._record("upload", file.path, details, writing)
         return info
 
     def _require_change(self) -> None:
+        """To begin a change: one that could not be told of is refused, too."""
+        if not self._may_change:
+            require_change(self.principal)
+        self._audit.check_room()
+
+    def _require_role(self) -> None:
         if not self._may_change:
             require_change(self.principal)
 
@@ -413,25 +467,16 @@ class Session:
         if rights:
             narrowed.require(path, *rights)
 
-    def _record(self, event_type: str, path: str, target: str | None = None) -> None:
-        self.namespace.audit.record(
-            event_type, path, self.principal.user, self._clock.now_s(), target
-        )
+    def _record(
+        self,
+        event_type: str,
+        path: str,
+        details: dict[str, Any] | None = None,
+        writing: Writing | None = None,
+    ) -> None:
+        self._audit.record(event_type, path, self._user, details, writing)
 
-
-def _may_open(narrowed: Permissions, path: str, flags: OpenFlags) -> bool:
-    """Do the rights allow to open what exists already?"""
-    if not (flags.write or flags.truncate):
-        return True
-    if flags.append and not flags.truncate and narrowed.allows(APPEND, path):
-        return True
-    return narrowed.allows(OVERWRITE, path)
-
-
-def _wstat_event(changes: StatChanges) -> str:
-    """The audit trail's word for a change; a symbolic link is something created."""
-    if changes.symlink_target is not None:
-        return "create"
-    if changes.name is not None:
-        return "rename"
-    return "truncate" if changes.size is not None else "chmod"
+    def _record_opened(self, file: File) -> None:
+        change = changed_by_open(file.path, file.flags, file.open_file.created)
+        if change is not None:
+            self._record(*change)

@@ -214,9 +214,10 @@ class Vfs:
         with file:
             write = file.mount.provider.write
             written = await write(file.open_file, offset, data)
-            if written == len(data) or file.message_like:
-                return written
-            return await _write_rest(file, offset, memoryview(data), written)
+            if written != len(data) and not file.message_like:
+                written = await _write_rest(file, offset, memoryview(data), written)
+            file.wrote(written)
+            return written
 
     def append_lock(self, file: File) -> asyncio.Lock:
         """The lock for appending to the file (by the path it was opened by) in several writes."""
@@ -259,9 +260,14 @@ class Vfs:
 async def _write_rest(file: File, offset: int, data: memoryview, written: int) -> int:
     """Go on after a short write, until all is written."""
     while written < len(data):
-        count = await file.mount.provider.write(file.open_file, offset + written, data[written:])
-        if count < 1:
-            raise Internal("the provider wrote nothing")
+        try:
+            write = file.mount.provider.write
+            count = await write(file.open_file, offset + written, data[written:])
+            if count < 1:
+                raise Internal("the provider wrote nothing")
+        except BaseException:
+            file.wrote(written)
+            raise
         written += count
     return written
 

@@ -160,6 +160,32 @@ class EventReply(msgspec.Struct, gc=False):
     count: int
 
 
+class EventDetails(EventReply, gc=False):
+    """An event with all that is known of it. `outcome` is "ok" or the kind of the error.
+
+    `sequence` is its place in the namespace's chain, 0 until it is stored.
+    """
+
+    outcome: str
+    details: dict[str, Any]
+    sequence: int
+
+
+class EventLink(msgspec.Struct, gc=False):
+    """An event as it is stored: a link of the hash chain (docs/operations.md)."""
+
+    sequence: int
+    timestamp_ns: int
+    event_type: str
+    path: str
+    user: str
+    count: int
+    outcome: str
+    details: dict[str, Any]
+    digest: str
+    previous: str
+
+
 class NamespaceReply(msgspec.Struct, gc=False):
     """`created_at` is RFC 3339 in UTC, to the second."""
 
@@ -199,6 +225,31 @@ class FollowReply(msgspec.Struct, gc=False):
     messages: list[MessageReply]
     lost: int = 0
     ended: bool = False
+
+
+class WatchEvent(msgspec.Struct, gc=False, omit_defaults=True):
+    """Something to look at again: at `path` and, after a rename, at `target`.
+
+    `type`: create, write, written, upload, rename, remove, chmod; lost: anything may have happened
+    at the path and below; cursor: nothing did, it only says where to go on. `cursor` goes on after
+    the event, which was at `at` (seconds since 1970). `moved`: what was created came from where
+    this watcher does not look, with all that is in it.
+    """
+
+    type: str
+    path: str
+    cursor: str
+    at: float = 0.0
+    target: str = ""
+    directory: bool = False
+    moved: bool = False
+
+
+class WatchReply(msgspec.Struct, gc=False):
+    """`cursor` is the next question's `since`."""
+
+    cursor: str
+    events: list[WatchEvent]
 
 
 class HealthReply(msgspec.Struct, gc=False):

@@ -7,6 +7,7 @@ from fs9.wire import messages
 from fs9.wire.route import (
     EVENTS_DEFAULT,
     JSON_BODY,
+    PAGE_ENTRIES_MAX,
     Access,
     Answer,
     BodyKind,
@@ -48,9 +49,10 @@ NAMESPACE_ROUTES: tuple[Route, ...] = (
         "events",
         "GET",
         "/events",
-        "What was changed in the namespace, newest first.",
+        "What was changed in the namespace, newest first; or, with `follow=1`, what is changed "
+        "from now on, as server-sent events without an end.",
         (Answer(200, "The events.", list[messages.EventReply]),),
-        errors=(errors.InvalidArgument,),
+        errors=(errors.InvalidArgument, errors.QuotaExceeded),
         query=(
             Param(
                 "limit",
@@ -60,7 +62,38 @@ NAMESPACE_ROUTES: tuple[Route, ...] = (
             ),
             Param("offset", "Leave out so many first.", number=True, default=0),
             Param("path", "Only paths that begin with this text."),
-            Param("type", "Only events of this type.", example="create"),
+            Param("type", "Only events of this type; `all`: of every type.", example="create"),
+            Param(
+                "outcome",
+                "`ok` (the default), `refused` or `all`; the last two with every type and detail.",
+                example="ok",
+            ),
+            Param("since", "Only from this second since 1970 on.", number=True),
+            Param("until", "Only before this second since 1970.", number=True),
+            Param("details", "1: with outcome, details and sequence.", number=True, at_most=1),
+            Param("follow", "1: what is stored from now on.", number=True, at_most=1),
+            Param("after", "With `follow`: from after the event with this sequence.", number=True),
+        ),
+        headers=(Param("last-event-id", "The id of the last event; before `after`."),),
+    ),
+    Route(
+        "event_chain",
+        "GET",
+        "/events/chain",
+        "The events of the namespace as they are stored, oldest first: links of a hash chain. "
+        "Not for narrowed tokens.",
+        (Answer(200, "The links.", list[messages.EventLink]),),
+        errors=(errors.InvalidArgument, errors.PermissionDenied),
+        query=(
+            Param(
+                "limit",
+                "At most so many.",
+                number=True,
+                at_least=1,
+                at_most=PAGE_ENTRIES_MAX,
+                default=EVENTS_DEFAULT,
+            ),
+            Param("after", "Only what follows this sequence.", number=True, default=0),
         ),
     ),
 )

@@ -1,68 +1,49 @@
-"""fs9.observe.audit: newest first, filtered, merged, bounded."""
+"""fs9.observe.audit: what is asked of the trail."""
 
 from __future__ import annotations
 
 import pytest
 
 from fs9.errors import InvalidArgument
-from fs9.observe.audit import EVENT_TYPES, AuditEvent, AuditLog
+from fs9.observe.audit import EVENT_TYPES, clean_text, event_filter
+from fs9.observe.audit_chain import AuditRecord
 
 
-@pytest.fixture
-def log() -> AuditLog:
-    return AuditLog(100)
+def event(event_type: str = "create", outcome: str = "ok", at_ns: int = 0) -> AuditRecord:
+    return AuditRecord(0, at_ns, event_type, "/f", "u", 1, outcome, {}, "")
 
 
-def test_newest_first_with_limit_and_offset(log: AuditLog):
-    """Filters come first, then the offset, then the limit."""
-    for number in range(10):
-        log.record("create", f"/{number % 2}/{number}", "u", float(number))
-    assert [event.path for event in log.find(limit=3)] == ["/1/9", "/0/8", "/1/7"]
-    assert [event.path for event in log.find(limit=2, offset=8)] == ["/1/1", "/0/0"]
-    assert [event.path for event in log.find(path="/1/", offset=1, limit=2)] == ["/1/7", "/1/5"]
-    assert log.find(offset=10) == []
-    assert log.find(limit=0) == []
+def test_only_changes_that_were_made_are_told_of_unless_more_is_asked_for():
+    """Older clients see the contract's types alone, and no refusals."""
+    wanted = event_filter()
+    assert all(wanted.wants(event(each)) for each in EVENT_TYPES)
+    assert not wanted.wants(event("create", "PermissionDenied"))
+    assert not wanted.wants(event("revoke"))
 
 
-def test_path_is_a_text_prefix(log: AuditLog):
-    for path in ("/a", "/ab", "/b"):
-        log.record("create", path, "u", 0)
-    assert [event.path for event in log.find(path="/a")] == ["/ab", "/a"]
+def test_refusals_and_administration_have_to_be_asked_for():
+    assert event_filter(outcome="refused").wants(event("read", "PermissionDenied"))
+    assert not event_filter(outcome="refused").wants(event())
+    assert event_filter(outcome="all").wants(event("mount"))
+    assert event_filter(event_type="revoke").wants(event("revoke"))
+    assert not event_filter(event_type="revoke").wants(event("create"))
+    assert event_filter(event_type="all").wants(event("mount"))
+    assert not event_filter(event_type="all").wants(event("mount", "Forbidden"))
 
 
-def test_types(log: AuditLog):
-    """The contract's eight; another one is told."""
-    for event_type in EVENT_TYPES:
-        log.record(event_type, "/f", "u", 0)
-    assert [event.event_type for event in log.find(event_type="mkdir")] == ["mkdir"]
-    assert len(log.find()) == 8
+def test_times_are_from_since_to_before_until():
+    wanted = event_filter(since_ns=10, until_ns=20)
+    assert [at for at in (9, 10, 19, 20) if wanted.wants(event(at_ns=at))] == [10, 19]
+
+
+def test_unknown_words_are_refused():
     with pytest.raises(InvalidArgument, match="unknown event type: link"):
-        log.find(event_type="link")
+        event_filter(event_type="link")
+    with pytest.raises(InvalidArgument, match="outcome"):
+        event_filter(outcome="bad")
 
 
-def test_equal_events_within_a_second_are_counted(log: AuditLog):
-    """Merged with the last one only, within a second of its first; anything else is another."""
-    log.record("create", "/f", "u", 10.0)
-    log.record("create", "/f", "u", 10.5)
-    log.record("create", "/f", "u", 10.99)
-    assert log.find() == [AuditEvent(10.0, "create", "/f", "u", 3)]
-    log.record("create", "/f", "u", 11.0)
-    log.record("delete", "/f", "u", 11.1)
-    log.record("create", "/f", "u", 11.2)
-    log.record("create", "/f", "v", 11.3)
-    log.record("create", "/g", "v", 11.4)
-    assert [event.count for event in log.find()] == [1, 1, 1, 1, 1, 3]
-
-
-def test_renames_to_different_places_are_not_equal(log: AuditLog):
-    log.record("rename", "/f", "u", 1.0, target="/g")
-    log.record("rename", "/f", "u", 1.1, target="/h")
-    assert [event.target for event in log.find()] == ["/h", "/g"]
-
-
-def test_the_oldest_are_forgotten():
-    log = AuditLog(3)
-    for number in range(5):
-        log.record("create", f"/{number}", "u", 0)
-    assert [event.path for event in log.find()] == ["/4", "/3", "/2"]
-    assert len(log) == 3
+def test_a_name_that_no_database_keeps_does_not_stop_the_trail():
+    """U+0000 and half surrogate pairs are replaced, all else stays."""
+    assert clean_text("a\0ü😀") == "a�ü😀"
+    assert clean_text("a\ud800") == "a?"

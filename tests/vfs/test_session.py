@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fs9.errors import InvalidArgument, InvalidHandle, PermissionDenied, QuotaExceeded
+from fs9.errors import (
+    BackendUnavailable,
+    InvalidArgument,
+    InvalidHandle,
+    PermissionDenied,
+    QuotaExceeded,
+)
 from fs9.limits import Limits
+from fs9.observe.audit import EventFilter
 from fs9.principal import Principal
 from fs9.providers.memfs import MemFs
 from fs9.types import MKDIR, READ, REPLACE, WRITE, Capability, OpenFlags, StatChanges
@@ -46,7 +54,7 @@ def drive(operation: Coroutine[Any, Any, Any]) -> Any:
     raise AssertionError("the operation suspended")
 
 
-def test_hot_operations_on_memfs_never_suspend(session: Session):
+async def test_hot_operations_on_memfs_never_suspend(session: Session):
     """So the fast lane needs no task for them."""
     handle_id, _ = drive(session.open("/f", CREATE))
     assert drive(session.write(handle_id, 0, b"abc")) == 3
@@ -310,6 +318,7 @@ async def test_changes_are_recorded(session: Session, clock: ManualClock):
     """One event for each change that succeeded, with its user; nothing for the others."""
     handle_id, _ = await session.open("/f", CREATE)
     await session.write(handle_id, 0, b"x")
+    await session.write(handle_id, 1, b"yz")
     await session.close(handle_id)
     handle_id, _ = await session.open("/d", MKDIR)
     await session.close(handle_id)
@@ -318,6 +327,8 @@ async def test_changes_are_recorded(session: Session, clock: ManualClock):
     await session.wstat("/l", StatChanges(symlink_target="f"))
     await session.wstat("/f", StatChanges(name="d//g"))
     await put(session, "/d/g", b"y")
+    handle_id, _ = await session.open("/d/g", OpenFlags(write=True, create=True, truncate=True))
+    await session.close(handle_id)
     await session.remove("/d/g/")
     for refused in (
         session.remove("/missing"),
@@ -326,16 +337,72 @@ async def test_changes_are_recorded(session: Session, clock: ManualClock):
     ):
         with pytest.raises(Exception, match="not found"):
             await refused
-    events = [(event.event_type, event.path, event.target) for event in session.events()]
-    assert events[::-1] == [
-        ("create", "/f", None),
-        ("mkdir", "/d", None),
-        ("truncate", "/f", None),
-        ("chmod", "/f", None),
-        ("create", "/l", None),
-        ("rename", "/f", "/d/g"),
-        ("upload", "/d/g", None),
-        ("delete", "/d/g", None),
+    events = await session.events(EventFilter())
+    assert [(event.event_type, event.path, event.details) for event in events[::-1]] == [
+        ("create", "/f", {}),
+        ("write", "/f", {"bytes": 3, "writes": 2}),
+        ("mkdir", "/d", {}),
+        ("truncate", "/f", {"size": 0, "mode": 0o600}),
+        ("chmod", "/f", {"mtime_ns": "0"}),
+        ("create", "/l", {"symlink": "f"}),
+        ("rename", "/f", {"target": "/d/g"}),
+        ("upload", "/d/g", {"bytes": 1}),
+        ("truncate", "/d/g", {"size": 0}),
+        ("delete", "/d/g", {}),
     ]
-    assert {event.user for event in session.events()} == {"alice"}
-    assert session.events(limit=1)[0].timestamp_s == clock.now_s()
+    assert {event.user for event in events} == {"alice"}
+    assert events[0].timestamp_ns == clock.now_ns()
+
+
+async def test_what_changed_nothing_is_not_recorded(session: Session):
+    """Opening what is there, also with `create`; a wstat of nothing; an upload given up."""
+    await put(session, "/f", b"abc")
+    for flags in (CREATE, OpenFlags(write=True), READ):
+        handle_id, _ = await session.open("/f", flags)
+        await session.write(handle_id, 0, b"") if flags.write else None
+        await session.close(handle_id)
+    await session.wstat("/f", StatChanges())
+    file = await session.open_file("/f", REPLACE)
+    await session.write_file(file, 0, b"x")
+    await session.discard_file(file)
+    events = await session.events(EventFilter())
+    assert [event.event_type for event in events] == ["upload"]
+
+
+async def test_an_upload_that_fails_after_it_changed_the_file_is_recorded(session: Session):
+    """Where a provider cannot swap versions, the old content has gone by then."""
+    await put(session, "/f", b"abc")
+    flags = OpenFlags(write=True, create=True, truncate=True)
+    for path in ("/f", "/g"):
+        file = await session.open_file(path, flags)
+        await session.write_file(file, 0, b"xy")
+        await session.discard_file(file)
+    file = await session.open_file("/h", flags)
+    await session.write_file(file, 0, b"xyz")
+    await session.commit_file(file)
+    events = await session.events(EventFilter())
+    assert [(event.event_type, event.path) for event in events[::-1]] == [
+        ("upload", "/f"),
+        ("truncate", "/f"),
+        ("write", "/f"),
+        ("create", "/g"),
+        ("write", "/g"),
+        ("upload", "/h"),
+    ]
+    assert events[0].details == {"bytes": 3}
+
+
+async def test_changes_wait_for_a_trail_that_has_room(
+    make_namespace: Any, limits: Limits, clock: ManualClock
+):
+    """When the store takes no events, a bounded number of changes goes on, then none."""
+    limits = dataclasses.replace(limits, events_waiting_max=3)
+    namespace = make_namespace(limits=limits)
+    session = namespace.attach(Principal("alice", "acme"))
+    for name in "abc":
+        await put(session, f"/{name}")
+    with pytest.raises(BackendUnavailable, match="audit trail"):
+        await put(session, "/d")
+    assert (await session.stat("/a")).size == 0
+    await namespace.audit.flush(everything=True)
+    await put(session, "/d")

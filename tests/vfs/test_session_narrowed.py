@@ -15,6 +15,7 @@ from fs9.errors import (
     PermissionDenied,
     PreconditionFailed,
 )
+from fs9.observe.audit import EventFilter
 from fs9.principal import Principal
 from fs9.providers.memfs import MemFs
 from fs9.types import MKDIR, READ, REPLACE, WRITE, Condition, OpenFlags, StatChanges
@@ -282,14 +283,21 @@ async def test_mounts_and_events_are_filtered(make_namespace: Any, limits: Any, 
     assert [path for path, _ in wide.mounts()] == ["/", "/m", "/n/o"]
     assert [path for path, _ in attach("/m").mounts()] == ["/", "/m"]
     assert [path for path, _ in attach("/n").mounts()] == ["/", "/n/o"]
-    events = attach("/m/f").events()
-    assert [(event.event_type, event.path, event.target) for event in events] == [
-        ("rename", "/m/f", None),
-        ("upload", "/m/f", None),
+    events = await attach("/m/f").events(EventFilter())
+    assert [(event.event_type, event.path, event.details) for event in events] == [
+        ("rename", "/m/f", {}),
+        ("upload", "/m/f", {"bytes": 0}),
     ]
-    assert [event.target for event in attach("/m").events()] == ["/m/g", None]
-    assert attach("/m").events(limit=1, offset=1)[0].event_type == "upload"
-    assert len(wide.events()) == 4
+    events = await attach("/m").events(EventFilter())
+    assert [event.details.get("target") for event in events] == ["/m/g", None]
+    events = await attach("/m").events(EventFilter(), limit=1, offset=1)
+    assert events[0].event_type == "upload"
+    assert len(await wide.events(EventFilter())) == 4
+    with pytest.raises(PermissionDenied, match="audit trail"):
+        await attach("/m").links(0, 10)
+    assert len(await wide.links(0, 10)) == 0
+    await namespace.audit.flush(everything=True)
+    assert len(await wide.links(0, 10)) == 4
     assert attach("/m").sees("/m/x")
     assert not attach("/m").sees("/")
     assert wide.sees("/")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class PageFile(OpenFile):
     """An open file or directory of a view, bound to its inode."""
 
-    __slots__ = ("closed", "flags", "kind", "number", "opened", "path", "view")
+    __slots__ = ("closed", "created", "flags", "kind", "number", "opened", "path", "view")
 
     def __init__(self, view: View, number: int, kind: int, flags: OpenFlags, path: str) -> None:
         self.view = view
@@ -25,6 +25,7 @@ class PageFile(OpenFile):
         self.flags = flags
         self.path = path
         self.closed = False
+        self.created = False
         self.opened: OpenInode | None = None
 
 

@@ -271,11 +271,14 @@ class PageFs(BaseProvider):
         if flags.create and flags.directory:
             async with self.core.lock:
                 number, inode = await self.tree.make(view, path, condition, DIRECTORY)
-            return PageFile(view, number, DIRECTORY, flags, path), inode
+            file = PageFile(view, number, DIRECTORY, flags, path)
+            file.created = True
+            return file, inode
         if flags.create:
             async with self.core.lock:
                 number, inode, made = await self._existing_or_new(view, path, flags, condition)
                 file = self._opened(view, number, inode, flags, path)
+                file.created = made
         else:
             made = False
             async with self.core.lock:  # so that no removal comes between finding and holding

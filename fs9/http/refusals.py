@@ -1,0 +1,75 @@
+"""Refused requests in the audit trail: who was kept from what, by which error."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from fs9.errors import Forbidden, Fs9Error, PermissionDenied, QuotaExceeded, TooManyRequests
+from fs9.path import clean
+from fs9.vfs.changes import wstat_event
+from fs9.vfs.permissions import Hidden
+from fs9.wire.codec import changes_from_wire
+from fs9.wire.messages import OpenRequest, WstatRequest
+
+if TYPE_CHECKING:
+    from fs9.http.exchange import Exchange
+
+#: What a principal is refused for its rights or its use, not because the request is wrong. What is
+#: hidden from a narrowed token is among it, under the kind that the client saw.
+REFUSALS: tuple[type[Fs9Error], ...] = (
+    PermissionDenied,
+    Forbidden,
+    QuotaExceeded,
+    TooManyRequests,
+    Hidden,
+)
+
+_TYPES = {
+    **dict.fromkeys(("stat", "statfs", "readdir", "read", "download", "follow"), "read"),
+    **dict.fromkeys(("capabilities", "mounts", "events", "event_chain"), "read"),
+    "remove": "delete",
+    "upload": "upload",
+    "write": "write",
+    "close": "upload",
+    "auth_revoke": "revoke",
+    "mount_add": "mount",
+    "mount_remove": "unmount",
+}
+
+
+def record_refusal(x: Exchange, operation: str, error: Fs9Error) -> None:
+    """Tell the trail of the namespace of who asked; of somebody unknown nothing is told."""
+    principal = x.principal if x.session is None else x.session.principal
+    if principal is None:
+        return
+    event_type, path = ("request", "/")
+    if not isinstance(error, TooManyRequests):
+        event_type, path = _subject(x, operation)
+    trail = x.context.services.trails.trail(principal.namespace)
+    trail.refused(event_type, path, principal.user, error.kind)
+
+
+def _subject(x: Exchange, operation: str) -> tuple[str, str]:
+    """The type of the event, and the path as far as it is known."""
+    match x.request:
+        case OpenRequest(path=path, flags=flags):
+            if flags.create:
+                return "mkdir" if flags.directory else "create", _cleaned(path)
+            return "write" if flags.write or flags.truncate else "read", _cleaned(path)
+        case WstatRequest(path=path):
+            return wstat_event(changes_from_wire(x.request.changes)), _cleaned(path)
+    event_type = _TYPES.get(operation) or operation.partition("_")[0]
+    handle_id = x.query.get("handle_id") or getattr(x.request, "handle_id", None)
+    if handle_id is not None and x.session is not None:
+        return event_type, x.session.path_of(handle_id) or "/"
+    return event_type if event_type in _KNOWN else "request", _cleaned(x.query.get("path", "/"))
+
+
+_KNOWN = frozenset({*_TYPES.values(), "namespace", "plugin"})
+
+
+def _cleaned(path: str) -> str:
+    with suppress(Fs9Error):
+        return clean(path)
+    return path

@@ -1,0 +1,213 @@
+"""The journal of events that are not in the store yet: one file for each namespace.
+
+    event     something happened; `ends`: the writing that is told of by it
+    again     it happened once more, or more of it
+    writing   the first write by an open file, which is told of when that closes
+    batch     these events are about to be stored, as the links up to this one
+    stored    they were
+
+Lines of JSON, each appended with one write(2) before the change is answered and never synced, so
+they survive the process and not the power. The namespace's next owner goes on with what is left;
+a batch of which nobody knows the end it looks for in the store. A writing without an end becomes an
+event of unknown size. All of it belongs to the event loop; only loading happens in a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+#: Lines of events stored meanwhile that a file may have, before it is written anew.
+_SLACK_LINES = 4096
+#: Suffixes that no namespace name has.
+_NEW = ".new"
+_UNREADABLE = ".unreadable"
+
+
+class Entry(msgspec.Struct, array_like=True, tag="e", gc=False, eq=False):
+    """An event without its place in the chain. `number` is the journal's own."""
+
+    number: int
+    timestamp_ns: int
+    event_type: str
+    path: str
+    user: str
+    count: int
+    outcome: str
+    details: dict[str, Any]
+    ends: int = 0
+    #: Equal events are counted with it until then.
+    open_until_ns: int = 0
+
+
+class Again(msgspec.Struct, frozen=True, array_like=True, tag="a", gc=False):
+    """`details` are the sums now; None: as before."""
+
+    number: int
+    details: dict[str, Any] | None
+    ends: int = 0
+
+
+class Writing(msgspec.Struct, array_like=True, tag="w", gc=False, eq=False):
+    """What is written by one open file. `number` 0: it is not journaled."""
+
+    number: int
+    timestamp_ns: int
+    path: str
+    user: str
+    writes: int = 0
+    bytes: int = 0
+
+
+class Batch(msgspec.Struct, frozen=True, array_like=True, tag="b"):
+    """The events with these numbers, the last of them as the link `sequence`, `digest`."""
+
+    numbers: list[int]
+    sequence: int
+    digest: str
+
+
+class Stored(msgspec.Struct, frozen=True, array_like=True, tag="s"):
+    pass
+
+
+Line: TypeAlias = Entry | Again | Writing | Batch | Stored
+
+_encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
+_decode_lines = msgspec.json.Decoder(Line).decode_lines
+
+
+class Left(msgspec.Struct):
+    """What an earlier owner left. `batch`: nobody knows whether that was stored."""
+
+    entries: dict[int, Entry] = {}
+    writings: dict[int, Writing] = {}
+    batch: Batch | None = None
+    lines: int = 0
+
+
+def load(path: Path) -> Left:
+    """What the file adds up to. One that cannot be read is set aside and logged."""
+    try:
+        data = path.read_bytes()
+        # A last line that was cut off by a crash was never answered.
+        whole = data[: data.rfind(b"\n") + 1]
+        left = _replay(_decode_lines(whole))
+        if len(whole) != len(data):
+            os.truncate(path, len(whole))
+    except FileNotFoundError:
+        return Left()
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        log.error("the audit journal %s cannot be read, its events are lost: %s", path, error)
+        with suppress(OSError):
+            os.replace(path, path.with_name(path.name + _UNREADABLE))
+        return Left()
+    return left
+
+
+def _replay(lines: list[Line]) -> Left:
+    left = Left(lines=len(lines))
+    for line in lines:
+        match line:
+            case Entry():
+                left.entries[line.number] = line
+                left.writings.pop(line.ends, None)
+            case Again():
+                entry = left.entries.get(line.number)
+                if entry is not None:
+                    entry.count += 1
+                    entry.details = entry.details if line.details is None else line.details
+                left.writings.pop(line.ends, None)
+            case Writing():
+                left.writings[line.number] = line
+            case Batch():
+                left.batch = line
+            case Stored():
+                for number in () if left.batch is None else left.batch.numbers:
+                    left.entries.pop(number, None)
+                left.batch = None
+    return left
+
+
+class AuditJournal:
+    """For the one owner of the namespace."""
+
+    __slots__ = ("_broken", "_fd", "_lines", "_path")
+
+    def __init__(self, path: Path, lines: int = 0) -> None:
+        self._path = path
+        self._fd = -1
+        self._lines = lines
+        self._broken = False
+
+    def append(self, line: Line) -> None:
+        """One write(2). After a failure nothing is journaled until the next `stored`."""
+        if self._broken:
+            return
+        data = _encode(line) + b"\n"
+        try:
+            if self._fd < 0:
+                self._fd = _open(self._path)
+            if os.write(self._fd, data) != len(data):
+                raise OSError("short write")
+        except OSError as error:
+            log.error("the audit journal %s cannot be written: %s", self._path, error)
+            self._broken = True
+            return
+        self._lines += 1
+
+    def stored(self, entries: Collection[Entry], writings: Collection[Writing]) -> None:
+        """The last batch is in the store; these are left."""
+        left = len(entries) + len(writings)
+        try:
+            if not left and self._fd >= 0:
+                os.ftruncate(self._fd, 0)
+                self._lines, self._broken = 0, False
+            elif self._broken or self._lines > 4 * left + _SLACK_LINES:
+                self._rewrite(entries, writings)
+            else:
+                self.append(Stored())
+        except OSError as error:
+            log.error("the audit journal %s cannot be written anew: %s", self._path, error)
+            self._broken = True
+
+    def _rewrite(self, entries: Collection[Entry], writings: Collection[Writing]) -> None:
+        """A file of what is left takes the place of this one."""
+        new = self._path.with_name(self._path.name + _NEW)
+        new.unlink(missing_ok=True)  # left by a crash
+        data = _encode_lines([*writings, *entries])
+        fd = _open(new)
+        try:
+            if os.write(fd, data) != len(data):
+                raise OSError("short write")
+            os.replace(new, self._path)
+        except OSError:
+            os.close(fd)
+            raise
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd, self._lines, self._broken = fd, len(entries) + len(writings), False
+
+    def close(self, *, empty: bool) -> None:
+        """Leave the file to the next owner; `empty`: there is nothing in it for that one."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if empty:
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
