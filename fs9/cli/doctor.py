@@ -6,11 +6,14 @@ are those that `fs9 serve` would use here.
 
 from __future__ import annotations
 
+import http.client
 import os
 import platform
 import shutil
 import socket
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -33,6 +36,7 @@ Verdict: TypeAlias = Literal["ok", "warn", "fail"]
 #: Less free space than this is worth a warning.
 _FREE_BYTES_MIN = 1024**3
 _PYTHON_MIN = (3, 11)
+_SERVICE_TIMEOUT_S = 5.0
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -87,6 +91,8 @@ def _findings(args: argparse.Namespace) -> Iterator[Finding]:
         yield finding
     if settings is not None:
         yield _data_directory(settings)
+        for endpoint in settings.meta_endpoints:
+            yield _metadata_service(endpoint, settings.meta_key)
         if not reached:
             yield _port(settings)
 
@@ -163,6 +169,29 @@ def _data_directory(settings: Settings) -> Finding:
     if free < _FREE_BYTES_MIN:
         return Finding("data", "warn", text, "make room, or choose another with --data-dir")
     return Finding("data", "ok", text if path.exists() else f"{text}, made at the first start")
+
+
+def _metadata_service(endpoint: str, key: str) -> Finding:
+    request = urllib.request.Request(
+        f"{endpoint}/api/v1/ping", headers={"x-fs9-meta-key": key} if key else {}
+    )
+    # As the server does it: this host's proxies are not meant for this.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=_SERVICE_TIMEOUT_S):
+            return Finding("metadata", "ok", f"{endpoint} answers and takes our key")
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code in {401, 403}:
+            advice = "give the admin key of the service in server.meta_key or FS9_META_KEY"
+            return Finding("metadata", "fail", f"{endpoint} refuses our key", advice)
+        if error.code == 404:
+            text = f"{endpoint} answers; it has no feed of changes"
+            return Finding("metadata", "warn", text, "revocations there count after minutes")
+        return Finding("metadata", "fail", f"{endpoint} answers {error.code}", "see its log")
+    except (OSError, http.client.HTTPException) as error:
+        advice = "start it (`fs9 meta serve`), or correct server.meta_url"
+        return Finding("metadata", "fail", f"{endpoint} does not answer: {error}", advice)
 
 
 def _port(settings: Settings) -> Finding:

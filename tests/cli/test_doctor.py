@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fix_http import token
+from tests.fix_meta import META_KEY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.cli.conftest import Fs9
     from tests.fix_live import LiveServer
+    from tests.fix_meta import MetaProcesses
 
 
 @pytest.fixture(autouse=True)
@@ -75,3 +78,20 @@ def test_json(fs9: Fs9) -> None:
     findings = json.loads(fs9("doctor", "--json")[1])
     assert {finding["verdict"] for finding in findings} <= {"ok", "warn"}
     assert set(findings[0]) == {"check", "verdict", "text", "advice"}
+
+
+def test_the_metadata_service(
+    fs9: Fs9, start_meta: Callable[..., MetaProcesses], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers and takes the key of the settings; if not, the finding says what to do."""
+    service = start_meta()
+    monkeypatch.setenv("FS9_META_ENDPOINTS", service.url)
+    monkeypatch.setenv("FS9_META_KEY", META_KEY)
+    assert f"ok    metadata: {service.url} answers" in fs9("doctor")[1]
+    monkeypatch.setenv("FS9_META_KEY", "another key, which it has not")
+    code, out, _ = fs9("doctor")
+    assert code == 1
+    assert "refuses our key" in out
+    assert "FS9_META_KEY" in out
+    service.kill()
+    assert "fail  metadata: " in fs9("doctor")[1]

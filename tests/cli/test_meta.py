@@ -5,12 +5,14 @@ import asyncio
 import pytest
 
 from fs9.cli.main import main
+from fs9.cli.meta import main as program
 from fs9.clock import ManualClock
 from fs9.meta.postgres import PostgresStore
 from fs9.meta.sqlite import SqliteStore
 from fs9.threads import BlockingPool
 
 NOW_S = 1_800_000_000
+SECRET = "a secret of the tests, longer than 32 bytes"
 
 
 @pytest.fixture
@@ -92,3 +94,34 @@ def test_what_cannot_be_done_is_said(meta, tmp_path):
     assert code == 7
     assert "p4ss" not in err
     assert meta("restore")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "says"),
+    [
+        ((), {}, "no secret"),
+        (("--host", "0.0.0.0"), {"FS9_JWT_SECRET": SECRET}, "without an admin key"),
+        (("--dsn", "sqlite:no/where.db"), {"FS9_JWT_SECRET": SECRET}, "no directory"),
+        (("-c", "nothing.yaml"), {"FS9_JWT_SECRET": SECRET}, "nothing.yaml"),
+        (("--admin-key", "admin-key-change-me"), {"FS9_JWT_SECRET": SECRET}, "everybody knows"),
+    ],
+)
+def test_serving_is_refused_when_it_would_not_be_safe(meta, monkeypatch, arguments, environ, says):
+    """With what to do; nothing is started or made."""
+    monkeypatch.delenv("FS9_JWT_SECRET", raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    code, out, err = meta("serve", *arguments)
+    assert (code, out) == (1, "")
+    assert says in err
+    assert SECRET not in err
+
+
+def test_the_program_fs9_meta_has_the_same_flags(monkeypatch, capsys, tmp_path):
+    """As the contract names them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FS9_JWT_SECRET", raising=False)
+    flags = ["--host", "127.0.0.1", "--port", "0", "--dsn", "sqlite:x", "--admin-key", "short"]
+    monkeypatch.setattr("sys.argv", ["fs9-meta", *flags, "--jwt-secret", SECRET])
+    assert program() == 1
+    assert "admin_key has less than" in capsys.readouterr().err
