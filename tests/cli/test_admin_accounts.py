@@ -151,7 +151,7 @@ def test_users_come_and_go(run, database):
     assert [each["username"] for each in run.data("users", "list")] == ["ann", "bob"]
     code, out, _ = run("users", "list")
     assert out.splitlines()[0].split() == ["USER", "STATUS", "EMAIL", "CREATED", "ID"]
-    assert "bob  active  -" in out
+    assert "bob   active  -" in out
     bob = run.data("users", "get", "bob")
     assert [(each["namespace"], each["role"]) for each in bob["roles"]] == [("acme", "admin")]
     assert "acme: admin" in run("users", "get", bob["id"])[1]
