@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -36,7 +36,9 @@ class ProviderContext:
 
     `quota` counts what the namespace holds; a provider that stores on this host charges it.
     None: nobody counts. `mount` is the clean mount point, by which a provider tells what it
-    stores apart from its siblings in the namespace.
+    stores apart from its siblings in the namespace. `lost` is to be called, once, by a provider
+    whose storage another host has taken over: the namespace is given up, and loaded anew at
+    its next use.
     """
 
     namespace: str
@@ -46,6 +48,7 @@ class ProviderContext:
     pool: BlockingPool
     quota: Quota | None = None
     mount: str = "/"
+    lost: Callable[[], None] = field(default=lambda: None, compare=False)
 
 
 Factory: TypeAlias = Callable[[Mapping[str, Any], ProviderContext], Awaitable[Provider]]
@@ -66,6 +69,8 @@ class Registry:
     def __init__(self) -> None:
         self._factories: dict[str, Factory] = {}
         self._source: Source | None = None
+        #: Called with the namespace's name when a provider says that its storage is lost.
+        self.on_lost: Callable[[str], None] = lambda name: None
 
     def use(self, source: Source) -> None:
         """Ask the source for names that are not registered."""
@@ -107,7 +112,10 @@ class Registry:
         if factory is None:
             hint = nearest(spec.provider, await self.all_names())
             raise NotFound(f"provider {spec.provider}{hint}")
-        context = ProviderContext(namespace, data_dir, limits, clock, pool, quota, clean(spec.path))
+        context = ProviderContext(
+            *(namespace, data_dir, limits, clock, pool, quota, clean(spec.path)),
+            lost=lambda: self.on_lost(namespace),
+        )
         return await factory(spec.config, context)
 
 

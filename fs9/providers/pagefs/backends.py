@@ -2,7 +2,7 @@
 
 Where the embedded form keeps what: `pagefs/NAMESPACE/MOUNT/` below the data directory, the
 namespace and the mount point quoted so that they are single names; in it LMDB's `meta/`, the
-journals and `objects/`.
+journals and `objects/`. What several hosts share is in `remote`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import lmdb
 from fs9.errors import BackendUnavailable, Fs9Error, InvalidArgument
 from fs9.providers.localerrors import Translated
 from fs9.providers.pagefs import config as settings
-from fs9.providers.pagefs import fileblocks, lmdbstore
+from fs9.providers.pagefs import fileblocks, lmdbstore, remote
 from fs9.providers.pagefs.core import Core, Policy
 from fs9.providers.pagefs.memory import Memory, MemoryBlocks, MemoryStore
 from fs9.providers.pagefs.provider import PageFs
@@ -47,6 +47,11 @@ def directory_of(context: ProviderContext) -> Path:
 
 async def open_lmdb(config: Mapping[str, Any], context: ProviderContext) -> Stores:
     found = read_config("pagefs backend", settings.Lmdb, config)
+    if found.blocks.get("type") == "s3":
+        raise InvalidArgument(
+            "pagefs: blocks of lmdb cannot be 's3': the metadata of one host would be the only key "
+            "to them; use the backend 'postgres' or 'slatedb' with 's3'"
+        )
     kind = settings.type_of("blocks of lmdb", found.blocks, "files", ["files", "inline"])
     read_config(f"pagefs blocks {kind}", settings.NoSettings, {"type": kind, **found.blocks})
     directory = directory_of(context)
@@ -83,6 +88,9 @@ async def refuse_tikv(config: Mapping[str, Any], context: ProviderContext) -> St
 BACKENDS: dict[str, Backend] = {
     "lmdb": open_lmdb,
     "memory": open_memory,
+    "postgres": remote.open_postgres,
+    "s3": remote.open_s3,
+    "slatedb": remote.open_slatedb,
     "tikv": refuse_tikv,
 }
 

@@ -1,0 +1,201 @@
+"""The backends that several hosts can share: PostgreSQL and SlateDB, with their blocks.
+
+The libraries of object storage are optional; a mount that needs one that is missing is told
+so. Where things are: in PostgreSQL under `NAMESPACE/MOUNT`, in a bucket below
+`PREFIX/NAMESPACE/MOUNT/`, with `meta/` (SlateDB) and `objects/` (blocks).
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import msgspec
+
+from fs9.errors import InvalidArgument
+from fs9.providers.pagefs import config as settings
+from fs9.providers.pagefs import lease, pgstore
+from fs9.providers.registry import read_config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fs9.providers.pagefs.store import BlockStore, MetaStore
+    from fs9.providers.registry import ProviderContext
+
+_FILES = "files of one host cannot be had by another; use 's3' or 'inline'"
+
+
+class Postgres(msgspec.Struct, frozen=True):
+    """Metadata in PostgreSQL. `blocks`: `inline` (default, in PostgreSQL as well) or `s3`.
+
+    `lease_secs`: how long another host waits for this one to be heard of again.
+    """
+
+    dsn: str
+    type: str = "postgres"
+    blocks: dict[str, Any] = {}
+    lease_secs: float = 15.0
+    timeout_secs: float = 10.0
+    connections_max: int = 8
+
+
+class Slatedb(msgspec.Struct, frozen=True):
+    """Metadata in an S3 bucket. `blocks`: `s3` (default, the same bucket) or `inline`."""
+
+    bucket: str
+    type: str = "slatedb"
+    prefix: str = ""
+    blocks: dict[str, Any] = {}
+    timeout_secs: float = 20.0
+
+
+class S3Form(msgspec.Struct, frozen=True):
+    """The short form for all in one bucket; the environment has address and credentials."""
+
+    bucket: str
+    type: str = "s3"
+    prefix: str = ""
+
+
+class S3Objects(msgspec.Struct, frozen=True):
+    """Blocks in an S3 bucket; what is empty comes from the environment (`AWS_…`)."""
+
+    bucket: str
+    type: str = "s3"
+    prefix: str = ""
+    endpoint: str = ""
+    region: str = ""
+    access_key_id: str = ""
+    secret_access_key: str = ""
+    session_token: str = ""
+    virtual_hosted: bool = False
+    deadline_secs: float = 30.0
+    request_secs: float = 10.0
+
+
+async def open_postgres(
+    config: Mapping[str, Any], context: ProviderContext
+) -> tuple[MetaStore, BlockStore | None]:
+    """Waits for the lease as long as for another worker of this host (`owner_wait_s`)."""
+    found = read_config("pagefs backend postgres", Postgres, config)
+    kind = _blocks_type("postgres", found.blocks, "inline")
+    _positive("postgres", found, "lease_secs", "timeout_secs", "connections_max")
+    async with AsyncExitStack() as opened:
+        blocks = None
+        if kind == "s3":
+            blocks = await open_objects(found.blocks, context)
+            opened.push_async_callback(blocks.aclose)
+        store = await pgstore.open_store(
+            found.dsn,
+            _place(context),
+            await context.pool.run(lease.host_id, context.data_dir),
+            context.clock,
+            lease_s=found.lease_secs,
+            wait_s=context.limits.owner_wait_s,
+            connections_max=found.connections_max,
+            timeout_s=found.timeout_secs,
+        )
+        store.when_lost(context.lost)
+        opened.pop_all()
+    return store, blocks
+
+
+async def open_slatedb(
+    config: Mapping[str, Any], context: ProviderContext
+) -> tuple[MetaStore, BlockStore | None]:
+    found = read_config("pagefs backend slatedb", Slatedb, config)
+    kind = _blocks_type("slatedb", found.blocks, "s3")
+    _positive("slatedb", found, "timeout_secs")
+    try:
+        from fs9.providers.pagefs import slatestore
+    except ImportError:
+        raise _missing("slatedb", "slatedb") from None
+    same = {"type": "s3", "bucket": found.bucket, "prefix": found.prefix}
+    async with AsyncExitStack() as opened:
+        # Opened in any case: SlateDB tries for ever where there is no such bucket.
+        here = await open_objects(same, context)
+        opened.push_async_callback(here.aclose)
+        blocks = here
+        if "bucket" in found.blocks:
+            blocks = await open_objects(found.blocks, context)
+            opened.push_async_callback(blocks.aclose)
+        elif kind == "s3" and set(found.blocks) - {"type"}:
+            raise InvalidArgument("pagefs: blocks of slatedb with settings need a bucket")
+        store = await slatestore.open_store(
+            found.bucket, _path(found.prefix, context, "meta"), timeout_s=found.timeout_secs
+        )
+        store.when_lost(context.lost)
+        opened.pop_all()
+    return store, blocks if kind == "s3" else None
+
+
+async def open_s3(
+    config: Mapping[str, Any], context: ProviderContext
+) -> tuple[MetaStore, BlockStore | None]:
+    found = read_config("pagefs backend s3", S3Form, config)
+    form = {"type": "slatedb", "bucket": found.bucket, "prefix": found.prefix}
+    return await open_slatedb(form, context)
+
+
+async def open_objects(config: Mapping[str, Any], context: ProviderContext) -> BlockStore:
+    """The blocks of a mount in a bucket."""
+    found = read_config("pagefs blocks s3", S3Objects, config)
+    _positive("blocks s3", found, "deadline_secs", "request_secs")
+    if not found.bucket:
+        raise InvalidArgument("pagefs: blocks of type s3 need a bucket")
+    if bool(found.access_key_id) != bool(found.secret_access_key):
+        raise InvalidArgument("pagefs: access_key_id and secret_access_key belong together")
+    try:
+        from fs9.providers.pagefs import s3blocks
+    except ImportError:
+        raise _missing("S3", "s3") from None
+    bucket = s3blocks.Bucket(
+        found.bucket,
+        _path(found.prefix, context, "objects"),
+        endpoint=found.endpoint,
+        region=found.region,
+        access_key_id=found.access_key_id,
+        secret_access_key=found.secret_access_key,
+        session_token=found.session_token,
+        virtual_hosted=found.virtual_hosted,
+        deadline_s=found.deadline_secs,
+        request_s=found.request_secs,
+    )
+    return await s3blocks.open_blocks(bucket, context.clock)
+
+
+def _blocks_type(backend: str, blocks: Mapping[str, Any], default: str) -> str:
+    if blocks.get("type") in {"files", "memory"}:
+        raise InvalidArgument(f"pagefs: blocks of {backend} cannot be {blocks['type']!r}: {_FILES}")
+    kind = settings.type_of(f"blocks of {backend}", blocks, default, ["inline", "s3"])
+    if kind == "inline":
+        read_config("pagefs blocks inline", settings.NoSettings, {"type": kind, **blocks})
+    return kind
+
+
+def _positive(what: str, found: msgspec.Struct, *names: str) -> None:
+    for name in names:
+        if not 0 < getattr(found, name) <= 3600:
+            raise InvalidArgument(f"pagefs: {name} of {what} must be above 0 and at most 3600")
+
+
+def _missing(what: str, extra: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"pagefs: {what} needs a package that is not installed: pip install 'fs9[{extra}]'"
+    )
+
+
+def _place(context: ProviderContext) -> str:
+    """`NAMESPACE/MOUNT`, each a single name."""
+    parts = (context.namespace, context.mount)
+    return "/".join(quote(part, safe="") for part in parts)
+
+
+def _path(prefix: str, context: ProviderContext, name: str) -> str:
+    """In a bucket, where `%` is often quoted once more."""
+    parts = [part for part in prefix.split("/") if part]
+    if any(part in {".", ".."} for part in parts):
+        raise InvalidArgument("pagefs: a prefix cannot have '.' or '..' in it")
+    return "/".join([*parts, _place(context).replace("%", "="), name])
