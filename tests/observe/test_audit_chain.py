@@ -94,7 +94,7 @@ def test_a_chain_may_begin_later():
     """After older events were forgotten; what is left is still checked."""
     chain = events(6)
     assert broken(chain[3:]) is None
-    assert broken(chain[3:5] + [changed(chain[5], path="/x")]) == 6
+    assert broken([*chain[3:5], changed(chain[5], path="/x")]) == 6
     assert broken([changed(chain[0], previous="0" * 64)]) == 1
 
 
