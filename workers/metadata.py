@@ -29,6 +29,7 @@ from fs9.meta.issuing import Issuer
 from fs9.meta.open import open_at
 from fs9.meta.passwords import Passwords
 from fs9.meta.service import MetaService
+from fs9.meta.upkeep import Upkeep
 from fs9.observe import log
 from fs9.threads import BlockingPool
 
@@ -57,11 +58,18 @@ class MetaProcess:
             service = MetaService(store, Passwords(pool), clock)
             judge = Judge(self._settings.jwt_secret, store, clock)
             await service.ensure_default()
+            upkeep = asyncio.create_task(Upkeep(store, clock).forever())
+            stack.push_async_callback(_end, upkeep)
             self._stack = stack.pop_all()
         return service, Issuer(service, judge)
 
     async def stop(self) -> None:
         await self._stack.aclose()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def create_app(settings: MetaServiceSettings) -> MetaApplication:
