@@ -168,6 +168,12 @@ class RangeNotSatisfiable(Fs9Error):
     prefix, status, errno = "range not satisfiable", 416, errno.EINVAL
 
 
+class CursorExpired(Fs9Error):
+    """What came after a watcher's cursor is not known any more: list anew, watch from now on."""
+
+    prefix, status, errno = "cursor expired", 410, errno.ESTALE
+
+
 class RequestTimeout(Fs9Error):
     """No byte arrived, or no answer was ready, within the request timeout."""
 

@@ -32,6 +32,8 @@ class Limits:
     keep_alive_s: float = 75.0
     #: Requests in progress in one worker; the next is refused with 503.
     concurrent_requests_max: int = 1000
+    #: Servers that may have passed a request on (`X-FS9-Hop-Count`); more are refused with 508.
+    proxy_hops_max: int = 10
 
     # -- bodies in pieces -------------------------------------------------------------------
     #: A read up to this size is one provider read with a Content-Length; a larger one streams.
@@ -51,6 +53,8 @@ class Limits:
     message_bytes_max: int = MIB
     #: Clients that follow files at a time; each costs a connection and no thread.
     followers_per_namespace_max: int = 10_000
+    #: Changes that watchers can catch up with, per watched namespace; up to twice as many are kept.
+    watch_events_max: int = 10_000
     #: Entries of one readdir answer; a longer directory needs `limit` and `cursor`.
     listing_entries_max: int = 100_000
     #: Idle seconds after which a handle is closed, and how often that is looked for.

@@ -40,6 +40,8 @@ from fs9.observe.metrics import (
     QUOTA_REFUSALS,
     TOKEN_HITS,
     TOKEN_MISSES,
+    WATCHERS,
+    WATCHERS_LOST,
     Metrics,
 )
 from fs9.observe.readiness import Readiness
@@ -54,6 +56,7 @@ from fs9.vfs.handles import background
 from fs9.vfs.journal import HandleJournal
 from fs9.vfs.locks import NO_LOCKS, FileLocks
 from fs9.vfs.namespace import Namespaces
+from fs9.vfs.watchfile import WatchFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -244,6 +247,9 @@ class Services:
                 metrics=metrics,
                 quota=NamespaceQuota(settings.quota_bytes_max, settings.quota_files_max),
                 trails=trails,
+                watch_files=(
+                    WatchFiles(watch_directory(settings.data_dir), pool) if fleet else None
+                ),
             )
             stack.push_async_callback(namespaces.aclose)
             identity = Identity(settings, clock, pool, store) if settings.auth_enabled else None
@@ -285,7 +291,11 @@ async def _metadata(
         return MetaClient(calls)
     store = await open_store(settings, clock, pool)
     try:
-        await store.ensure_namespace(DEFAULT_NAMESPACE, SYSTEM_USER, settings.mounts)
+        held: tuple[MountSpec, ...] = ()
+        with contextlib.suppress(NotFound):
+            held = (await store.namespace(DEFAULT_NAMESPACE)).mounts
+        mounts = settings.mounts_of_default(held)
+        await store.ensure_namespace(DEFAULT_NAMESPACE, SYSTEM_USER, mounts)
     except BaseException:
         await store.aclose()
         raise
@@ -312,6 +322,11 @@ def audit_directory(data_dir: Path) -> Path:
     return data_dir / "run" / "audit"
 
 
+def watch_directory(data_dir: Path) -> Path:
+    """The watch logs; a fleet that starts anew empties it, so that no old cursor seems valid."""
+    return data_dir / "run" / "watch"
+
+
 def handles_directory(data_dir: Path) -> Path:
     """The handle journals; a fleet that starts anew empties it (`clear_journals`)."""
     return data_dir / "run" / "handles"
@@ -328,6 +343,8 @@ def _watch(
     metrics.watch(BLOCKING_WAITING, lambda: pool.waiting)
     metrics.watch(HANDLES, lambda: namespaces.open_handles)
     metrics.watch(NAMESPACES, lambda: len(namespaces))
+    metrics.watch(WATCHERS, lambda: namespaces.watching.watchers)
+    metrics.watch(WATCHERS_LOST, lambda: namespaces.watching.lost)
     metrics.watch(QUOTA_REFUSALS, lambda: namespaces.refusals.bytes, "bytes")
     metrics.watch(QUOTA_REFUSALS, lambda: namespaces.refusals.files, "files")
     metrics.watch(QUOTA_BYTES, lambda: namespaces.usage()[0])
@@ -360,6 +377,7 @@ async def check_providers(settings: Settings, running: Settings) -> None:
                     limits=settings.limits,
                     clock=SystemClock(),
                     pool=pool,
+                    trial=True,
                 )
                 await provider.aclose()
     except (Fs9Error, OSError) as error:

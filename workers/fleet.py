@@ -20,7 +20,13 @@ from gunicorn.app.base import BaseApplication
 from fs9.config import ConfigError, check_exposure
 from fs9.observe.log import configure as configure_logging
 from fs9.observe.metrics import forget_all, forget_gauges
-from fs9.services import handles_directory, make_data_dir, metrics_directory, preflight
+from fs9.services import (
+    handles_directory,
+    make_data_dir,
+    metrics_directory,
+    preflight,
+    watch_directory,
+)
 from fs9.vfs.journal import clear_journals
 from workers.arbiter import FleetArbiter, give_slot
 from workers.bus import prepare_bus
@@ -62,6 +68,7 @@ def main(settings: Settings, environ: Mapping[str, str], notify_socket: str | No
     lock = _lock_fleet(run_directory, settings)
     run_directory.forget_fleet()
     clear_journals(handles_directory(settings.data_dir))
+    clear_journals(watch_directory(settings.data_dir))
     # What was set for the fleet before this one; the settings hold again.
     run_directory.log_levels.unlink(missing_ok=True)
     forget_all(metrics_directory(settings.data_dir))

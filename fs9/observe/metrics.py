@@ -157,6 +157,12 @@ REVIVED = Metric(
 RING_SHARE = Metric(
     "fs9_ring_share", "gauge_livesum", "The part of all namespaces that a slot has.", ("slot",)
 )
+WATCHERS = Metric("fs9_watchers", "gauge_livesum", "Clients that watch namespaces.")
+WATCHERS_LOST = Metric(
+    "fs9_watchers_lost_total",
+    "counter",
+    "Times that a watcher was told to list anew, for its cursor is not in the log.",
+)
 META_BREAKER = Metric(
     "fs9_meta_breaker_state",
     "gauge_livemax",
@@ -165,6 +171,7 @@ META_BREAKER = Metric(
 )
 
 ALL = (
+    *(WATCHERS, WATCHERS_LOST),
     META_BREAKER,
     *(REQUESTS, DURATION, REQUEST_BYTES, RESPONSE_BYTES, REFUSALS, HANDOFFS, FORWARDS),
     *(QUOTA_REFUSALS, QUOTA_BYTES, QUOTA_FILES),

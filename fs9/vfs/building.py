@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from typing import TYPE_CHECKING
 
-from fs9.errors import Forbidden, Fs9Error
+from fs9.errors import AlreadyExists, Forbidden, Fs9Error, NotFound
 from fs9.path import clean
 from fs9.vfs.mounts import Mount, MountTable
 
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
     from fs9.threads import BlockingPool
     from fs9.types import MountSpec
     from fs9.vfs.namespace import Namespace
-    from fs9.vfs.records import ProviderRegistry
+    from fs9.vfs.records import ProviderRegistry, Record, Records
+    from fs9.vfs.watchfile import WatchFiles
 
 log = logging.getLogger(__name__)
+
+#: Who creates a namespace that springs into being at its first use.
+_SYSTEM = "system"
 
 
 class Builder:
@@ -68,6 +73,31 @@ class Builder:
         except BaseException:
             await close_providers(mount.provider for mount in mounts)
             raise
+
+
+async def record_of(
+    store: Records, name: str, template: tuple[MountSpec, ...], *, create: bool
+) -> Record:
+    """The namespace's record, made now when it may be; else Forbidden when there is none."""
+    try:
+        return await store.namespace(name)
+    except NotFound:
+        if not create:
+            raise Forbidden("Namespace not found or access denied") from None
+    try:
+        return await store.create_namespace(name, _SYSTEM, template)
+    except AlreadyExists:  # another worker was faster
+        return await store.namespace(name)
+
+
+async def take_over_watch(
+    files: WatchFiles, namespace: Namespace, specs: Iterable[MountSpec]
+) -> None:
+    """Go on with the log that an earlier owner of the namespace left."""
+    file, left = await files.load(namespace.name)
+    mounts = hashlib.sha256(repr(tuple(specs)).encode()).hexdigest()
+    volatile = [mount.path for mount in namespace.vfs.mounts if mount.provider.volatile]
+    namespace.watch.go_on(file, left, mounts, volatile)
 
 
 class Loading:

@@ -22,8 +22,10 @@ from fs9.principal import Principal
 from fs9.provider import OpenFile
 from fs9.types import Capability, FileInfo, OpenFlags
 from fs9.vfs.changes import written
+from fs9.vfs.inuse import UNLOADING, InUse
 from fs9.vfs.mounts import Mount
 from fs9.vfs.moves import Moves
+from fs9.vfs.watchview import UPLOAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
     from fs9.clock import Clock
     from fs9.limits import Limits
-    from fs9.observe.audit_trail import AuditTrail
     from fs9.vfs.journal import NamespaceJournal
 
 T = TypeVar("T")
@@ -46,57 +47,7 @@ _CLOSING_MAX = 16
 
 _STREAMING = int(Capability.STREAMING)
 
-UNLOADING = "the namespace is being unloaded"
-
 _UNJOURNALED = contextlib.nullcontext()
-
-
-class InUse:
-    """What keeps a namespace loaded: operations in progress and open files.
-
-    As a context manager it is one operation; once `closed` it refuses new ones.
-    `total` counts all operations there ever were, so an unchanged one means idleness. `audit` is
-    told what was written.
-    """
-
-    __slots__ = ("_ended", "audit", "closed", "files", "running", "total")
-
-    def __init__(self) -> None:
-        self.audit: AuditTrail | None = None
-        self.running = 0
-        self.total = 0
-        self.files = 0
-        self.closed = False
-        self._ended: asyncio.Event | None = None
-
-    def __enter__(self) -> None:
-        if self.closed:
-            raise OwnerUnavailable(UNLOADING)
-        self.running += 1
-        self.total += 1
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.running -= 1
-        if self._ended is not None:
-            self._ended.set()
-
-    def file_closed(self) -> None:
-        self.files -= 1
-        if self._ended is not None:
-            self._ended.set()
-
-    async def wait_none(self) -> None:
-        """Until no operation is in progress."""
-        await self.wait_until(lambda: not self.running)
-
-    async def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Until it holds; asked again after each end of an operation or an open file.
-
-        For one caller at a time.
-        """
-        while not condition():
-            self._ended = asyncio.Event()
-            await self._ended.wait()
 
 
 class File(msgspec.Struct, gc=False, eq=False):
@@ -129,6 +80,8 @@ class File(msgspec.Struct, gc=False, eq=False):
     drained: asyncio.Event | None = None
     #: What was written so far and is not told of yet; None: nothing.
     writing: Writing | None = None
+    #: Was there any write, other than to a replacement?
+    written: bool = False
 
     @property
     def path(self) -> str:
@@ -205,11 +158,23 @@ class File(msgspec.Struct, gc=False, eq=False):
 
     async def _close(self, sync: bool, discard: bool) -> FileInfo | None:
         try:
-            info = await self.mount.provider.close(self.open_file, sync=sync, discard=discard)
+            if not self.flags.replace or discard:
+                info = await self.mount.provider.close(self.open_file, sync=sync, discard=discard)
+            else:
+                info = await self._swap_in(sync)
         finally:
             self._tell_written()
+            if self.written and self.in_use.watch is not None:
+                self.in_use.watch.closed(self)
             self.in_use.file_closed()
         return None if info is None else with_path(info, self.mount.absolute(info.path))
+
+    async def _swap_in(self, sync: bool) -> FileInfo | None:
+        with self.in_use.changing(UPLOAD, self.path) as change:
+            info = await self.mount.provider.close(self.open_file, sync=sync, discard=False)
+            if info is not None:
+                change.path = self.mount.absolute(info.path)
+            return info
 
     def wrote(self, count: int) -> None:
         """So many bytes were written."""

@@ -13,17 +13,18 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from fs9.errors import AlreadyExists, Forbidden, Fs9Error, NotFound, OwnerUnavailable
+from fs9.errors import Forbidden, Fs9Error, NotFound, OwnerUnavailable
 from fs9.observe.audit_trails import AuditTrails, MemoryEvents, memory_trail
 from fs9.observe.metrics import LOCK_WAITS, NAMESPACE_LOADS
 from fs9.quota import NO_BOUNDS, NamespaceQuota, Quota, Refusals
-from fs9.vfs.building import Builder, Loading, close_providers, outcome
+from fs9.vfs.building import Builder, Loading, close_providers, outcome, record_of, take_over_watch
 from fs9.vfs.follow import Followers
 from fs9.vfs.handles import HandleTable, background, close_files
 from fs9.vfs.locks import NO_LOCKS, NamespaceLocks
 from fs9.vfs.revival import Revival
 from fs9.vfs.session import Session
 from fs9.vfs.vfs import Vfs
+from fs9.vfs.watch import WatchLog, WatchStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,14 +40,12 @@ if TYPE_CHECKING:
     from fs9.vfs.handles import File
     from fs9.vfs.journal import HandleJournal, NamespaceJournal
     from fs9.vfs.mounts import MountTable
-    from fs9.vfs.records import ProviderRegistry, Record, Records
+    from fs9.vfs.records import ProviderRegistry, Records
+    from fs9.vfs.watchfile import WatchFiles
 
 log = logging.getLogger(__name__)
 
 _MOVING = "the namespace moves to another worker"
-
-#: Who creates a namespace that springs into being at its first use.
-_SYSTEM = "system"
 
 
 class Namespace:
@@ -64,6 +63,7 @@ class Namespace:
         "quota",
         "revival",
         "vfs",
+        "watch",
     )
 
     def __init__(
@@ -86,6 +86,7 @@ class Namespace:
         self.revival = Revival(self.vfs, self.handles, journal, metrics)
         self.followers = Followers(limits.followers_per_namespace_max)
         self.audit = self.vfs.in_use.audit = audit or memory_trail(name, limits, clock)
+        self.watch = self.vfs.in_use.watch = WatchLog(self.handles, limits, clock)
         self._total_seen = -1
         self._idle_since_s = clock.monotonic_s()
 
@@ -182,6 +183,7 @@ class Namespace:
         if self.handles.journal is not None:
             await self.handles.journal.aclose()
         await self.audit.aclose()
+        self.watch.close()
         await close_providers([mount.provider for mount in self.vfs.mounts])
 
 
@@ -202,19 +204,21 @@ class Namespaces:
         journal: HandleJournal | None = None,
         metrics: Metrics | None = None,
         quota: NamespaceQuota = NO_BOUNDS,
+        watch_files: WatchFiles | None = None,
         trails: AuditTrails | None = None,
     ) -> None:
         """`template`: the mounts of a namespace that is created at its first use. `quota`: the
         bounds of those that have none of their own.
 
-        `locks` and `journal` are a fleet's: a namespace's lock is held from before its record is
-        read until its providers are closed, and its handles outlive its owner.
+        `locks`, `journal`, `watch_files` are a fleet's: a namespace's lock is held from before its
+        record is read until its providers are closed; its handles, and watches, outlive its owner.
         """
         self._store = store
         self._builder = Builder(registry, limits=limits, clock=clock, pool=pool, data_dir=data_dir)
         self._quota_defaults = quota
         #: Refusals of quotas, of all namespaces there were.
         self.refusals = Refusals()
+        self.watching = WatchStats()
         #: Who hears of a namespace's rate of requests (None: it has none of its own).
         self.on_request_rate: Callable[[str, int | None], None] | None = None
         self._template = tuple(template)
@@ -227,6 +231,7 @@ class Namespaces:
         self._closing: dict[str, asyncio.Task[None]] = {}
         self._locks = locks
         self._journal = journal
+        self._watch_files = watch_files
         self._trails = trails or AuditTrails(MemoryEvents(limits.events_max), limits, clock, pool)
         #: Loads that wait for the lock, and namespaces that go to another owner.
         self._acquiring: dict[str, asyncio.Task[None]] = {}
@@ -328,7 +333,7 @@ class Namespaces:
         task.result()
 
     async def _load_locked(self, name: str, create: bool) -> Namespace:
-        record = await self._record(name, create)
+        record = await record_of(self._store, name, self._template, create=create)
         if record.status != "active":
             raise Forbidden("Namespace is not active")
         own = record.quota.or_else(self._quota_defaults)
@@ -344,6 +349,9 @@ class Namespaces:
             name, mounts, self._limits, self._clock, journal, self._metrics, quota, trail
         )
         try:
+            namespace.watch.stats = self.watching
+            if self._watch_files is not None:
+                await take_over_watch(self._watch_files, namespace, record.mounts)
             await self._set_quota(namespace, record.quota)
             await namespace.revival.settle()
             if self._closed:
@@ -354,17 +362,6 @@ class Namespaces:
             await namespace.aclose()
             raise
         return namespace
-
-    async def _record(self, name: str, create: bool) -> Record:
-        try:
-            return await self._store.namespace(name)
-        except NotFound:
-            if not create:
-                raise Forbidden("Namespace not found or access denied") from None
-        try:
-            return await self._store.create_namespace(name, _SYSTEM, self._template)
-        except AlreadyExists:  # another worker was faster
-            return await self._store.namespace(name)
 
     async def sweep(self) -> None:
         """Close idle handles, unload idle namespaces. Waits for the closes, within limits."""

@@ -21,6 +21,7 @@ from fs9.path import clean
 
 if TYPE_CHECKING:
     from fs9.principal import Principal
+    from fs9.types import OpenFlags
 
 LIST = "list"
 READ = "read"
@@ -62,12 +63,33 @@ class Permissions:
         """Does the right hold at the path, and so below it?"""
         return _slashed(path).startswith(self._granted[right])
 
+    def may_open(self, path: str, flags: OpenFlags) -> bool:
+        """Do the rights allow to open what exists already?"""
+        if not (flags.write or flags.truncate):
+            return True
+        if flags.append and not flags.truncate and self.allows(APPEND, path):
+            return True
+        return self.allows(OVERWRITE, path)
+
     def visible(self, path: str) -> bool:
         """May it be known what is at the path? It is inside, or on the way."""
         above = _slashed(path)
         return above.startswith(self._region) or any(
             prefix.startswith(above) for prefix in self._region
         )
+
+    def within(self, path: str, *rights: str) -> tuple[str, ...]:
+        """The outermost paths, at the path and below it, where one of the rights holds."""
+        granted = tuple(prefix for right in rights for prefix in self._granted[right])
+        above = _slashed(path)
+        if above.startswith(granted):
+            return (path,)
+        found = sorted({prefix for prefix in granted if prefix.startswith(above)})
+        outermost: list[str] = []
+        for prefix in found:
+            if not prefix.startswith(tuple(outermost)):
+                outermost.append(prefix)
+        return tuple(prefix.rstrip("/") for prefix in outermost)
 
     def way(self, path: str) -> list[str]:
         """The names in the directory that lead to where rights hold, sorted."""

@@ -22,7 +22,8 @@ from fs9.errors import (
 )
 from fs9.observe.metrics import REVIVED
 from fs9.types import OpenFlags
-from fs9.vfs.handles import UNLOADING, File, HandleTable, background
+from fs9.vfs.handles import File, HandleTable, background
+from fs9.vfs.inuse import UNLOADING
 from fs9.vfs.journal import flags_of
 
 if TYPE_CHECKING:

@@ -47,6 +47,7 @@ from fs9.vfs.permissions import (
     Permissions,
     permissions_of,
 )
+from fs9.vfs.watchview import View
 
 if TYPE_CHECKING:
     import asyncio
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from fs9.vfs.follow import Following
     from fs9.vfs.handles import File
     from fs9.vfs.namespace import Namespace
+    from fs9.vfs.watcher import Encode
 
 _NO_CHANGE = StatChanges()
 
@@ -188,6 +190,22 @@ class Session:
         followers.check_room()
         follower = await self._vfs.follow(path, cursor)
         return followers.add(follower, lambda: self.alive(self._clock.now_s()))
+
+    def watch(self, path: str, cursor: str | None, encode: Encode) -> Following:
+        """Be told what changes at the path and below, where the principal may look.
+
+        `cursor` as `WatchLog.watch` has it. The caller closes it.
+        """
+        path = clean(path)
+        narrowed = self._narrowed
+        roots = (path,) if narrowed is None else narrowed.within(path, LIST, READ)
+        if narrowed is not None and not roots:
+            narrowed.require(path, LIST, READ)
+        followers = self.namespace.followers
+        followers.check_room()
+        with self._vfs.in_use:
+            watcher = self.namespace.watch.watch(View(path, roots), cursor, encode)
+        return followers.add(watcher, lambda: self.alive(self._clock.now_s()))
 
     def capabilities(self, path: str) -> tuple[Capability, str]:
         """What the mount that serves the path can do, and its provider's name; or NotFound."""

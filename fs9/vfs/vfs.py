@@ -36,14 +36,17 @@ from fs9.types import (
     StatChanges,
 )
 from fs9.vfs.checks import check_open, check_remove, check_wstat
-from fs9.vfs.handles import File, InUse, with_path
+from fs9.vfs.handles import File, with_path
+from fs9.vfs.inuse import InUse
 from fs9.vfs.synthetic import SyntheticDirectory
+from fs9.vfs.watchview import CHMOD, CREATE, REMOVE, RENAME, WRITE
 
 if TYPE_CHECKING:
     from fs9.clock import Clock
-    from fs9.provider import Followable, Follower
+    from fs9.provider import Followable, Follower, OpenFile
     from fs9.vfs.mounts import Mount, MountTable
 
+_NO_CHANGE = StatChanges()
 _BLOCKING_READ = int(Capability.BLOCKING_READ)
 
 
@@ -132,14 +135,15 @@ class Vfs:
             _refuse_mount_point(mounts, path, "remove")
             if mounts.holds_mounts(path) and await self._may_be_directory(mount, path):
                 raise DirectoryNotEmpty(path)
-            await mount.provider.remove(mount.relative(path), condition)
+            with self.in_use.changing(REMOVE, path):
+                await mount.provider.remove(mount.relative(path), condition)
 
     async def wstat(self, path: str, changes: StatChanges, condition: Condition = ALWAYS) -> None:
         with self.in_use:
             mounts = self.mounts
             mount = self._find(mounts, path)
             check_wstat(mount.capabilities, changes)
-            made = None
+            made, changing = None, _change_of(path, changes)
             if changes.symlink_target is not None:
                 made = path
                 changes = StatChanges(symlink_target=changes.symlink_target)
@@ -148,8 +152,10 @@ class Vfs:
             elif changes.name is not None:
                 made = changes.name
                 changes = self._renaming(mounts, mount, path, changes.name)
+            target = "" if made is None or made == path else made
             try:
-                await mount.provider.wstat(mount.relative(path), changes, condition)
+                with self.in_use.changing(changing, path, target):
+                    await mount.provider.wstat(mount.relative(path), changes, condition)
             except NotFound:
                 if mounts.holds_mounts(path):
                     raise _only_mounts(path) from None
@@ -190,7 +196,10 @@ class Vfs:
             try:
                 if flags.create and mounts.holds_mounts(path):
                     await mount.provider.stat(relative)  # what is synthetic cannot be created
-                open_file, info = await mount.provider.open(relative, flags, condition)
+                if flags.replace or not (flags.create or flags.truncate):
+                    open_file, info = await mount.provider.open(relative, flags, condition)
+                else:
+                    open_file, info = await self._open_changing(mount, path, flags, condition)
             except NotFound:
                 if mounts.holds_mounts(path):
                     mount = self._synthetic.mount
@@ -205,6 +214,19 @@ class Vfs:
             self.in_use.files += 1
             return File(mount, open_file, flags, info, self.in_use, self._clock.monotonic_s())
 
+    async def _open_changing(
+        self, mount: Mount, path: str, flags: OpenFlags, condition: Condition
+    ) -> tuple[OpenFile, FileInfo]:
+        """Open what the open itself makes or cuts off."""
+        kind = CREATE if flags.create else WRITE
+        with self.in_use.changing(kind, path, "", flags.directory) as change:
+            opened = await mount.provider.open(mount.relative(path), flags, condition)
+            # A provider that does not say whether it made something is believed to have.
+            made = flags.exclusive or opened[0].created is not False
+            if not (flags.create and made):
+                change.type = WRITE if flags.truncate else None
+            return opened
+
     async def read(self, file: File, offset: int, size: int) -> Buffer:
         with file:
             return await file.mount.provider.read(file.open_file, offset, size)
@@ -212,12 +234,19 @@ class Vfs:
     async def write(self, file: File, offset: int, data: Buffer) -> int:
         """Write all of the data; where one write is one message, in one provider call."""
         with file:
-            write = file.mount.provider.write
-            written = await write(file.open_file, offset, data)
-            if written != len(data) and not file.message_like:
-                written = await _write_rest(file, offset, memoryview(data), written)
-            file.wrote(written)
-            return written
+            watch = None if file.flags.replace else file.in_use.watch
+            if watch is not None:
+                watch.write_begins(file)
+            try:
+                write = file.mount.provider.write
+                written = await write(file.open_file, offset, data)
+                if written != len(data) and not file.message_like:
+                    written = await _write_rest(file, offset, memoryview(data), written)
+                file.wrote(written)
+                return written
+            finally:
+                if watch is not None:
+                    watch.write_ends(file)
 
     def append_lock(self, file: File) -> asyncio.Lock:
         """The lock for appending to the file (by the path it was opened by) in several writes."""
@@ -270,6 +299,17 @@ async def _write_rest(file: File, offset: int, data: memoryview, written: int) -
             raise
         written += count
     return written
+
+
+def _change_of(path: str, changes: StatChanges) -> str | None:
+    """What watchers are told; None: nothing is changed."""
+    if changes.symlink_target is not None:
+        return CREATE
+    if changes.name is not None:
+        return None if changes.name == path else RENAME
+    if changes.size is not None:
+        return WRITE
+    return None if changes == _NO_CHANGE else CHMOD
 
 
 def _refuse_mount_point(mounts: MountTable, path: str, change: str) -> None:

@@ -16,6 +16,7 @@ from fs9.wire.routes_handles import HANDLE_ROUTES
 from fs9.wire.routes_namespaces import NAMESPACE_ROUTES
 from fs9.wire.routes_plugins import PLUGIN_ROUTES
 from fs9.wire.routes_service import SERVICE_ROUTES
+from fs9.wire.routes_watch import WATCH_ROUTES
 
 if TYPE_CHECKING:
     from fs9.errors import Fs9Error
@@ -49,6 +50,7 @@ ROUTES: tuple[Route, ...] = (
     *FILE_ROUTES,
     *HANDLE_ROUTES,
     *FOLLOW_ROUTES,
+    *WATCH_ROUTES,
     *NAMESPACE_ROUTES,
     *PLUGIN_ROUTES,
     *AUTH_ROUTES,

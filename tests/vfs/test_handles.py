@@ -11,7 +11,8 @@ from fs9.errors import Internal, InvalidHandle, OwnerUnavailable, QuotaExceeded
 from fs9.limits import Limits
 from fs9.provider import BaseProvider, OpenFile
 from fs9.types import READ, Capability, FileInfo, FileType, OpenFlags
-from fs9.vfs.handles import File, HandleTable, InUse, close_files
+from fs9.vfs.handles import File, HandleTable, close_files
+from fs9.vfs.inuse import InUse
 from fs9.vfs.mounts import Mount
 
 if TYPE_CHECKING:

@@ -1,0 +1,75 @@
+"""What a namespace is doing now: operations in progress, open files, who is told of changes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from fs9.errors import OwnerUnavailable
+from fs9.vfs.watchchange import Change
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fs9.observe.audit_trail import AuditTrail
+    from fs9.vfs.watch import WatchLog
+
+UNLOADING = "the namespace is being unloaded"
+
+
+class InUse:
+    """What keeps a namespace loaded: operations in progress and open files.
+
+    As a context manager it is one operation; once `closed` it refuses new ones.
+    `total` counts all operations there ever were, so an unchanged one means idleness. `audit` is
+    told what was written, `watch` what changes.
+    """
+
+    __slots__ = ("_ended", "audit", "closed", "files", "running", "total", "watch")
+
+    def __init__(self) -> None:
+        self.audit: AuditTrail | None = None
+        self.watch: WatchLog | None = None
+        self.running = 0
+        self.total = 0
+        self.files = 0
+        self.closed = False
+        self._ended: asyncio.Event | None = None
+
+    def __enter__(self) -> None:
+        if self.closed:
+            raise OwnerUnavailable(UNLOADING)
+        self.running += 1
+        self.total += 1
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.running -= 1
+        if self._ended is not None:
+            self._ended.set()
+
+    def changing(
+        self, type_: str | None, path: str, target: str = "", directory: bool = False
+    ) -> Change:
+        """Around a provider's change, so that watchers are told of it."""
+        watch = self.watch
+        if watch is None:
+            return Change(None, type_, path)
+        return watch.change(type_, path, target, directory)
+
+    def file_closed(self) -> None:
+        self.files -= 1
+        if self._ended is not None:
+            self._ended.set()
+
+    async def wait_none(self) -> None:
+        """Until no operation is in progress."""
+        await self.wait_until(lambda: not self.running)
+
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Until it holds; asked again after each end of an operation or an open file.
+
+        For one caller at a time.
+        """
+        while not condition():
+            self._ended = asyncio.Event()
+            await self._ended.wait()
