@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 import httpx2
 
-from fs9.client.failures import ConnectionLost, ServerUnreachable, TruncatedBody
+from fs9.client.failures import ConnectionLost, ServerSilent, ServerUnreachable, TruncatedBody
 from fs9.client.ops import Answer, Operation, Request
 from fs9.client.policy import (
     FIRST_CONTACT,
@@ -197,7 +197,7 @@ class AsyncLink:
             raise _Failed(unreachable, Outcome.NOT_SENT) from error
         except (httpx2.ReadTimeout, httpx2.WriteTimeout) as error:
             silent = f"{self.url} was silent for {self._settings.timeout_s:g} s"
-            raise _Failed(ConnectionLost(silent), Outcome.UNKNOWN) from error
+            raise _Failed(ServerSilent(silent), Outcome.UNKNOWN) from error
         except (httpx2.NetworkError, httpx2.RemoteProtocolError) as error:
             lost = ConnectionLost(f"{self.url}: {_reason(error)}")
             raise _Failed(lost, Outcome.UNKNOWN) from error

@@ -26,6 +26,10 @@ class ConnectionLost(BackendUnavailable):
     prefix = "connection lost"
 
 
+class ServerSilent(ConnectionLost):
+    """No answer came in time; as with every lost connection, it may have been done."""
+
+
 class TruncatedBody(ConnectionLost):
     """The answer ended before its announced end; the bytes so far are not all of it."""
 

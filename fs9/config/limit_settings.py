@@ -31,6 +31,12 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         "Requests in progress in one worker; the next one is answered 503 at once.",
     ),
     _limit(
+        "proxy_hops_max",
+        "server.limits.max_proxy_hops",
+        _COUNT,
+        "Servers that may have passed a request on (`X-FS9-Hop-Count`) before it is answered 508.",
+    ),
+    _limit(
         "shutdown_timeout_s",
         "server.shutdown_timeout_secs",
         _SECONDS,

@@ -6,16 +6,19 @@ body, namespace, and then what the operation itself finds.
 
 from __future__ import annotations
 
+import asyncio
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from fs9.errors import Fs9Error
 from fs9.http.failures import reply_to_bug, reply_to_error
 from fs9.http.refusals import REFUSALS, record_refusal
+from fs9.wire.hops import HOP_COUNT, hops_of, hops_so_far
 from fs9.wire.route import Access
 
 if TYPE_CHECKING:
     from fs9.http.exchange import Exchange, Reply
-    from fs9.http.operations import Operation
+    from fs9.http.operations import Operation, Run
 
 _UNCHECKED = frozenset({Access.OPEN, Access.EXPIRED})
 _SESSION = Access.SESSION
@@ -47,6 +50,8 @@ async def answer(
             exchange.tenant = tenant
         elif exchange.session is not None and exchange.context.limiting.requests.on:
             await exchange.context.limiting.admit(operation.name, exchange.session.principal)
+        if HOP_COUNT in exchange.headers:
+            return await _passed_on(operation.run, exchange)
         return await operation.run(exchange)
     except Fs9Error as error:
         exchange.context.services.metrics.count_refusal(error)
@@ -55,3 +60,16 @@ async def answer(
         return reply_to_error(error)
     except Exception as error:
         return reply_to_bug(error)
+
+
+async def _passed_on(run: Run, exchange: Exchange) -> Reply:
+    """Run for another server, with the number of servers before us at hand.
+
+    In a task of its own: the caller's context is the connection's, or a keep-alive client's.
+    """
+    hops_max = exchange.context.limits.proxy_hops_max
+    hops = hops_of(exchange.headers[HOP_COUNT], hops_max)
+    context = copy_context()
+    context.run(hops_so_far.set, hops)
+    loop = asyncio.get_running_loop()
+    return await loop.create_task(run(exchange), context=context)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from fs9.clock import Clock
     from fs9.limits import Limits
+    from fs9.providers.policy import AddressPolicy
     from fs9.quota import Quota
     from fs9.threads import BlockingPool
     from fs9.types import MountSpec
@@ -38,7 +39,10 @@ class ProviderContext:
     None: nobody counts. `mount` is the clean mount point, by which a provider tells what it
     stores apart from its siblings in the namespace. `lost` is to be called, once, by a provider
     whose storage another host has taken over: the namespace is given up, and loaded anew at
-    its next use.
+    its next use. `addresses` says where the mount may connect to; None: anywhere, for the mounts
+    of the operator's own settings. `trial`: the provider is made to find out whether its config
+    can be used, and closed at once; another process may be serving the same mount, and is not to
+    be disturbed.
     """
 
     namespace: str
@@ -49,6 +53,8 @@ class ProviderContext:
     quota: Quota | None = None
     mount: str = "/"
     lost: Callable[[], None] = field(default=lambda: None, compare=False)
+    addresses: AddressPolicy | None = None
+    trial: bool = False
 
 
 Factory: TypeAlias = Callable[[Mapping[str, Any], ProviderContext], Awaitable[Provider]]
@@ -100,6 +106,8 @@ class Registry:
         clock: Clock,
         pool: BlockingPool,
         quota: Quota | None = None,
+        addresses: AddressPolicy | None = None,
+        trial: bool = False,
     ) -> Provider:
         """A provider for the mount.
 
@@ -115,6 +123,8 @@ class Registry:
         context = ProviderContext(
             *(namespace, data_dir, limits, clock, pool, quota, clean(spec.path)),
             lost=lambda: self.on_lost(namespace),
+            addresses=addresses,
+            trial=trial,
         )
         return await factory(spec.config, context)
 

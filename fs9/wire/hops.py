@@ -1,0 +1,31 @@
+"""How many servers have passed a request on: `X-FS9-Hop-Count`, so that no loop goes on for ever.
+
+A server that has another one as a mount (`proxyfs`) sends the count with each request; one that
+gets it checks it on arrival (`fs9.http.dispatch`) and works for that request with
+`hops_so_far` set, so that the mount, which sees no request, can count on.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+from fs9.errors import InvalidArgument, TooManyHops
+
+HOP_COUNT = "x-fs9-hop-count"
+
+#: Of the request that the current task works for; 0 when a client asked itself.
+hops_so_far: ContextVar[int] = ContextVar("fs9_hops_so_far", default=0)
+
+
+def hops_of(value: str, hops_max: int) -> int:
+    """The count in a header. Raises InvalidArgument, and TooManyHops beyond `hops_max`."""
+    if not (value.isascii() and value.isdigit() and len(value) < 10):
+        raise InvalidArgument(f"X-FS9-Hop-Count must be a small whole number, not {value[:32]!r}")
+    hops = int(value)
+    if hops > hops_max:
+        raise too_many_hops(hops, hops_max)
+    return hops
+
+
+def too_many_hops(hops: int, hops_max: int) -> TooManyHops:
+    return TooManyHops(f"{hops} (max: {hops_max})")
