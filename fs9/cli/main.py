@@ -26,7 +26,7 @@ COMMANDS = {
     "fsck": ("fsck", "check that stored files are consistent"),
     "scrub": ("scrub", "verify the checksums of all stored files"),
     "fleet": ("fleet", "look at a running fleet, drain, scale, reload it"),
-    "meta": ("meta", "make, copy and bring back the metadata"),
+    "meta": ("meta", "make, copy, bring back and serve the metadata"),
     "admin": ("admin", "namespaces, mounts, tokens, users, quotas and events of a server"),
     "deploy": ("deploy", "write files for nginx, Envoy and systemd"),
     "ls": ("ls", "list directories"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +50,11 @@ class Admin:
             timeout=120,
         )
 
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*self._command, *arguments], stdout=subprocess.PIPE, env=self._environ, text=True
+        )
+
     def __call__(self, *arguments: str, stdin: str = "") -> str:
         """The output of a command that must succeed."""
         done = self.run(*arguments, stdin=stdin)
@@ -72,10 +80,15 @@ def administered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     assert SECRET not in log
 
 
-@pytest.fixture(params=list(PROGRAMS))
-def admin(request: pytest.FixtureRequest, administered: Fleet, tmp_path: Path) -> Admin:
+@pytest.fixture
+def program() -> str:
+    return "fs9-admin"
+
+
+@pytest.fixture
+def admin(program: str, administered: Fleet, tmp_path: Path) -> Admin:
     """It knows the secret, from its standard input."""
-    made = Admin(request.param, tmp_path, administered.url)
+    made = Admin(program, tmp_path, administered.url)
     made("init", "-s", administered.url, "--secret-file", "-", stdin=f"{SECRET}\n")
     return made
 
@@ -93,14 +106,14 @@ def put(fleet: Fleet, token: str, path: str, data: bytes = b"x") -> int:
     return httpx2.put(url, content=data, headers=headers, timeout=30).status_code
 
 
-def until(status: int, ask: Callable[[], int]) -> None:
+async def until(status: int, ask: Callable[[], int]) -> None:
     """Ask until the answer is this one."""
-    end_s = time.monotonic() + _HEARD_S
-    while (answer := ask()) != status:
-        assert time.monotonic() < end_s, answer
-        time.sleep(0.1)
+    async with asyncio.timeout(_HEARD_S):
+        while ask() != status:  # noqa: ASYNC110  another process changes it
+            await asyncio.sleep(0.1)
 
 
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_a_tenant_from_the_first_to_the_last_day(
     admin: Admin, administered: Fleet, name: str
 ) -> None:
@@ -122,18 +135,74 @@ def test_a_tenant_from_the_first_to_the_last_day(
     assert admin.run("mount", "add", "memfs").returncode == 2
 
 
-def test_users_and_keys_of_a_server_that_runs(admin: Admin, administered: Fleet, name: str) -> None:
+async def test_users_and_keys_of_a_server_that_runs(
+    admin: Admin, administered: Fleet, name: str
+) -> None:
     """In its database: a key holds until it is revoked, a user's token until they are suspended."""
     where = ("--data-dir", str(administered.data_dir))
     admin("ns", "create", name)
     made = admin.data("keys", "create", "ci", "-n", name, "-r", "read-write", *where)
     assert put(administered, made["key"], "/a") in {200, 201}
     assert admin("keys", "revoke", made["id"], *where) == f"✓ Revoked: key {made['id']}\n"
-    until(401, lambda: put(administered, made["key"], "/b"))
+    await until(401, lambda: put(administered, made["key"], "/b"))
     user = admin.data("users", "create", f"{name}-ann", "-n", name, "-r", "read-write", *where)
     claims = {"sub": user["id"], "ns": name, "roles": ["read-write"]}
     now_s = int(time.time())
     token = sign(claims | {"iat": now_s, "exp": now_s + 600}, SECRET)
     assert put(administered, token, "/c") in {200, 201}
     admin("users", "suspend", f"{name}-ann", *where)
-    until(401, lambda: put(administered, token, "/d"))
+    await until(401, lambda: put(administered, token, "/d"))
+
+
+def test_the_trail_is_shown_and_whole(admin: Admin, administered: Fleet, name: str) -> None:
+    """Events of users, refusals too; the chain is checked, and what was noted is found again."""
+    admin("ns", "create", name)
+    token = admin("token", "generate", "-u", "ann", "-n", name, "-q").strip()
+    reader = admin("token", "generate", "-u", "bob", "-n", name, "-r", "read-only", "-q").strip()
+    assert put(administered, token, "/a") in {200, 201}
+    assert put(administered, reader, "/b") == 403
+    events = admin.data("events", "list", "-n", name, "--since", "1h")
+    told = {(each["event_type"], each["path"], each["user"], each["outcome"]) for each in events}
+    assert ("upload", "/a", "ann", "ok") in told
+    assert any(user == "bob" and outcome != "ok" for _, _, user, outcome in told), told
+    assert "upload" in admin("events", "list", "-n", name, "--outcome", "ok")
+    whole = admin.data("events", "verify", "-n", name)
+    assert (whole["whole"], whole["first"], whole["broken_at"]) == (True, 1, None)
+    assert admin("events", "verify", "-n", name, "--noted", whole["tip"]).startswith("✓ The chain")
+    count, _, digest = whole["tip"].partition(":")
+    other = f"{count}:{'0' * len(digest)}"
+    done = admin.run("events", "verify", "-n", name, "--noted", other)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"Error: the chain is broken at event {count}: " in done.stderr
+
+
+def test_events_are_followed(admin: Admin, administered: Fleet, name: str) -> None:
+    """As they happen, one JSON object a line; Ctrl-C ends it."""
+    admin("ns", "create", name)
+    token = admin("token", "generate", "-u", "ann", "-n", name, "-q").strip()
+    assert put(administered, token, "/before") in {200, 201}
+    follower = admin.start("events", "follow", "-n", name, "--json", "-p", "/after")
+    seen = threading.Event()
+    try:
+        assert follower.stdout is not None
+
+        def change() -> None:
+            number = 0
+            while not seen.wait(0.5):  # until the follower is there
+                put(administered, token, f"/after{number}")
+                number += 1
+
+        changing = threading.Thread(target=change)
+        changing.start()
+        line = follower.stdout.readline()
+        seen.set()
+        changing.join()
+        event = json.loads(line)
+        assert event["path"].startswith("/after")
+        assert event["user"] == "ann"
+        follower.send_signal(signal.SIGINT)
+        assert follower.wait(60) == 130
+    finally:
+        seen.set()
+        follower.kill()
+        follower.communicate()
