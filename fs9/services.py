@@ -15,13 +15,13 @@ import threading
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from fs9.auth.identity import Identity, check_keys
 from fs9.changes import ChangeFeed
 from fs9.clock import SystemClock
 from fs9.config import ConfigError, nearest
-from fs9.errors import Fs9Error
+from fs9.errors import Fs9Error, NotFound
 from fs9.meta.announce import Revoked
 from fs9.meta.calls import Hooks, Wire
 from fs9.meta.client import MetaClient
@@ -54,7 +54,7 @@ from fs9.resilience.limiter import RequestLimiter
 from fs9.threads import BlockingPool
 from fs9.vfs.handles import background
 from fs9.vfs.journal import HandleJournal
-from fs9.vfs.locks import NO_LOCKS, FileLocks
+from fs9.vfs.locks import NO_LOCKS, FileLocks, NamespaceLocks
 from fs9.vfs.namespace import Namespaces
 from fs9.vfs.watchfile import WatchFiles
 
@@ -228,6 +228,7 @@ class Services:
             audit = audit_directory(settings.data_dir) if fleet else None
             trails = AuditTrails(store, settings.limits, clock, pool, audit)
             stack.push_async_callback(trails.aclose)
+            locks, journal, watch_files = _of_fleet(settings, pool) if fleet else _ALONE
             namespaces = Namespaces(
                 store=store,
                 registry=registry if tracing is None else TracedRegistry(registry, tracing),
@@ -236,20 +237,12 @@ class Services:
                 limits=settings.limits,
                 clock=clock,
                 pool=pool,
-                locks=(
-                    FileLocks(locks_directory(settings.data_dir), settings.limits.owner_wait_s)
-                    if fleet
-                    else NO_LOCKS
-                ),
-                journal=(
-                    HandleJournal(handles_directory(settings.data_dir), pool) if fleet else None
-                ),
+                locks=locks,
+                journal=journal,
                 metrics=metrics,
                 quota=NamespaceQuota(settings.quota_bytes_max, settings.quota_files_max),
                 trails=trails,
-                watch_files=(
-                    WatchFiles(watch_directory(settings.data_dir), pool) if fleet else None
-                ),
+                watch_files=watch_files,
             )
             stack.push_async_callback(namespaces.aclose)
             identity = Identity(settings, clock, pool, store) if settings.auth_enabled else None
@@ -305,6 +298,19 @@ async def _metadata(
 def _give_up(namespaces: Namespaces, name: str) -> None:
     """Another host has the storage of the namespace: what is known of it here is not true now."""
     background(namespaces.give_up(name))
+
+
+_OfFleet: TypeAlias = tuple[NamespaceLocks, HandleJournal | None, WatchFiles | None]
+_ALONE: _OfFleet = (NO_LOCKS, None, None)
+
+
+def _of_fleet(settings: Settings, pool: BlockingPool) -> _OfFleet:
+    """What the owners of a namespace leave to each other."""
+    return (
+        FileLocks(locks_directory(settings.data_dir), settings.limits.owner_wait_s),
+        HandleJournal(handles_directory(settings.data_dir), pool),
+        WatchFiles(watch_directory(settings.data_dir), pool),
+    )
 
 
 def metrics_directory(data_dir: Path) -> Path:

@@ -291,6 +291,7 @@ _DETAILS = {
     "PermissionDenied": "this token is read-only",
     "NotImplemented": "symlink",
     "RangeNotSatisfiable": "1000",
+    "CursorExpired": "list anew, and watch without 'since'",
     "QuotaExceeded": "at most 65536 open handles",
     "RequestTimeout": "no byte for 30 seconds",
     "Internal": "unexpected error, see the server's log",
