@@ -99,7 +99,7 @@ FROM unnest(%s::bigint[], %s::bigint[], %s::float8[]) AS c(id, epoch, ttl_s)
 WHERE s.id = c.id AND s.epoch = c.epoch RETURNING s.id
 """
 _LET_GO = "UPDATE pagefs_spaces SET holder = '' WHERE id = %s AND epoch = %s"
-_COMMIT = f"SELECT pagefs_commit_1(%s, %s, %s, %s, %s{6 * ', %s::bytea[]'})"
+_COMMIT = f"SELECT pagefs_commit_1(%s, %s, %s, %s, %b{6 * ', %b::bytea[]'})"
 _GET = "SELECT value FROM pagefs_items WHERE space = %s AND key = %s"
 _SCAN = (
     "SELECT key, value FROM pagefs_items"
