@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fs9 import __version__
+from fs9.cli import events
 from fs9.cli.ending import ERROR, OK, Ending
 from fs9.config import ConfigError, Settings, add_flags, flags_of, load
 from fs9.config.dsn import sqlite_path
@@ -39,7 +40,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     restore.add_argument(
         "--force", action="store_true", help="remove what is in the store before; stop servers"
     )
-    for action in (migrate, backup, restore):
+    check = actions.add_parser("verify", help="check the chains of events of all namespaces")
+    events.add_flags(check)
+    for action in (migrate, backup, restore, check):
         action.add_argument(
             "--dsn",
             help="another database than the settings': sqlite:PATH or postgresql://USER@HOST/NAME;"
@@ -98,6 +101,8 @@ def run(args: argparse.Namespace) -> int:
     except ConfigError as error:
         print(f"fs9: meta {args.action}: {error}", file=sys.stderr)
         return ERROR
+    if args.action == "verify":
+        return events.verify(settings, args.namespace, args.noted)
     # By name, at call time: commands are no part of the server.
     maintenance = importlib.import_module("fs9.meta.maintenance")
     try:

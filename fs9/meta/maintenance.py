@@ -33,7 +33,7 @@ def migrate(settings: Settings) -> str:
     """
 
     async def run() -> None:
-        async with _opened(settings, make=True):
+        async with opened(settings, make=True):
             pass
 
     asyncio.run(run())
@@ -48,7 +48,7 @@ def backup(settings: Settings, file: Path) -> str:
 
     async def run() -> int:
         count = 0
-        async with _opened(settings, make=False) as (store, pool):
+        async with opened(settings, make=False) as (store, pool):
             with _new_private_file(partial) as target:
                 async for lines in copies.backup(store, int(SystemClock().now_s())):
                     await pool.run(target.write, lines)
@@ -70,7 +70,7 @@ def restore(settings: Settings, file: Path, *, force: bool) -> str:
     """Put back what a backup has; no server should run meanwhile."""
 
     async def run() -> int:
-        async with _opened(settings, make=True) as (store, pool):
+        async with opened(settings, make=True) as (store, pool):
             with file.open("rb") as source:
                 return await copies.restore(store, _lines(source, pool), force=force)
 
@@ -79,9 +79,8 @@ def restore(settings: Settings, file: Path, *, force: bool) -> str:
 
 
 @asynccontextmanager
-async def _opened(
-    settings: Settings, *, make: bool
-) -> AsyncIterator[tuple[SqlStore, BlockingPool]]:
+async def opened(settings: Settings, *, make: bool) -> AsyncIterator[tuple[SqlStore, BlockingPool]]:
+    """The store of the settings; with `make` its database is made. Raises InvalidArgument."""
     path = sqlite_path(dsn_of(settings))
     if path is not None:
         if not make and not path.exists():
