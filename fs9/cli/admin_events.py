@@ -8,9 +8,11 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from fs9.cli import admin_setup
 from fs9.cli.admin_access import AdminError
-from fs9.cli.admin_server import Server
+from fs9.cli.admin_server import EventInfo, Server
 from fs9.cli.admin_show import done, table
 from fs9.cli.ending import ERROR, OK, UsageError, visible
 from fs9.cli.show import on_terminal, print_json
@@ -84,7 +86,9 @@ def _list(args: argparse.Namespace) -> int:
         if text is not None:
             query[name] = str(_seconds(text, name))
     server = Server(admin_setup.access(args))
-    events = server.within(args.namespace, "read-only", "GET", "/events", query=query)
+    events = server.within(
+        args.namespace, "read-only", "GET", "/events", query=query, shape=list[EventInfo]
+    )
     if args.json:
         print_json(events)
         return OK
@@ -108,7 +112,9 @@ def _follow(args: argparse.Namespace) -> int:
     server = Server(admin_setup.access(args))
     # From the last one on, so that a connection that is lost before the first one loses nothing.
     query = {"details": "1", "outcome": "all", "limit": "1"}
-    last = server.within(args.namespace, "read-only", "GET", "/events", query=query)
+    last = server.within(
+        args.namespace, "read-only", "GET", "/events", query=query, shape=list[EventInfo]
+    )
     cursor = str(last[0]["sequence"]) if last and last[0].get("sequence") else None
     wanted = _filters(args) | {"follow": "1"}
     for data in server.follow(args.namespace, "/events", wanted, cursor):
@@ -127,11 +133,15 @@ def _verify(args: argparse.Namespace) -> int:
     after = 0
     while check.broken is None:
         query = {"after": str(after), "limit": str(_LINKS_PAGE)}
-        links = server.within(args.namespace, "read-only", "GET", "/events/chain", query=query)
-        try:
-            records = [AuditRecord(**link) for link in links]
-        except TypeError:
-            raise AdminError("the server sends something else than links of a chain") from None
+        links = server.within(
+            args.namespace,
+            "read-only",
+            "GET",
+            "/events/chain",
+            query=query,
+            shape=list[AuditRecord],
+        )
+        records = msgspec.convert(links, list[AuditRecord])
         check.feed(records)
         if not records:
             break

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from fs9.cli import admin_setup
 from fs9.cli.admin_access import AdminError, configuration
-from fs9.cli.admin_server import Server, text_of
+from fs9.cli.admin_server import MountInfo, NamespaceInfo, Server, text_of
 from fs9.cli.admin_show import done, table, warn
 from fs9.cli.ending import OK, UsageError
 from fs9.cli.show import human, on_terminal, print_json
@@ -131,7 +131,7 @@ def _create(args: argparse.Namespace) -> int:
     _path(args.name)
     server = Server(admin_setup.access(args))
     try:
-        record = server.administer("POST", "/namespaces", {"name": args.name})
+        record = server.administer("POST", "/namespaces", {"name": args.name}, shape=NamespaceInfo)
     except InvalidArgument as error:
         raise AdminError(f"Invalid namespace name: {error.detail}") from None
     except Fs9Error as error:
@@ -158,7 +158,9 @@ def _create(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    records = Server(admin_setup.access(args)).administer("GET", "/namespaces")
+    records = Server(admin_setup.access(args)).administer(
+        "GET", "/namespaces", shape=list[NamespaceInfo]
+    )
     if args.json:
         print_json(records)
         return OK
@@ -172,7 +174,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _get(args: argparse.Namespace) -> int:
-    record = _asked(Server(admin_setup.access(args)), args.name, "GET")
+    record = _asked(Server(admin_setup.access(args)), args.name, "GET", shape=NamespaceInfo)
     if args.json:
         print_json(record)
         return OK
@@ -203,7 +205,9 @@ def _end(args: argparse.Namespace) -> int:
 def _switch(args: argparse.Namespace) -> int:
     status = "suspended" if args.action == "suspend" else "active"
     body = {"status": status}
-    record = _asked(Server(admin_setup.access(args)), args.name, "PATCH", body=body)
+    record = _asked(
+        Server(admin_setup.access(args)), args.name, "PATCH", body=body, shape=NamespaceInfo
+    )
     if args.json:
         print_json(record)
     else:
@@ -221,7 +225,9 @@ def _mount(
     if config is not None:
         body["config"] = config
     try:
-        made: dict[str, Any] = server.within(namespace, "operator", "POST", "/mount", body)
+        made: dict[str, Any] = server.within(
+            namespace, "operator", "POST", "/mount", body, shape=MountInfo
+        )
     except Fs9Error as error:
         missing = f"Provider '{provider}' not found"
         taken = f"Something is mounted at {path} already"
@@ -242,7 +248,7 @@ def _add_mount(args: argparse.Namespace) -> int:
 
 def _list_mounts(args: argparse.Namespace) -> int:
     server = Server(admin_setup.access(args))
-    mounts = server.within(args.namespace, "read-only", "GET", "/mounts")
+    mounts = server.within(args.namespace, "read-only", "GET", "/mounts", shape=list[MountInfo])
     if args.json:
         print_json(mounts)
         return OK
@@ -277,7 +283,7 @@ def _quota_of(record: dict[str, Any]) -> dict[str, int | None]:
 
 
 def _get_quota(args: argparse.Namespace) -> int:
-    record = _asked(Server(admin_setup.access(args)), args.name, "GET")
+    record = _asked(Server(admin_setup.access(args)), args.name, "GET", shape=NamespaceInfo)
     return _show_quota(args, record)
 
 
@@ -290,7 +296,7 @@ def _set_quota(args: argparse.Namespace) -> int:
     if not given:
         raise UsageError(f"give one of {', '.join(option for option, _, _ in _BOUNDS)}")
     server = Server(admin_setup.access(args))
-    record = _asked(server, args.name, "PATCH", body={"quota": given})
+    record = _asked(server, args.name, "PATCH", body={"quota": given}, shape=NamespaceInfo)
     return _show_quota(args, record)
 
 

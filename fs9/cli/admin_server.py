@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import msgspec
 
 from fs9 import errors
 from fs9.cli.admin_access import AdminError
@@ -27,6 +29,28 @@ if TYPE_CHECKING:
 _AGAIN_S = 0.5
 
 
+class NamespaceInfo(TypedDict):
+    """What every server tells of a namespace; ours tells more."""
+
+    name: str
+    created_at: str
+    created_by: str
+    status: str
+
+
+class MountInfo(TypedDict):
+    path: str
+    provider_name: str
+
+
+class EventInfo(TypedDict):
+    timestamp: int
+    event_type: str
+    path: str
+    user: str
+    count: int
+
+
 class Server:
     """The file server, with the rights that each call needs."""
 
@@ -34,11 +58,16 @@ class Server:
         self._access = access
 
     def administer(
-        self, method: str, path: str, body: object = None, query: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        query: Mapping[str, str] | None = None,
+        shape: Any = None,  # noqa: ANN401  a type
     ) -> Any:  # noqa: ANN401
-        """As an admin of the server. Raises Fs9Error."""
+        """As an admin of the server. Raises Fs9Error, AdminError for another answer's shape."""
         token = self._access.token_for(self._access.admin_namespace, "admin")
-        return self._call(token, None, method, path, body, query)
+        return self._call(token, None, method, path, body, query, shape)
 
     def within(
         self,
@@ -48,12 +77,13 @@ class Server:
         path: str,
         body: object = None,
         query: Mapping[str, str] | None = None,
+        shape: Any = None,  # noqa: ANN401  a type
     ) -> Any:  # noqa: ANN401
-        """In a namespace, with a role there. Raises Fs9Error."""
+        """In a namespace, with a role there. Raises as `administer`."""
         token = self._access.token_for(namespace, role)
         # A token that was signed for the namespace says which it is meant for.
         tenant = None if self._access.means == "secret" else namespace
-        return self._call(token, tenant, method, path, body, query)
+        return self._call(token, tenant, method, path, body, query, shape)
 
     def follow(
         self, namespace: str, path: str, query: Mapping[str, str], cursor: str | None
@@ -98,6 +128,7 @@ class Server:
         path: str,
         body: object,
         query: Mapping[str, str] | None,
+        shape: Any,  # noqa: ANN401  a type
     ) -> Any:  # noqa: ANN401
         request = Request(
             method,
@@ -110,14 +141,16 @@ class Server:
             request.headers = {"content-type": JSON}
         with Client(self._access.server, token, namespace=namespace) as client:
             answer = client.link.run(_once(request))
-        if not answer:
+        if shape is None:
             return None
         try:
-            return json.loads(answer)
-        except (ValueError, RecursionError):
+            value = json.loads(answer)
+            msgspec.convert(value, shape)
+        except (ValueError, RecursionError):  # also msgspec's
             raise AdminError(
-                f"{self._access.server} answers with something else than JSON: is it an fs9 server?"
+                f"{self._access.server} answers something else than expected: is it an fs9 server?"
             ) from None
+        return value
 
 
 def _once(request: Request) -> Operation[bytes]:
