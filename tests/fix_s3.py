@@ -6,6 +6,7 @@ fail.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import itertools
 import json
@@ -100,7 +101,8 @@ class S3Server:
         while not self._made(name):
             if time.monotonic() > deadline_s or self._process.poll() is not None:
                 raise AssertionError((self.directory / "log").read_text()[-4000:])
-            time.sleep(0.1)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.1)
         return name
 
     def _made(self, name: str) -> bool:
