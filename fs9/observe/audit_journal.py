@@ -6,15 +6,18 @@
     batch     these events are about to be stored, as the links up to this one
     stored    they were
 
-Lines of JSON, each appended with one write(2) before the change is answered and never synced, so
-they survive the process and not the power. The namespace's next owner goes on with what is left;
-a batch of which nobody knows the end it looks for in the store. A writing without an end becomes an
-event of unknown size. All of it belongs to the event loop; only loading happens in a thread.
+Lines of JSON, each copied into a shared mapping of the file (mmap(2)) before the change is
+answered, and never synced: so they survive the process and not the power, and cost no system call.
+The space is allocated beforehand, so that a full disk is an error and no SIGBUS; what is unused is
+zero. The namespace's next owner goes on with what is left; a batch of which nobody knows the end it
+looks for in the store. A writing without an end becomes an event of unknown size. There is a file
+only while events wait. All of it belongs to the event loop; only loading happens in a thread.
 """
 
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -29,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: Lines of events stored meanwhile that a file may have, before it is written anew.
 _SLACK_LINES = 4096
+#: The file's size at first; it doubles.
+_BYTES_MIN = 16 * 1024
 #: Suffixes that no namespace name has.
 _NEW = ".new"
 _UNREADABLE = ".unreadable"
@@ -95,6 +100,7 @@ class Left(msgspec.Struct):
     writings: dict[int, Writing] = {}
     batch: Batch | None = None
     lines: int = 0
+    bytes: int = 0
 
 
 def load(path: Path) -> Left:
@@ -102,10 +108,10 @@ def load(path: Path) -> Left:
     try:
         data = path.read_bytes()
         # A last line that was cut off by a crash was never answered.
-        whole = data[: data.rfind(b"\n") + 1]
+        whole = data[: data.rfind(b"\n", 0, (data + b"\0").find(b"\0")) + 1]
         left = _replay(_decode_lines(whole))
-        if len(whole) != len(data):
-            os.truncate(path, len(whole))
+        left.bytes = len(whole)
+        os.truncate(path, len(whole))  # what is appended finds zeros
     except FileNotFoundError:
         return Left()
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -143,37 +149,57 @@ def _replay(lines: list[Line]) -> Left:
 class AuditJournal:
     """For the one owner of the namespace."""
 
-    __slots__ = ("_broken", "_fd", "_lines", "_path")
+    __slots__ = ("_broken", "_lines", "_map", "_path", "_used")
 
-    def __init__(self, path: Path, lines: int = 0) -> None:
+    def __init__(self, path: Path, lines: int = 0, used: int = 0) -> None:
+        """`lines` and `used` bytes an earlier owner left."""
         self._path = path
-        self._fd = -1
+        self._map: mmap.mmap | None = None
         self._lines = lines
+        self._used = used
         self._broken = False
 
     def append(self, line: Line) -> None:
-        """One write(2). After a failure nothing is journaled until the next `stored`."""
+        """Copy it. After a failure nothing is journaled until the next `stored`."""
         if self._broken:
             return
         data = _encode(line) + b"\n"
-        try:
-            if self._fd < 0:
-                self._fd = _open(self._path)
-            if os.write(self._fd, data) != len(data):
-                raise OSError("short write")
-        except OSError as error:
-            log.error("the audit journal %s cannot be written: %s", self._path, error)
-            self._broken = True
-            return
+        end = self._used + len(data)
+        if self._map is None or end > len(self._map):
+            try:
+                self._grow(end)
+            except OSError as error:
+                log.error("the audit journal %s cannot be written: %s", self._path, error)
+                self._broken = True
+                return
+        assert self._map is not None
+        self._map[self._used : end] = data
+        self._used = end
         self._lines += 1
+
+    def _grow(self, bytes_min: int) -> None:
+        """Map the file with room for so many bytes."""
+        size = max(_BYTES_MIN, 1 << (bytes_min - 1).bit_length())
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, size)
+            grown = mmap.mmap(fd, size)
+        finally:
+            os.close(fd)
+        self._unmap()
+        self._map = grown
+
+    def _unmap(self) -> None:
+        if self._map is not None:
+            self._map.close()
+            self._map = None
 
     def stored(self, entries: Collection[Entry], writings: Collection[Writing]) -> None:
         """The last batch is in the store; these are left."""
         left = len(entries) + len(writings)
         try:
-            if not left and self._fd >= 0:
-                os.ftruncate(self._fd, 0)
-                self._lines, self._broken = 0, False
+            if not left:
+                self._remove()
             elif self._broken or self._lines > 4 * left + _SLACK_LINES:
                 self._rewrite(entries, writings)
             else:
@@ -182,32 +208,25 @@ class AuditJournal:
             log.error("the audit journal %s cannot be written anew: %s", self._path, error)
             self._broken = True
 
+    def _remove(self) -> None:
+        self._unmap()
+        self._path.unlink(missing_ok=True)
+        self._lines, self._used, self._broken = 0, 0, False
+
     def _rewrite(self, entries: Collection[Entry], writings: Collection[Writing]) -> None:
         """A file of what is left takes the place of this one."""
         new = self._path.with_name(self._path.name + _NEW)
-        new.unlink(missing_ok=True)  # left by a crash
         data = _encode_lines([*writings, *entries])
-        fd = _open(new)
-        try:
-            if os.write(fd, data) != len(data):
-                raise OSError("short write")
-            os.replace(new, self._path)
-        except OSError:
-            os.close(fd)
-            raise
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd, self._lines, self._broken = fd, len(entries) + len(writings), False
+        new.unlink(missing_ok=True)  # left by a crash
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(data)
+        os.replace(new, self._path)
+        self._unmap()
+        self._lines, self._used, self._broken = len(entries) + len(writings), len(data), False
 
     def close(self, *, empty: bool) -> None:
         """Leave the file to the next owner; `empty`: there is nothing in it for that one."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._unmap()
         if empty:
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
-
-
-def _open(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -247,10 +247,10 @@ class AuditTrail:
     def _count(self, entry: Entry, details: dict[str, Any], ends: int = 0) -> None:
         entry.count += 1
         sums = None
-        if not _SUMS.isdisjoint(details):
-            for key in _SUMS & details.keys():
+        for key in details:
+            if key in _SUMS:
                 entry.details[key] += details[key]
-            sums = entry.details
+                sums = entry.details
         if self._journal is not None:
             self._journal.append(Again(entry.number, sums, ends))
 
@@ -487,6 +487,7 @@ def _record_of(entry: Entry) -> AuditRecord:
 
 def _add_up(some: dict[str, Any], others: dict[str, Any]) -> bool:
     """Do they differ in nothing but what adds up?"""
-    return some.keys() == others.keys() and all(
-        key in _SUMS or value == others[key] for key, value in some.items()
-    )
+    for key, value in some.items():
+        if key not in others or (key not in _SUMS and others[key] != value):
+            return False
+    return len(some) == len(others)

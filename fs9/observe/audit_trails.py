@@ -59,7 +59,7 @@ class AuditTrails:
         if self._directory is not None:
             path = self._directory / name
             left = await self._pool.run(load, path)
-            journal = AuditJournal(path, left.lines)
+            journal = AuditJournal(path, left.lines, left.bytes)
         trail = AuditTrail(name, self._store, self._limits, self._clock, journal, left)
         self._loaded[name] = trail
         return trail

@@ -183,7 +183,9 @@ async def test_events_survive_the_process(
     trail.begin_writing("/open", "u", journaled=True)
     # As after kill -9: nothing is closed, and the last line is cut off.
     journal = tmp_path / "audit" / "acme"
-    with journal.open("ab") as file:
+    end = journal.read_bytes().index(b"\0")
+    with journal.open("r+b") as file:
+        file.seek(end)
         file.write(b'["e",9,')
     heir = await trails.load("acme")
     await heir.aclose()
