@@ -122,8 +122,18 @@ def live_auth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 
 @pytest.fixture(scope="session")
 def live_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """A server of the embedded default: localfs at "/", authentication off."""
-    server = LiveServer(tmp_path_factory.mktemp("live-local"), EMBEDDED_MOUNTS)
+    """A server with localfs at "/", authentication off."""
+    mount = MountSpec("/", "localfs", {"root": "{data_dir}/namespaces/{namespace}/files"})
+    server = LiveServer(tmp_path_factory.mktemp("live-local"), (mount,))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def live_default(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server of the embedded default: pagefs at "/", authentication off."""
+    server = LiveServer(tmp_path_factory.mktemp("live-default"), EMBEDDED_MOUNTS)
     server.start()
     yield server
     server.stop()

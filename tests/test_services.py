@@ -10,11 +10,17 @@ import pytest
 from fs9 import services as services_module
 from fs9.auth.tokens import sign
 from fs9.clock import ManualClock
-from fs9.config import ConfigError, Settings
+from fs9.config import EMBEDDED_MOUNTS, FORMER_MOUNTS, ConfigError, Settings
 from fs9.errors import BackendUnavailable, Unauthenticated
 from fs9.limits import Limits
 from fs9.principal import Principal
-from fs9.services import Services, handles_directory, locks_directory, preflight
+from fs9.services import (
+    Services,
+    check_providers,
+    handles_directory,
+    locks_directory,
+    preflight,
+)
 from fs9.types import MKDIR, REPLACE, MountSpec, OpenFlags
 
 MEMORY = (MountSpec("/", "memfs"),)
@@ -27,7 +33,7 @@ def settings(tmp_path):
 
 
 async def test_the_default_namespace_serves_from_the_start(settings):
-    """With nothing configured, `default` is a directory of its own below the data directory."""
+    """With nothing configured, `default` has storage of its own below the data directory."""
     services = await Services.open(settings)
     record = await services.store.namespace("default")
     assert (record.created_by, record.mounts) == ("system", settings.mounts)
@@ -37,7 +43,7 @@ async def test_the_default_namespace_serves_from_the_start(settings):
     await session.commit_file(file)
     assert (await session.stat("/hello")).size == 4
     await services.aclose()
-    assert (settings.data_dir / "namespaces/default/files/hello").read_bytes() == b"text"
+    assert (settings.data_dir / "pagefs/default/%2F/meta").is_dir()
 
 
 async def test_what_was_written_is_there_after_a_restart(settings):
@@ -84,6 +90,68 @@ async def test_the_default_namespace_follows_the_settings(settings):
     await services.aclose()
 
 
+async def test_files_of_an_earlier_version_stay_where_they_are(settings):
+    """`default` and others made on localfs keep it under the new default, start after start."""
+    former = replace(
+        settings,
+        mounts=FORMER_MOUNTS[-1],
+        namespace_template=FORMER_MOUNTS[-1],
+        origins={"mounts": "fs9.yaml:1", "namespace_template": "fs9.yaml:2"},
+    )
+    services = await Services.open(former)
+    for name in ("default", "acme"):
+        session = (await services.namespaces.find(name, create=True)).attach(
+            Principal("u", name, ("admin",))
+        )
+        file = await session.open_file("/old", REPLACE)
+        await session.write_file(file, 0, name.encode())
+        await session.commit_file(file)
+    await services.aclose()
+    for _ in range(2):
+        services = await Services.open(settings)
+        for name in ("default", "acme"):
+            namespace = await services.namespaces.find(name, create=False)
+            session = namespace.attach(Principal("u", name, ("admin",)))
+            handle, _ = await session.open("/old", OpenFlags(read=True))
+            assert bytes(await session.read(handle, 0, 10)) == name.encode()
+            assert session.mounts() == [("/", "localfs")]
+        fresh = await services.namespaces.find("fresh", create=True)
+        assert fresh.attach(Principal("u", "fresh", ("admin",))).mounts() == [("/", "pagefs")]
+        await services.aclose()
+
+
+@pytest.mark.parametrize(
+    ("held", "said", "expected"),
+    [
+        ((), False, EMBEDDED_MOUNTS),
+        (FORMER_MOUNTS[-1], False, FORMER_MOUNTS[-1]),
+        ((*FORMER_MOUNTS[-1], MountSpec("/m", "memfs")), False, FORMER_MOUNTS[-1]),
+        ((MountSpec("/", "localfs", {"root": "/srv"}),), False, EMBEDDED_MOUNTS),
+        (MEMORY, False, EMBEDDED_MOUNTS),
+        (FORMER_MOUNTS[-1], True, EMBEDDED_MOUNTS),
+    ],
+)
+def test_only_what_a_user_said_replaces_a_former_default(held, said, expected):
+    """The default of `mounts` leaves the former default alone; the same in a file does not."""
+    settings = Settings(origins={"mounts": "fs9.yaml:1"} if said else {})
+    assert settings.mounts_of_default(held) == expected
+
+
+async def test_a_rehearsal_does_not_take_a_mount_from_its_owner(settings):
+    """A reload that changes a pagefs mount is checked beside the server that has it open."""
+    services = await Services.open(settings)
+    session = (await services.namespaces.find("default", create=False)).attach(ANONYMOUS)
+    changed = replace(settings, mounts=(MountSpec("/", "pagefs", {"uid": 7}),))
+    await check_providers(changed, settings)
+    wrong = replace(settings, mounts=(MountSpec("/", "pagefs", {"backend": {"type": "lmbd"}}),))
+    with pytest.raises(ConfigError, match="did you mean 'lmdb'"):
+        await check_providers(wrong, settings)
+    handle, _ = await session.open("/d", MKDIR)
+    await session.close(handle)
+    assert (await session.stat("/d")).uid == 0
+    await services.aclose()
+
+
 async def test_open_handles_are_written_at_the_end(settings):
     """Closing the services closes every handle, synced."""
     services = await Services.open(settings)
@@ -91,7 +159,11 @@ async def test_open_handles_are_written_at_the_end(settings):
     handle, _ = await session.open("/f", OpenFlags(write=True, create=True))
     await session.write(handle, 0, b"abc")
     await services.aclose()
-    assert (settings.data_dir / "namespaces/default/files/f").read_bytes() == b"abc"
+    services = await Services.open(settings)
+    session = (await services.namespaces.find("default", create=False)).attach(ANONYMOUS)
+    handle, _ = await session.open("/f", OpenFlags(read=True))
+    assert bytes(await session.read(handle, 0, 10)) == b"abc"
+    await services.aclose()
 
 
 async def test_closing_ends_in_the_time_allowed(tmp_path, caplog):

@@ -43,8 +43,10 @@ _NAMESPACE_QPS, _USER_QPS = 1000, 100
 LOG_LEVELS = ("trace", "debug", "info", "warn", "error")
 LOG_FORMATS = ("pretty", "json", "compact")
 
-#: What a namespace is made of when nothing else is said: a directory of its own on this host.
-EMBEDDED_MOUNTS = (MountSpec("/", "localfs", {"root": "{data_dir}/namespaces/{namespace}/files"}),)
+#: What a namespace is made of when nothing else is said: storage of its own on this host.
+EMBEDDED_MOUNTS = (MountSpec("/", "pagefs"),)
+#: The same in earlier versions, in the order of their age. A namespace that has them keeps them.
+FORMER_MOUNTS = ((MountSpec("/", "localfs", {"root": "{data_dir}/namespaces/{namespace}/files"}),),)
 
 
 def _processors() -> int:
@@ -230,8 +232,8 @@ class Settings:
     quota_bytes_max: int | None = _declare(
         "server.quota.bytes_max",
         Whole("bytes"),
-        "When set, each namespace may hold this much in memfs and localfs, unless its own quota"
-        " says otherwise; more is answered 507.",
+        "When set, each namespace may hold this much in pagefs, localfs and memfs, unless its own"
+        " quota says otherwise; more is answered 507.",
         optional=True,
         example=10_000_000_000,
     )
@@ -246,7 +248,8 @@ class Settings:
         "mounts",
         Mounts(),
         "What the namespace `default` is made of: providers at paths. Changes take effect at"
-        " the next start or reload. In a localfs `root`, `{data_dir}` and `{namespace}` are replaced.",
+        " the next start or reload. In a localfs `root`, `{data_dir}` and `{namespace}` are"
+        " replaced. Where it is not given, what an earlier version made on localfs stays there.",
         default=EMBEDDED_MOUNTS,
     )
     namespace_template: tuple[MountSpec, ...] = _declare(
@@ -426,6 +429,18 @@ class Settings:
         """For so long after its expiry a token can be refreshed."""
         hours = self.refresh_grace_period_hours
         return 3600 * (self.refresh_grace_hours if hours is None else hours)
+
+    def mounts_of_default(self, held: tuple[MountSpec, ...]) -> tuple[MountSpec, ...]:
+        """What `default` is made of, when it has `held` so far (nothing: there is none yet).
+
+        What a user said holds. The default does not take away the files that an earlier
+        version's default put elsewhere.
+        """
+        if self.mounts == EMBEDDED_MOUNTS and "mounts" not in self.origins:
+            roots = [spec for spec in held if spec.path == "/"]
+            if tuple(roots) in FORMER_MOUNTS:
+                return tuple(roots)
+        return self.mounts
 
     def value(self, setting: Setting) -> object:
         """The effective value of one setting."""

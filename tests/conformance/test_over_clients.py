@@ -1,4 +1,4 @@
-"""memfs and localfs through both Python clients and a server on a socket: nothing changes."""
+"""The providers through both Python clients and a server on a socket: nothing changes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 from fs9.client import AsyncClient, Client
 from tests.conformance.client_driver import ClientDriver
 from tests.conformance.suite import TreeSuite
-from tests.fix_live import LiveServer, live, live_local, new_namespace
+from tests.fix_live import LiveServer, live, live_default, live_local, new_namespace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-__all__ = ["live", "live_local"]
+__all__ = ["live", "live_default", "live_local"]
 
 
 class TestMemFsOverAsyncClient(TreeSuite):
@@ -37,5 +37,21 @@ class TestLocalFsOverSyncClient(TreeSuite):
     @pytest.fixture
     async def driver(self, live_local: LiveServer) -> AsyncIterator[ClientDriver]:
         driver = ClientDriver(Client(live_local.url, namespace=new_namespace()))
+        yield driver
+        await driver.aclose()
+
+
+class TestPageFsOverAsyncClient(TreeSuite):
+    @pytest.fixture
+    async def driver(self, live_default: LiveServer) -> AsyncIterator[ClientDriver]:
+        driver = ClientDriver(AsyncClient(live_default.url, namespace=new_namespace()))
+        yield driver
+        await driver.aclose()
+
+
+class TestPageFsOverSyncClient(TreeSuite):
+    @pytest.fixture
+    async def driver(self, live_default: LiveServer) -> AsyncIterator[ClientDriver]:
+        driver = ClientDriver(Client(live_default.url, namespace=new_namespace()))
         yield driver
         await driver.aclose()

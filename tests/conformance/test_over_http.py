@@ -1,4 +1,4 @@
-"""memfs and localfs through the file API: all that lies between must change nothing."""
+"""memfs, localfs and pagefs through the file API: all that lies between must change nothing."""
 
 from __future__ import annotations
 
@@ -24,4 +24,11 @@ class TestLocalFsOverHttp(TreeSuite):
     async def driver(self, start_server: StartServer) -> HttpDriver:
         mount = MountSpec("/", "localfs", {"root": "{data_dir}/namespaces/{namespace}/files"})
         server = await start_server(template=(mount,))
+        return HttpDriver(server.client(tenant=new_tenant()))
+
+
+class TestPageFsOverHttp(TreeSuite):
+    @pytest.fixture
+    async def driver(self, start_server: StartServer) -> HttpDriver:
+        server = await start_server(template=(MountSpec("/", "pagefs"),))
         return HttpDriver(server.client(tenant=new_tenant()))

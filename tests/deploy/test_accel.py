@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 SIZE = 3 * 1024 * 1024
 PREFIX = "/.fs9/files/"
-YAML = f"server: {{accel_redirect: {PREFIX}}}\n"
+YAML = f"""
+server: {{accel_redirect: {PREFIX}}}
+mounts:
+- {{path: /, provider: localfs, config: {{root: "{{data_dir}}/namespaces/{{namespace}}/files"}}}}
+"""
 TARGET = "/api/v1/download?path=/big.bin"
 OFFER = {"X-FS9-Accel": PREFIX}
 

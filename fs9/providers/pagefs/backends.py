@@ -8,6 +8,7 @@ journals and `objects/`. What several hosts share is in `remote`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
@@ -34,6 +35,8 @@ Stores: TypeAlias = tuple[MetaStore, BlockStore | None]
 Backend: TypeAlias = Callable[[Mapping[str, Any], "ProviderContext"], Awaitable[Stores]]
 
 _NAME_BYTES_MAX = 200
+#: No namespace can have this name.
+_TRIAL = ".trial"
 
 
 def directory_of(context: ProviderContext) -> Path:
@@ -55,6 +58,8 @@ async def open_lmdb(config: Mapping[str, Any], context: ProviderContext) -> Stor
     kind = settings.type_of("blocks of lmdb", found.blocks, "files", ["files", "inline"])
     read_config(f"pagefs blocks {kind}", settings.NoSettings, {"type": kind, **found.blocks})
     directory = directory_of(context)
+    if context.trial:  # opening it would take it from the process that serves it
+        return MemoryStore(Memory()), None
     with Translated(f"pagefs storage {context.mount}"):
         try:
             store = await lmdbstore.open_store(directory, context.pool)
@@ -102,6 +107,8 @@ async def create(config: Mapping[str, Any], context: ProviderContext) -> PageFs:
     """
     found = settings.read(config)
     kind = settings.type_of("backend", found.backend, "lmdb", sorted(BACKENDS))
+    if context.trial:  # a place of its own: what is served is not taken from its owner
+        context = dataclasses.replace(context, namespace=_TRIAL)
     store, blocks = await BACKENDS[kind](found.backend, context)
     policy = Policy(found.uid, found.gid, found.inline_bytes, found.trash_retention_secs)
     core = Core(store, blocks, policy, context.limits, context.clock, context.quota)
