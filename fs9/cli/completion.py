@@ -23,14 +23,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("shell", choices=SHELLS)
+    parser.add_argument(
+        "--program", choices=("fs9", "fs9-admin"), default="fs9", help="default: %(default)s"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     import shtab
 
+    from fs9.cli import admin
     from fs9.cli.main import make_parser
 
-    parser = make_parser()
+    parser = admin.make_parser() if args.program == "fs9-admin" else make_parser()
     for name, subparser in _commands(parser).items():
         for action in subparser._actions:
             local = action.dest == "paths" and name in _LOCAL_PATHS

@@ -29,3 +29,11 @@ def test_bash_understands_it(fs9: Fs9) -> None:
     ask = 'COMP_WORDS=(fs9 doc); COMP_CWORD=1; _shtab_fs9; echo "${COMPREPLY[@]}"'
     done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], capture_output=True, text=True)
     assert done.stdout.strip() == "doctor"
+
+
+def test_the_other_program_has_a_script_of_its_own(fs9: Fs9) -> None:
+    """With its own commands, down to their options; `fs9` has them under `admin`."""
+    script = fs9("completion", "bash", "--program", "fs9-admin")[1]
+    assert "_shtab_fs9_admin fs9-admin\n" in script
+    assert "--requests-per-second" in script
+    assert "_shtab_fs9_admin_quotas_set" in fs9("completion", "bash")[1]
