@@ -18,6 +18,8 @@ from fs9.errors import Fs9Error
 if TYPE_CHECKING:
     from fs9.client.settings import Settings
 
+#: What links share; the name under which providers know it.
+HttpClient: TypeAlias = httpx2.AsyncClient
 #: The addresses of a name, with a port; raises OSError.
 Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
 #: Raises an Fs9Error for an address that is not to be connected to.

@@ -1,0 +1,53 @@
+"""proxyfs on a second server of ours, which serves memfs and localfs: all that it declares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fs9.types import MountSpec
+from tests.conformance.driver import ALL_FEATURES, ProviderDriver, SessionDriver, session_driver
+from tests.conformance.suite import TreeSuite
+from tests.fix_http import StartServer, start_server
+from tests.fix_proxy import make_proxy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from fs9.clock import ManualClock
+    from fs9.providers.proxyfs import ProxyFs
+
+__all__ = ["start_server"]
+
+#: The wire has whole seconds.
+_FEATURES = ALL_FEATURES - {"ns"}
+
+
+class TestOnMemFs(TreeSuite):
+    @pytest.fixture
+    async def driver(self, start_server: StartServer) -> AsyncIterator[ProviderDriver]:
+        server = await start_server(template=(MountSpec("/", "memfs"),))
+        proxy = await make_proxy(server)
+        driver = ProviderDriver(proxy)
+        driver.features = _FEATURES
+        yield driver
+        await proxy.aclose()
+
+
+class TestOnLocalFsThroughASession(TreeSuite):
+    """As mounts are used; and every read asks whether what was kept is current."""
+
+    @pytest.fixture
+    async def proxy(self, start_server: StartServer) -> AsyncIterator[ProxyFs]:
+        mount = MountSpec("/", "localfs", {"root": "{data_dir}/namespaces/{namespace}/files"})
+        server = await start_server(template=(mount,))
+        proxy = await make_proxy(server, cache_fresh_s=0)
+        yield proxy
+        await proxy.aclose()
+
+    @pytest.fixture
+    def driver(self, proxy: ProxyFs, clock: ManualClock) -> SessionDriver:
+        driver = session_driver({"/": proxy}, clock)
+        driver.features = _FEATURES
+        return driver
