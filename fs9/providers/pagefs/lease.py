@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: The part of its lease that a holder relies on: clocks of two hosts do not run alike.
 _RELIED_SHARE = 0.8
+#: After this part it is renewed.
+_RENEWED_SHARE = 0.3
 
 TAKEN_OVER = "another host has taken over the storage"
 UNKNOWN_OUTCOME = "the storage did not say whether it kept a change; it is loaded anew"
@@ -72,6 +74,11 @@ class Lease(Ownership):
     def renewed(self, asked_s: float) -> None:
         """A renewal that was asked for at that time was granted."""
         self._until_s = max(self._until_s, asked_s + _RELIED_SHARE * self.ttl_s)
+
+    @property
+    def due(self) -> bool:
+        """Is it time to renew it? Commits do that, too."""
+        return self.now_s() >= self._until_s - (_RELIED_SHARE - _RENEWED_SHARE) * self.ttl_s
 
     @property
     def over(self) -> bool:

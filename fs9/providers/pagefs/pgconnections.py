@@ -32,12 +32,12 @@ _STATEMENT_SHARE = 0.5
 
 
 class Attempt:
-    """What became of a call that raised: `sent`, it may have been done."""
+    """How often a call was sent: after more than once, one of them may yet arrive."""
 
     __slots__ = ("sent",)
 
     def __init__(self) -> None:
-        self.sent = False
+        self.sent = 0
 
 
 class Connections:
@@ -110,7 +110,7 @@ class Connections:
         while True:
             try:
                 async with self._connection(deadline_s) as connection:
-                    attempt.sent = True
+                    attempt.sent += 1
                     return await _execute(connection, sql, values, deadline_s)
             except (psycopg.Error, TimeoutError, Fs9Error) as error:
                 failure = _translated(error)

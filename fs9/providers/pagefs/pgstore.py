@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 #: Key of the advisory lock under which one process makes the tables.
 _MAKING = 0x6673395F70616765
-_RENEWALS_PER_TTL = 3
+#: How often it is looked which leases are due; a shorter one that comes has not long to wait.
+_TICK_S = 1.0
 _WAIT_POLL_S = 0.1
 
 _TABLES = """
@@ -214,12 +215,15 @@ class PostgresStore:
             attempt = Attempt()
             try:
                 rows = await self._connections.run(_COMMIT, (*head, *lists), attempt)
-            except Transient:  # the server ended it, and nothing of it
-                raise
-            except Fs9Error:
-                if attempt.sent:  # perhaps it is there: what we remember may be wrong
+            except Fs9Error as error:
+                # Busy: the server ended it, and nothing of it is there. Else, and where it was
+                # sent before, perhaps it is, or will be: what we remember may be wrong.
+                harmless = 1 if isinstance(error, Transient) else 0
+                if attempt.sent > harmless:
                     self.lease.lose(leases.UNKNOWN_OUTCOME)
                 raise
+            if attempt.sent > 1 and rows[0][0] != "applied":
+                self.lease.lose(leases.UNKNOWN_OUTCOME)
             self._done(rows[0][0], number, asked_s)
 
     def _done(self, outcome: str, number: int, asked_s: float) -> None:
@@ -276,10 +280,11 @@ class _Renewals:
 
     async def _run(self) -> None:
         while True:
-            ttl_s = min((store.lease.ttl_s for store in self.held.values()), default=1.0)
-            await asyncio.sleep(ttl_s / _RENEWALS_PER_TTL)
+            ttl_s = min((store.lease.ttl_s for store in self.held.values()), default=_TICK_S)
+            await asyncio.sleep(min(_TICK_S, ttl_s / 4))
+            due = [store for store in self.held.values() if store.lease.due]
             with contextlib.suppress(Fs9Error):  # tried again; a lease that is over says so
-                await _renew(self._connections, list(self.held.values()))
+                await _renew(self._connections, due)
 
 
 def _renewals(connections: Connections) -> _Renewals:

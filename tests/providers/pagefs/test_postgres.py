@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from fs9.clock import ManualClock, SystemClock
-from fs9.errors import BackendUnavailable, InvalidArgument, OwnerUnavailable
+from fs9.errors import BackendUnavailable, InvalidArgument, OwnerUnavailable, Transient
 from fs9.providers.pagefs import pgstore
 from fs9.providers.pagefs.store import Batch, ChecksFailed
 from tests.fault_proxy import FaultProxy
@@ -131,6 +131,40 @@ async def test_a_batch_that_is_sent_twice_is_applied_once(module_dsn: str, name:
             await commit
             assert await store.get(b"n") == b"%d" % number
         await store.aclose()
+
+
+async def test_a_batch_that_may_yet_arrive_is_not_forgotten(
+    module_dsn: str, name: str, monkeypatch
+) -> None:
+    """Sent twice, the second time refused as busy: the first may still be at it."""
+    store = await open_one(module_dsn, name)
+    await store.commit(Batch({b"a": b"1"}))
+    run = store._connections.run
+
+    async def busy(sql, values=(), attempt=None):
+        attempt.sent += 2
+        raise Transient("busy")
+
+    monkeypatch.setattr(store._connections, "run", busy)
+    with pytest.raises(Transient):
+        await store.commit(Batch({b"a": b"2"}))
+    monkeypatch.setattr(store._connections, "run", run)
+    with pytest.raises(OwnerUnavailable):
+        await store.commit(Batch({b"a": b"3"}))
+    await store.aclose()
+
+
+async def test_a_busy_database_changes_nothing(module_dsn: str, name: str) -> None:
+    """A commit that waits too long for a lock is an error, and the next one is as ever."""
+    store = await open_one(module_dsn, name, timeout_s=2.0)
+    await store.commit(Batch({b"a": b"1"}))
+    async with await psycopg.AsyncConnection.connect(module_dsn) as connection:
+        await connection.execute("SELECT * FROM pagefs_spaces FOR UPDATE")
+        with pytest.raises(Transient):
+            await store.commit(Batch({b"a": b"2"}))
+    assert await store.get(b"a") == b"1"
+    await store.commit(Batch({b"a": b"3"}))
+    await store.aclose()
 
 
 @pytest.mark.parametrize("changing", [False, True], ids=["get", "commit"])
