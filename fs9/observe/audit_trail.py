@@ -50,9 +50,10 @@ _SUMMARY_NS = 60 * 10**9
 #: The longest path that is told of; longer ones are refused anyway.
 _PATH_MAX = 4096
 _TRIM_S = 3600.0
-_DAY_NS = 86_400 * 10**9
 #: Details that add up when equal events are counted.
 _SUMS = frozenset({"bytes", "writes"})
+#: Stands for what is not there yet, and stays empty.
+_NOTHING: dict[Any, Any] = {}
 
 
 class AuditTrail:
@@ -99,11 +100,11 @@ class AuditTrail:
         self._clock = clock
         self._journal = journal
         #: Open events by number, and the last one that concerns each path.
-        self._pending: dict[int, Entry] = {}
-        self._latest: dict[str, Entry] = {}
-        self._summaries: dict[str, Entry] = {}
+        self._pending: dict[int, Entry] = _NOTHING
+        self._latest: dict[str, Entry] = _NOTHING
+        self._summaries: dict[str, Entry] = _NOTHING
         self._waiting: deque[Entry] | None = None
-        self._writings: dict[int, Writing] = {}
+        self._writings: dict[int, Writing] = _NOTHING
         self._number = 0
         self._budget: RefusalBudget | None = None
         self._tip: Tip | None = None
@@ -111,7 +112,7 @@ class AuditTrail:
         self._recent: deque[AuditRecord] | None = None
         self._lock: asyncio.Lock | None = None
         self._task: asyncio.Task[None] | None = None
-        self._listeners: set[asyncio.Event] = set()
+        self._listeners: set[asyncio.Event] | None = None
         self._appended = 0
         self._trim_at_s = 0.0
         if left is not None and (left.entries or left.writings):
@@ -186,7 +187,7 @@ class AuditTrail:
         """An open file was written to for the first time; `record` with it at its close."""
         if not journaled:
             return Writing(0, 0, path, user)
-        self._number += 1
+        self._begin()
         now_ns = self._clock.now_ns()
         writing = Writing(self._number, now_ns, clean_text(path), clean_text(user))
         if self._journal is not None:
@@ -230,11 +231,17 @@ class AuditTrail:
         ends: int,
         now_ns: int,
     ) -> Entry:
-        self._number += 1
+        self._begin()
         return Entry(
             *(self._number, now_ns, event_type, path, user, 1, outcome, details),
             *(ends, now_ns + _MERGE_NS),
         )
+
+    def _begin(self) -> None:
+        """The next number, and at the first one what a namespace without events has not."""
+        self._number += 1
+        if self._pending is _NOTHING:
+            self._pending, self._latest, self._summaries, self._writings = {}, {}, {}, {}
 
     def _equal(self, last: Entry, event_type: str, user: str, outcome: str, now_ns: int) -> bool:
         return (
@@ -410,9 +417,7 @@ class AuditTrail:
         journal, self._journal = self._journal, None
         if journal is not None:
             journal.close(empty=not self.waiting and not self._writings)
-        self._writings.clear()
-        self._pending.clear()
-        self._latest.clear()
+        self._pending = self._latest = self._summaries = self._writings = _NOTHING
         self._waiting = None
         self.closed = True
 
@@ -429,7 +434,7 @@ class AuditTrail:
         """Forget what is too old or too much; how many events."""
         self._appended = 0
         self._trim_at_s = self._clock.monotonic_s() + _TRIM_S
-        before_ns = max(0, self._clock.now_ns() - self._limits.events_days * _DAY_NS)
+        before_ns = max(0, self._clock.now_ns() - self._limits.events_days * 86_400 * 10**9)
         return await self._store.trim_events(self.name, before_ns, self._limits.events_max)
 
     # -- reading --------------------------------------------------------------------------------
@@ -464,11 +469,13 @@ class AuditTrail:
     def listen(self) -> asyncio.Event:
         """It is set whenever something was stored here."""
         listener = asyncio.Event()
+        self._listeners = self._listeners or set()
         self._listeners.add(listener)
         return listener
 
     def unlisten(self, listener: asyncio.Event) -> None:
-        self._listeners.discard(listener)
+        if self._listeners is not None:
+            self._listeners.discard(listener)
 
     def recent(self, after: int) -> list[AuditRecord] | None:
         """The links that follow `after`, from memory, as far as known; None: ask the store."""
