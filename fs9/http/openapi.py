@@ -301,7 +301,6 @@ _DETAILS = {
     "UriTooLong": "at most 16384 bytes",
     "HeadersTooLarge": "at most 32768 bytes",
     "MisdirectedRequest": "another worker owns the namespace",
-    "TooManyRequests": "try again later",
     "BackendUnavailable": "connection refused",
     "Transient": "the file became shorter while it was read",
     "CircuitBreakerOpen": "s3",

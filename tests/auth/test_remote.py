@@ -98,7 +98,7 @@ async def test_no_is_final(verifier: Verifier, service: Service) -> None:
     with pytest.raises(Unauthenticated, match="Invalid token: validation failed"):
         await verifier.verify(token(SECRET, jti="other"))
     service.verdict = VerdictReply(False, error="Token has been revoked")
-    with pytest.raises(Unauthenticated, match="^Token has been revoked$"):
+    with pytest.raises(Unauthenticated, match=r"^Token has been revoked$"):
         await verifier.verify(token(SECRET, jti="third"))
 
 
