@@ -68,6 +68,9 @@ _LEARN_S = 1.0
 
 #: What no answer tells; the upstream refuses what it cannot do.
 _UNTOLD = Capability.UTIME | Capability.ETAG
+#: Without the file's type, which older servers put into the mode.
+MODE_BITS = 0o7777
+
 _EVERYTHING = capabilities_from_names([name for name, _ in CAPABILITY_NAMES]) | _UNTOLD
 
 
@@ -459,8 +462,10 @@ def _sent(condition: Condition, flags: OpenFlags) -> Condition:
 
 
 def _at(path: str, info: FileInfo) -> FileInfo:
-    """The info under the path that was asked for, which older servers write otherwise."""
-    return info if info.path == path else msgspec.structs.replace(info, path=path)
+    """The info under the path that was asked for; older servers write it, and modes, otherwise."""
+    if info.path == path and info.mode <= MODE_BITS:
+        return info
+    return msgspec.structs.replace(info, path=path, mode=info.mode & MODE_BITS)
 
 
 def _page(path: str, entries: list[FileInfo], after: str, limit: int) -> list[FileInfo]:
