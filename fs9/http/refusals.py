@@ -26,16 +26,17 @@ REFUSALS: tuple[type[Fs9Error], ...] = (
 )
 
 _TYPES = {
-    **dict.fromkeys(("stat", "statfs", "readdir", "read", "download", "follow"), "read"),
+    **dict.fromkeys(("stat", "statfs", "readdir", "read", "download", "follow", "watch"), "read"),
     **dict.fromkeys(("capabilities", "mounts", "events", "event_chain"), "read"),
     "remove": "delete",
     "upload": "upload",
     "write": "write",
     "close": "upload",
     "auth_revoke": "revoke",
-    "mount_add": "mount",
-    "mount_remove": "unmount",
 }
+
+#: Of the others the first word of the operation's name, if it is one of these.
+_KNOWN = frozenset({*_TYPES.values(), "namespace", "plugin", "mount"})
 
 
 def record_refusal(x: Exchange, operation: str, error: Fs9Error) -> None:
@@ -64,9 +65,6 @@ def _subject(x: Exchange, operation: str) -> tuple[str, str]:
     if handle_id is not None and x.session is not None:
         return event_type, x.session.path_of(handle_id) or "/"
     return event_type if event_type in _KNOWN else "request", _cleaned(x.query.get("path", "/"))
-
-
-_KNOWN = frozenset({*_TYPES.values(), "namespace", "plugin"})
 
 
 def _cleaned(path: str) -> str:
