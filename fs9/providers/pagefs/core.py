@@ -13,8 +13,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fs9.errors import Fs9Error, QuotaExceeded
+from fs9.errors import Fs9Error, OwnerUnavailable, QuotaExceeded
 from fs9.providers.pagefs import records
+from fs9.providers.pagefs.lease import TAKEN_OVER
 from fs9.providers.pagefs.records import Counters, Superblock
 from fs9.providers.pagefs.store import Batch
 from fs9.providers.pagefs.view import View
@@ -176,6 +177,10 @@ class Core:
         """
         if isinstance(error, OSError | QuotaExceeded):
             self.garbage.append((number, inode))
+        elif isinstance(error, OwnerUnavailable) and error.detail == TAKEN_OVER:
+            # Refused for certain. Nobody else would find it: the new owner has looked already.
+            assert self.blocks is not None
+            self.spawn(self.blocks.delete([records.object_name(number, inode)]))
         else:
             self._leaked = True
 

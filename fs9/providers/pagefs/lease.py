@@ -26,6 +26,7 @@ _RELIED_SHARE = 0.8
 #: After this part it is renewed.
 _RENEWED_SHARE = 0.3
 
+#: The change that was refused with this text was not made.
 TAKEN_OVER = "another host has taken over the storage"
 UNKNOWN_OUTCOME = "the storage did not say whether it kept a change; it is loaded anew"
 

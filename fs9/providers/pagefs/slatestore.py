@@ -226,7 +226,7 @@ class SlateStore:
 
 def _why(reason: object) -> str:
     if reason is slate.CloseReason.FENCED:
-        return leases.TAKEN_OVER
+        return "another writer has taken over the storage"  # with our last write, or without
     return "the storage was closed after an error; it is loaded anew"
 
 
