@@ -382,3 +382,23 @@ async def test_namespaces_below_a_tenant(server: Server) -> None:
     client = server.client(tenant=tenant)
     ok(await client.get("mounts"))
     assert (await client.get(f"namespaces/{tenant}")).json()["created_by"] == "system"
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [("0", 200), ("10", 200), ("11", 508), ("999999999", 508), ("-1", 400), ("x", 400), ("", 400)],
+)
+async def test_the_hops_of_a_request_are_counted_on_arrival(api, value: str, status: int):
+    """Small operations and bodies in pieces alike; one that is refused does nothing."""
+    headers = {"x-fs9-hop-count": value}
+    content = bytes(300_000)
+    answers = (
+        await api.put("upload", params={"path": "/f"}, content=content, headers=headers),
+        await api.get("stat", params={"path": "/"}, headers=headers),
+    )
+    for answer in answers:
+        assert answer.status_code == status, answer.text
+        if status == 508:
+            assert answer.json()["error"] == f"too many proxy hops: {value} (max: 10)"
+    found = await api.get("download", params={"path": "/f"})
+    assert (found.status_code == 200 and found.content == content) == (status == 200)
