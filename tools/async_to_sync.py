@@ -26,6 +26,7 @@ FILES = {
     "aio_file.py": "sync_file.py",
     "aio_transfer.py": "sync_transfer.py",
     "aio_tree.py": "sync_tree.py",
+    "aio_watch.py": "sync_watch.py",
 }
 
 #: Asynchronous name -> synchronous name.
@@ -50,6 +51,7 @@ NAMES = {
     "aio_link": "sync_link",
     "aio_transfer": "sync_transfer",
     "aio_tree": "sync_tree",
+    "aio_watch": "sync_watch",
     "aiter_raw": "iter_raw",
     "aread": "read",
     "asynchronous": "synchronous",

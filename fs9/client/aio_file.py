@@ -6,7 +6,7 @@ import io
 from typing import TYPE_CHECKING, Self
 
 from fs9.client import ops
-from fs9.errors import InvalidArgument
+from fs9.errors import InvalidArgument, InvalidHandle
 from fs9.types import Buffer, OpenFlags, StatChanges
 
 if TYPE_CHECKING:
@@ -110,6 +110,12 @@ class AsyncFile:
     async def write_at(self, offset: int, data: Buffer) -> int:
         """Write all of `data` at `offset`; the position stays."""
         return await self._link.run(ops.write(self.handle, offset, data))
+
+    def flush(self) -> None:
+        """For what takes a file object: every write is on the server already (`close(sync=True)`
+        makes it survive a loss of power). Raises InvalidHandle when the file is closed."""
+        if self._closed:
+            raise InvalidHandle("closed")
 
     def tell(self) -> int:
         return self._position

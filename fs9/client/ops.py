@@ -441,6 +441,16 @@ def events(
     return decoded(_decode_events, answer.body)
 
 
+def endless(route: str, path: str, cursor: str) -> Operation[None]:
+    """Begin an answer of server-sent events, after the cursor; its body stays unread."""
+    headers = {"accept": "text/event-stream"}
+    if cursor:
+        headers["last-event-id"] = cursor
+    request = request_of(route, query={"path": path}, headers=headers)
+    request.streams = True
+    yield request
+
+
 def create_namespace(name: str) -> Operation[messages.NamespaceReply]:
     answer = yield request_of("namespace_create", json=messages.NamespaceRequest(name))
     return decoded(_decode_namespace, answer.body)

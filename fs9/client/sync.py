@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from fs9.client import localfiles, ops, sync_tree
+from fs9.client import localfiles, ops, sync_tree, sync_watch
 from fs9.client.colour import SyncColour
 from fs9.client.downloads import Wanted
 from fs9.client.report import TreeOptions, TreeReport
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from fs9.client.ops import Handle, Uploaded
+    from fs9.client.server_events import Followed
     from fs9.wire import messages
 
 _SECOND_NS = 1_000_000_000
@@ -412,6 +413,27 @@ class Client:
     def remove_tree(self, path: str, options: TreeOptions = _DEFAULT_TREE) -> TreeReport:
         """Remove a directory and all in it; links are removed, not followed."""
         return sync_tree.remove_tree(self, clean(path), options)
+
+    # -- What happens. ----------------------------------------------------------------------
+
+    def watch(self, path: str = "/", *, since: str | None = None) -> Iterator[messages.WatchEvent]:
+        """What changes at `path` and below, without an end; each change once.
+
+        The first event has the type "cursor": what is listed after it is complete. `since` is the
+        `cursor` of an event to go on after, and there is no such first one. A connection that
+        breaks is made anew and nothing is missed, or that is told as an event of the type "lost".
+        Raises when the policy for requests gives up; go on with the last cursor then.
+        """
+        return sync_watch.watch(self.link, self.colour, clean(path), since)
+
+    def follow(self, path: str, *, since: str | None = None) -> Iterator[Followed]:
+        """The messages of a topic or stream as they come, each once, until it ends.
+
+        From the oldest one that is kept; `since`: after the message with this cursor, "end": from
+        now on (until the first one came, a connection that breaks is a gap). What the server had
+        to let go is counted in the next message.
+        """
+        return sync_watch.follow(self.link, self.colour, clean(path), since)
 
     # -- The namespace. ---------------------------------------------------------------------
 

@@ -60,6 +60,7 @@ def test_file_object(client: Client) -> None:
         assert (file.tell(), file.read(), file.read()) == (4, b"456789", b"")
         assert file.read_at(1, 2) == b"12"
         file.write_at(0, b"ab")
+        file.flush()
         file.truncate(4)
         assert file.size() == 4
         with pytest.raises(InvalidArgument):
