@@ -1,12 +1,36 @@
-"""What administrators do, in the audit trail of the namespace that it is about."""
+"""Administrators: whether their own namespace lets them, and what they do in the audit trail."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fs9.errors import Forbidden, NotFound
+from fs9.meta.models import ACTIVE
+
 if TYPE_CHECKING:
+    from fs9.http.exchange import Exchange
     from fs9.principal import Principal
     from fs9.services import Services
+
+
+async def administrator(x: Exchange) -> Principal:
+    """The caller of a route that needs no session, whose own namespace must be active all the same.
+
+    One that administers the server need not exist. Raises Forbidden, and what the store raises.
+    """
+    principal, services = x.principal, x.context.services
+    assert principal is not None
+    if principal.anonymous:
+        return principal
+    try:
+        record = await services.store.namespace(principal.namespace)
+    except NotFound:
+        if principal.namespace in services.settings.admin_namespaces:
+            return principal
+        raise Forbidden("Namespace not found or access denied") from None
+    if record.status != ACTIVE:
+        raise Forbidden("Namespace is not active")
+    return principal
 
 
 async def record_admin(

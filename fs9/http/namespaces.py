@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fs9.errors import AlreadyExists, InvalidArgument, NotFound
-from fs9.http.administration import record_admin
+from fs9.http.administration import administrator, record_admin
 from fs9.http.decode import json_body
 from fs9.http.exchange import Reply
 from fs9.http.failures import reply_to_error
 from fs9.principal import (
-    Principal,
     require_namespace_operator,
     require_server_admin,
     require_server_operator,
@@ -32,7 +31,7 @@ _create_body = msgspec.json.Decoder(NamespaceRequest)
 
 async def create(x: Exchange) -> Reply:
     request = await json_body(x, _create_body)
-    principal = _principal(x)
+    principal = await administrator(x)
     services = x.context.services
     require_server_admin(principal, services.settings.admin_namespaces)
     try:
@@ -47,7 +46,7 @@ async def create(x: Exchange) -> Reply:
 
 async def list_(x: Exchange) -> Reply:
     services = x.context.services
-    require_server_operator(_principal(x), services.settings.admin_namespaces)
+    require_server_operator(await administrator(x), services.settings.admin_namespaces)
     records = await services.store.namespaces()
     return Reply(200, encode([_to_wire(record) for record in records]))
 
@@ -55,18 +54,14 @@ async def list_(x: Exchange) -> Reply:
 async def get(x: Exchange) -> Reply:
     services = x.context.services
     name = x.params["ns"]
-    require_namespace_operator(_principal(x), name, services.settings.admin_namespaces)
+    principal = await administrator(x)
+    require_namespace_operator(principal, name, services.settings.admin_namespaces)
     try:
         record = await services.store.namespace(name)
     except NotFound as error:
         # Here the contract's text is the whole text, without our prefix.
         return reply_to_error(error, text=error.detail)
     return Reply(200, encode(_to_wire(record)))
-
-
-def _principal(x: Exchange) -> Principal:
-    assert x.principal is not None
-    return x.principal
 
 
 def _to_wire(record: NamespaceRecord) -> NamespaceReply:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fs9.errors import Conflict, Forbidden
-from fs9.http.administration import record_admin
+from fs9.http.administration import administrator, record_admin
 from fs9.http.decode import json_body
 from fs9.http.exchange import Reply
 from fs9.http.files import NO_CONTENT
@@ -31,14 +31,13 @@ _PAGE = 1000
 
 async def list_(x: Exchange) -> Reply:
     services = x.context.services
-    assert x.principal is not None
-    require_server_operator(x.principal, services.settings.admin_namespaces)
+    require_server_operator(await administrator(x), services.settings.admin_namespaces)
     return Reply(200, encode(await services.plugins.names()))
 
 
 async def load(x: Exchange) -> Reply:
     request = await json_body(x, _load_body)
-    services = _allowed(x)
+    services = await _allowed(x)
     await services.plugins.load(request.name, request.path)
     await _record(x, services, "load", request.name)
     return Reply(200, encode(PluginReply(request.name, "loaded")))
@@ -46,7 +45,7 @@ async def load(x: Exchange) -> Reply:
 
 async def unload(x: Exchange) -> Reply:
     request = await json_body(x, _unload_body)
-    services = _allowed(x)
+    services = await _allowed(x)
     await _refuse_mounted(services, request.name)
     await services.plugins.unload(request.name)
     await _record(x, services, "unload", request.name)
@@ -59,10 +58,9 @@ async def _record(x: Exchange, services: Services, action: str, name: str) -> No
     await record_admin(services, x.principal, x.principal.namespace, "plugin", details)
 
 
-def _allowed(x: Exchange) -> Services:
+async def _allowed(x: Exchange) -> Services:
     services = x.context.services
-    assert x.principal is not None
-    require_server_admin(x.principal, services.settings.admin_namespaces)
+    require_server_admin(await administrator(x), services.settings.admin_namespaces)
     if not services.settings.plugins_api:
         raise Forbidden("plugins cannot be loaded over HTTP here (server.plugins.api)")
     return services

@@ -18,7 +18,7 @@ from fs9.errors import (
     Unauthenticated,
     UnprocessableBody,
 )
-from fs9.http.administration import record_admin
+from fs9.http.administration import administrator, record_admin
 from fs9.http.decode import json_body
 from fs9.http.exchange import Reply
 from fs9.http.failures import reply_to_error
@@ -79,8 +79,7 @@ def _not_configured(error: InvalidArgument) -> Reply:
 
 async def revoke(x: Exchange) -> Reply:
     request = await json_body(x, _revoke_body)
-    services, principal = x.context.services, x.principal
-    assert principal is not None
+    services, principal = x.context.services, await administrator(x)
     revocation = await _revocation(services, principal, request)
     kept = await services.store.revoke([revocation])
     await _record_revocation(services, principal, revocation)
