@@ -283,12 +283,11 @@ class AuditTrail:
                 if self.trim_due():
                     await self.trim()
                 failures = 0
-            except Fs9Error as error:
+            except Exception as error:  # whatever it is, events must not wait for ever
                 failures += 1
                 if failures == 1:
-                    log.warning(
-                        "%s: events wait, the store does not take them: %s", self.name, error
-                    )
+                    unforeseen = not isinstance(error, Fs9Error)
+                    log.warning("%s: events wait: %s", self.name, error, exc_info=unforeseen)
         self._task = None
 
     async def flush(self, *, everything: bool = False) -> None:

@@ -30,6 +30,9 @@ mounts:
 - {path: /hello, provider: hellofs}
 """
 
+# All tests together have more credentials refused in a minute than one address may.
+_MANY_REFUSED = "server: {limits: {max_failed_credentials_per_minute: 1000000}}\n"
+
 #: `FS9_FAST_LANE=false pytest tests/e2e` runs all of it on the other lane, and so on.
 _VARIANT = {
     name: os.environ[name]
@@ -59,7 +62,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """With authentication."""
     directory = tmp_path_factory.mktemp("guarded")
     environ = _VARIANT | {"FS9_JWT_SECRET": SECRET}
-    running = Fleet(directory, workers=WORKERS, yaml=_YAML, environ=environ)
+    running = Fleet(directory, workers=WORKERS, yaml=_YAML + _MANY_REFUSED, environ=environ)
     yield running
     _stop_healthy(running)
 
