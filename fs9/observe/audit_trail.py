@@ -277,7 +277,7 @@ class AuditTrail:
         """Store what there is, until there is nothing more."""
         failures = 0
         while self.waiting:
-            await asyncio.sleep(min(_FLUSH_S * 2**failures, _RETRY_S_MAX))
+            await asyncio.sleep(min(_FLUSH_S * 2 ** min(failures, 8), _RETRY_S_MAX))
             try:
                 await self.flush()
                 if self.trim_due():
