@@ -164,7 +164,7 @@ def _default_cell(setting: Setting) -> str:
     if setting.default_text or setting.default in (None, ""):
         return setting.default_shown
     if isinstance(setting.default, tuple):
-        return "a directory of its own at `/`, below `data_dir`"
+        return "pagefs at `/`, below `data_dir`"
     shown = yaml.safe_dump(plain_value(setting.default)).splitlines()[0]
     return f"`{shown}`" + (f" ({_amount(setting)})" if _amount(setting) else "")
 

@@ -14,11 +14,12 @@ object until the file is compacted (`Compaction`) or gone.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from fs9.errors import Fs9Error, Internal, InvalidHandle
 from fs9.providers.pagefs import records
-from fs9.providers.pagefs.core import PAGE_ROWS
+from fs9.providers.pagefs.core import PAGE_ROWS, Known
 from fs9.providers.pagefs.records import EXTENT_BYTES_MAX, PAGE_BYTES, Extent, Inode
 from fs9.providers.pagefs.store import Batch
 
@@ -32,6 +33,9 @@ _READ_TRIES = 3
 
 #: Pages of the metadata store that one write fills at once.
 PAGES_MAX = 16
+
+#: Puts from this size on are written by a thread; meanwhile there is time for their checksums.
+_BESIDE_BYTES = 256 * 1024
 
 #: A file is written anew when its objects hold this many times its size, and so much more.
 COMPACT_FACTOR = 2
@@ -69,27 +73,44 @@ class Content:
 
     # -- reading --------------------------------------------------------------------------------
 
-    async def read(self, view: View, number: int, offset: int, size: int) -> Buffer:
+    async def read(
+        self, view: View, number: int, offset: int, size: int, known: Known | None = None
+    ) -> Buffer:
         """At most `size` bytes; short at the end. Raises Internal for damaged bytes."""
+        known = known or Known()
         for _ in range(_READ_TRIES):
             value = await view.get(records.inode_key(number))
             if value is None:
                 raise InvalidHandle("the file is gone")
-            inode = records.decode_inode(value)
+            inode = known.of(value)
+            end = min(offset + size, inode.size)
+            extent = known.find(offset, end) if end > offset else None
             try:
-                return await self.read_inode(view, number, inode, offset, size)
+                if extent is not None:
+                    return await self._bytes(number, extent, offset, end)
+                return await self.read_inode(view, number, inode, offset, size, known)
             except FileNotFoundError:
                 continue
         raise Internal("a block is missing")
 
     async def read_inode(
-        self, view: View, number: int, inode: Inode, offset: int, size: int
+        self,
+        view: View,
+        number: int,
+        inode: Inode,
+        offset: int,
+        size: int,
+        known: Known | None = None,
     ) -> Buffer:
         """The same of an inode that is known. Raises FileNotFoundError: an object is missing."""
         end = min(offset + size, inode.size)
         if end <= offset:
             return b""
         extents = await self.extents(view, number, inode, offset, end, 1 << 30)
+        if known is not None and known.inode is inode:
+            for extent in extents[:PAGE_ROWS]:
+                if extent.data is None:  # the others are in memory already, or LMDB's
+                    known.add(extent)
         if len(extents) == 1 and extents[0].start <= offset and extents[0].end >= end:
             return await self._bytes(number, extents[0], offset, end)
         buffer = bytearray(end - offset)
@@ -196,14 +217,27 @@ class Content:
         )
         tail, place = (core.serial(), 0) if began else (inode.tail, inode.tail_end)
         try:
-            await core.put(tail, number, place, data)
+            sums = await self._put(tail, number, place, data)
             async with core.lock:
-                await self._refer(view, number, offset, data, tail, place, began=began)
+                await self._refer(view, number, offset, data, sums, tail, place, began=began)
         except BaseException as error:
             if began:
                 core.lost(tail, number, error)
             raise
         return len(data)
+
+    async def _put(self, tail: int, number: int, place: int, data: memoryview) -> bytes:
+        """Put the bytes into the object; their checksums, computed while a thread writes."""
+        core, unit = self._core, self._core.unit_bytes
+        if len(data) < _BESIDE_BYTES:
+            await core.put(tail, number, place, data)
+            return records.checksums(data, unit)
+        putting = asyncio.ensure_future(core.put(tail, number, place, data))
+        try:
+            await asyncio.sleep(0)  # it starts
+            return records.checksums(data, unit)
+        finally:
+            await putting
 
     async def _refer(
         self,
@@ -211,6 +245,7 @@ class Content:
         number: int,
         offset: int,
         data: memoryview,
+        sums: bytes,
         tail: int,
         place: int,
         *,
@@ -233,7 +268,7 @@ class Content:
                 offset=last.offset,
                 skip=last.skip,
                 stored=last.stored + len(data),
-                checksums=records.grown_checksums(last, data, unit),
+                checksums=records.grown_checksums(last, data, sums, unit),
             )
             view.delete(changes, records.extent_key(number, inode.content, last.end))
         else:
@@ -243,7 +278,7 @@ class Content:
                 number=tail,
                 offset=place,
                 stored=len(data),
-                checksums=records.checksums(data, unit),
+                checksums=sums,
             )
         view.put(changes, records.extent_key(number, inode.content, end), new.encode())
         if began:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from fs9.clock import Clock
     from fs9.limits import Limits
+    from fs9.providers.pagefs.records import Extent, Inode
     from fs9.providers.pagefs.store import BlockStore, Item, MetaStore
     from fs9.quota import Quota
     from fs9.types import Buffer
@@ -37,6 +39,8 @@ TIDY_AFTER_S = 5.0
 GARBAGE_MAX = 1000
 #: Rows read, and changed in one batch, by operations on many.
 PAGE_ROWS = 400
+#: Extents of an open file that are remembered, about 400 bytes each.
+KNOWN_EXTENTS_MAX = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +58,59 @@ class Policy:
 
 
 class OpenInode:
-    """An inode that is open, or being changed: its writers take turns by `lock`."""
+    """An inode that is open, or being changed: its writers take turns by `lock`.
 
-    __slots__ = ("lock", "opens")
+    `known`: where its bytes are, as far as reads have asked.
+    """
+
+    __slots__ = ("known", "lock", "opens")
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.opens = 0
+        self.known = Known()
+
+
+class Known:
+    """Extents of one version of an inode: those in objects, by their ends, in order.
+
+    `stored` is the inode's row. Whatever changes the bytes of a file gives its inode a new
+    version, hence another row, and what is known of the old one is forgotten.
+    """
+
+    __slots__ = ("ends", "extents", "inode", "stored")
+
+    def __init__(self) -> None:
+        self.stored = b""
+        self.inode: Inode | None = None
+        self.ends: list[int] = []
+        self.extents: list[Extent] = []
+
+    def of(self, stored: bytes) -> Inode:
+        """The inode of the row."""
+        inode = self.inode
+        if inode is None or stored != self.stored:
+            inode = self.inode = records.decode_inode(stored)
+            self.stored = stored
+            self.ends, self.extents = [], []
+        return inode
+
+    def find(self, start: int, end: int) -> Extent | None:
+        """The extent that has all bytes of the range, if it is known."""
+        place = bisect_right(self.ends, start)
+        if place < len(self.ends):
+            extent = self.extents[place]
+            if extent.start <= start and extent.end >= end:
+                return extent
+        return None
+
+    def add(self, extent: Extent) -> None:
+        if len(self.ends) >= KNOWN_EXTENTS_MAX:
+            self.ends, self.extents = [], []
+        place = bisect_left(self.ends, extent.end)
+        if place == len(self.ends) or self.ends[place] != extent.end:
+            self.ends.insert(place, extent.end)
+            self.extents.insert(place, extent)
 
 
 class Core:

@@ -17,6 +17,8 @@ import os
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from fs9.providers.pagefs.buffers import buffers
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
@@ -54,6 +56,8 @@ class FileBlocks:
         self._open: OrderedDict[str, _OpenObject] = OrderedDict()
         #: Objects made since the last sync of their folder.
         self._created: set[str] = set()
+        #: Until the file system refuses RWF_NOWAIT for writes.
+        self._writes_nowait = True
 
     def _path(self, name: str) -> str:
         return f"{self._directory}/{name[:6]}/{name[6:13]}/{name}"
@@ -105,19 +109,21 @@ class FileBlocks:
                 return
             count = 0
             try:
-                count = os.pwritev(fd, [data], offset, os.RWF_NOWAIT)
+                if self._writes_nowait:
+                    count = os.pwritev(fd, [data], offset, os.RWF_NOWAIT)
             except BlockingIOError:
                 pass
             except OSError as error:
                 if error.errno != errno.EOPNOTSUPP:
                     raise
+                self._writes_nowait = False
             if count < len(data):
                 rest = memoryview(data)[count:]
                 await self._pool.run(_write, fd, offset + count, rest)
 
     async def get(self, name: str, offset: int, size: int) -> Buffer:
         with self._use(name) as fd:
-            buffer = bytearray(size)
+            buffer = buffers.take(size)
             try:
                 count = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
             except BlockingIOError:

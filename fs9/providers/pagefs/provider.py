@@ -464,7 +464,8 @@ class PageFs(BaseProvider):
         if offset < 0 or size < 0:
             raise InvalidArgument("offset and size cannot be negative")
         with Translated(file.path):
-            return await self.content.read(file.view, file.number, offset, size)
+            known = None if file.opened is None else file.opened.known
+            return await self.content.read(file.view, file.number, offset, size, known)
 
     async def write(self, file: OpenFile, offset: int, data: Buffer) -> int:
         assert isinstance(file, PageFile)

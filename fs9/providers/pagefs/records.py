@@ -318,12 +318,12 @@ def checksums(data: Buffer, unit_bytes: int) -> bytes:
     )
 
 
-def grown_checksums(extent: Extent, data: Buffer, unit_bytes: int) -> bytes:
-    """The checksums of the extent's units with `data` behind them."""
+def grown_checksums(extent: Extent, data: Buffer, sums: bytes, unit_bytes: int) -> bytes:
+    """The checksums of the extent's units with `data` behind them; `sums` are its own."""
     held = extent.checksums
     begun = extent.stored % unit_bytes
     if not begun:
-        return held + checksums(data, unit_bytes)
+        return held + sums
     view = memoryview(data)
     filling = view[: unit_bytes - begun]
     filled = crc32c(filling, int.from_bytes(held[-4:], "big")).to_bytes(4, "big")
