@@ -306,7 +306,10 @@ def test_what_survives_a_restart(program: Program) -> None:
 
 def test_case_17_an_idle_handle_expires(start_fleet: Callable[..., Fleet]) -> None:
     """An active handle survives its lifetime many times over; an idle one is invalid."""
-    yaml = "server: {limits: {handle_ttl_secs: 1.5, handle_sweep_interval_secs: 0.1}}\n"
+    yaml = """
+server: {limits: {handle_ttl_secs: 1.5, handle_sweep_interval_secs: 0.1}}
+mounts: [{path: /, provider: localfs, config: {root: "{data_dir}/files"}}]
+"""
     fleet = start_fleet(workers=1, yaml=yaml)
     with httpx2.Client(base_url=f"{fleet.url}/api/v1/") as client:
         flags = {"path": "/f", "flags": {"create": True, "read": True, "write": True}}
