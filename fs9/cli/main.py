@@ -40,6 +40,7 @@ COMMANDS = {
     "stat": ("stat", "show what is known of files"),
     "tree": ("tree", "show a directory as a tree"),
     "du": ("du", "add up the sizes of files"),
+    "watch": ("watch", "tell what changes, as it happens"),
     "completion": ("completion", "print the completion script of a shell"),
     "version": ("version", "print the version"),
 }

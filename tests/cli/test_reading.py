@@ -159,3 +159,19 @@ def test_du(fs9: Fs9) -> None:
     assert fs9("du", "-s", "-h", "/d", "/d/b") == (0, "2.9K\t/d\n5\t/d/b\n", "")
     rows = json.loads(fs9("du", "-s", "--json", "/d")[1])
     assert rows == [{"path": "/d", "bytes": 3005, "files": 4}]
+
+
+def test_watch_tells_what_changed_since(fs9: Fs9, client: Client) -> None:
+    """A line each, or JSON with where to go on; a cursor that is none is an error."""
+    code, out, _ = fs9("watch", "--json", "-n", "1", "/d")
+    first = json.loads(out)
+    assert (code, first["type"], first["path"]) == (0, "cursor", "/d")
+    client.write_file("/d/new", b"x")
+    client.rename("/d/new", "/d/newer")
+    client.write_file("/elsewhere", b"x")
+    client.remove("/d/newer")
+    lines = "upload\t/d/new\nrename\t/d/new -> /d/newer\nremove\t/d/newer\n"
+    assert fs9("watch", "-n", "3", "--since", first["cursor"], "/d") == (0, lines, "")
+    code, out, error = fs9("watch", "--since", "nonsense", "/d")
+    assert (code, out) == (1, "")
+    assert "since" in error
