@@ -1,6 +1,7 @@
 """The list of fixture plugins, nothing else."""
 
 pytest_plugins = [
+    "tests.fix_conformance",
     "tests.fix_hypothesis",
     "tests.fix_logging",
     "tests.fix_meta",
