@@ -67,7 +67,7 @@ _RETRIES = BackoffPolicy(attempts_max=3, delay_first_s=0.1, delay_max_s=1.0, bud
 _LEARN_S = 1.0
 
 #: What no answer tells; the upstream refuses what it cannot do.
-_UNTOLD = Capability.UTIME | Capability.ETAG
+_UNTOLD = Capability.UTIME | Capability.ETAG | Capability.ATOMIC_RENAME
 #: Without the file's type, which older servers put into the mode.
 MODE_BITS = 0o7777
 

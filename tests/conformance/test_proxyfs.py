@@ -1,4 +1,7 @@
-"""proxyfs on a second server of ours, which serves memfs and localfs: all that it declares."""
+"""proxyfs on a second server of ours, which serves memfs and localfs: all that it declares.
+
+The last way is the whole one: a client's request, a server, a socket, the second server.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ import pytest
 
 from fs9.types import MountSpec
 from tests.conformance.driver import ALL_FEATURES, ProviderDriver, SessionDriver, session_driver
+from tests.conformance.http_driver import HttpDriver
 from tests.conformance.suite import TreeSuite
-from tests.fix_http import StartServer, start_server
+from tests.fix_http import StartServer, new_tenant, start_server
+from tests.fix_live import LiveServer
 from tests.fix_proxy import make_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from fs9.clock import ManualClock
     from fs9.providers.proxyfs import ProxyFs
@@ -51,3 +56,19 @@ class TestOnLocalFsThroughASession(TreeSuite):
         driver = session_driver({"/": proxy}, clock)
         driver.features = _FEATURES
         return driver
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    server = LiveServer(tmp_path_factory.mktemp("second"), (MountSpec("/", "memfs"),))
+    server.start()
+    yield server
+    server.stop()
+
+
+class TestOverHttpAndASocket(TreeSuite):
+    @pytest.fixture
+    async def driver(self, start_server: StartServer, second: LiveServer) -> HttpDriver:
+        mount = MountSpec("/", "proxyfs", {"upstream": f"{second.url}/{new_tenant()}"})
+        server = await start_server(template=(mount,))
+        return HttpDriver(server.client(tenant=new_tenant()))
