@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fs9.client import Client
 from tests.fix_live import LiveServer, new_namespace
 
@@ -31,9 +33,30 @@ async def test_the_asynchronous_program(live: LiveServer) -> None:
     assert await sizes("no token needed") == {"/hello": 0, "/local": 0}
 
 
+def test_the_watching_program(client: Client, live_url: str) -> None:
+    """It looks at all there is, then at what changes."""
+    client.makedirs("/d/e")
+    client.write_file("/d/e/f", b"1")
+    seen: list[str] = []
+
+    class Enough(Exception):
+        pass
+
+    def look(path: str) -> None:
+        seen.append(path)
+        if path == "/d/e/f":
+            client.write_file("/d/new", b"2")
+        elif path == "/d/new":
+            raise Enough
+
+    with pytest.raises(Enough):
+        program(2, live_url)["mirror"](client, "/d", look)
+    assert seen == ["/d", "/d/e", "/d/e/f", "/d/new"]
+
+
 def test_the_conditional_program(client: Client, live_url: str) -> None:
     client.write_file("/f", b"one\n")
-    program(2, live_url)["add_line"](client, "/f", b"two\n")
+    program(3, live_url)["add_line"](client, "/f", b"two\n")
     assert client.read_file("/f") == b"one\ntwo\n"
 
 
