@@ -75,7 +75,8 @@ _EVERYTHING = capabilities_from_names([name for name, _ in CAPABILITY_NAMES]) | 
 
 
 class Config(msgspec.Struct, frozen=True):
-    """`upstream` is a server's URL; a path in it is the tenant. Times in seconds.
+    """`upstream` is a server's URL; a path in it is the tenant, `{namespace}` this one's name.
+    Times in seconds.
 
     `cache_bytes` 0: nothing is kept. `cache_fresh_s`: so old may be what is known of a file's
     version when it answers a read; 0 asks the upstream at each.
@@ -98,8 +99,9 @@ class ProxyFactory:
     async def create(self, config: Mapping[str, Any], context: ProviderContext) -> ProxyFs:
         """Raises InvalidArgument for a wrong config; an upstream that is down is no error."""
         settings = read_config("proxyfs", Config, config)
-        link = Settings(settings.upstream, timeout_s=settings.timeout_s, retries=_RETRIES)
-        Settings(settings.upstream, token=settings.token)  # refuses what no token can be
+        url = settings.upstream.replace("{namespace}", context.namespace)
+        link = Settings(url, timeout_s=settings.timeout_s, retries=_RETRIES)
+        Settings(url, token=settings.token)  # refuses what no token can be
         upstream = self._upstreams.lend(link, context.addresses, context.pool)
         release = partial(self._upstreams.give_back, upstream)
         try:

@@ -1,6 +1,6 @@
 """proxyfs on a second server of ours, which serves memfs and localfs: all that it declares.
 
-The last way is the whole one: a client's request, a server, a socket, the second server.
+The last ways are whole: a client's request, a server, a socket, the second server.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fs9.client import AsyncClient, Client
 from fs9.types import MountSpec
+from tests.conformance.client_driver import ClientDriver
 from tests.conformance.driver import ALL_FEATURES, ProviderDriver, SessionDriver, session_driver
 from tests.conformance.http_driver import HttpDriver
-from tests.conformance.suite import TreeSuite
+from tests.conformance.suite import FileSuite, TreeSuite
 from tests.fix_http import StartServer, new_tenant, start_server
 from tests.fix_live import LiveServer
 from tests.fix_proxy import make_proxy
@@ -66,9 +68,37 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     server.stop()
 
 
-class TestOverHttpAndASocket(TreeSuite):
+def same_namespace(second: LiveServer) -> tuple[MountSpec, ...]:
+    """Each namespace of a server is the one of that name of the second server."""
+    return (MountSpec("/", "proxyfs", {"upstream": f"{second.url}/{{namespace}}"}),)
+
+
+@pytest.fixture(scope="module")
+def front(second: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    server = LiveServer(tmp_path_factory.mktemp("front"), same_namespace(second))
+    server.start()
+    yield server
+    server.stop()
+
+
+class TestOverHttp(TreeSuite):
     @pytest.fixture
     async def driver(self, start_server: StartServer, second: LiveServer) -> HttpDriver:
-        mount = MountSpec("/", "proxyfs", {"upstream": f"{second.url}/{new_tenant()}"})
-        server = await start_server(template=(mount,))
+        server = await start_server(template=same_namespace(second))
         return HttpDriver(server.client(tenant=new_tenant()))
+
+
+class TestOverAsyncClient(FileSuite):
+    @pytest.fixture
+    async def driver(self, front: LiveServer) -> AsyncIterator[ClientDriver]:
+        driver = ClientDriver(AsyncClient(front.url, namespace=new_tenant()))
+        yield driver
+        await driver.aclose()
+
+
+class TestOverSyncClient(FileSuite):
+    @pytest.fixture
+    async def driver(self, front: LiveServer) -> AsyncIterator[ClientDriver]:
+        driver = ClientDriver(Client(front.url, namespace=new_tenant()))
+        yield driver
+        await driver.aclose()

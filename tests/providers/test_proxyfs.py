@@ -480,3 +480,25 @@ async def test_tenants_are_kept_apart(upstream: Server):
     await put(one, "/f", b"x")
     with pytest.raises(NotFound):
         await two.stat("/f")
+
+
+@pytest.mark.parametrize("provider", ["pubsubfs", "streamfs"])
+async def test_a_topic_of_the_upstream_is_read_as_it_grows(
+    start_server: StartServer, provider: str
+):
+    """What was kept at the open, then what comes; nothing twice, nothing from the cache."""
+    mounts = (MountSpec("/", "memfs"), MountSpec("/t", provider))
+    proxy = await make_proxy(await start_server(template=mounts))
+    writer, _ = await proxy.open("/t/topic", OpenFlags(write=True, create=True))
+    await proxy.write(writer, 0, b"one\n")
+    reader, _ = await proxy.open("/t/topic", READ)
+    read = b""
+    for word in (b"", b"two\n", b"three\n"):
+        if word:
+            await proxy.write(writer, 0, word)
+        read += bytes(await proxy.read(reader, len(read), 100))
+        assert read.endswith(word or b"one\n")
+        assert bytes(await proxy.read(reader, len(read), 100)) == b""
+    assert read.split() == [b"one", b"two", b"three"]
+    await put(proxy, "/t/topic", b"four\n")
+    assert bytes(await proxy.read(reader, len(read), 100)).split() == [b"four"]
