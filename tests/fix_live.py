@@ -83,7 +83,13 @@ class LiveServer:
         services = await Services.open(self.settings)
         try:
             app = create_app(Context.of(services))
-            config = uvicorn.Config(app, lifespan="off", log_level="warning", timeout_keep_alive=75)
+            config = uvicorn.Config(
+                timeout_graceful_shutdown=1,  # watchers stay as long as they can
+                app=app,
+                lifespan="off",
+                log_level="warning",
+                timeout_keep_alive=75,
+            )
             self._server = _Server(config, self._started)
             await self._server.serve([self._socket])
         finally:

@@ -49,8 +49,8 @@ def test_the_watching_program(client: Client, live_url: str) -> None:
         elif path == "/d/new":
             raise Enough
 
-    with pytest.raises(Enough):
-        program(2, live_url)["mirror"](client, "/d", look)
+    with Client(live_url) as watching, pytest.raises(Enough):
+        program(2, live_url)["mirror"](watching, "/d", look)
     assert seen == ["/d", "/d/e", "/d/e/f", "/d/new"]
 
 
