@@ -17,7 +17,7 @@ import pytest
 from fs9.auth.tokens import sign
 from fs9.clock import SystemClock
 from fs9.config.settings import Settings
-from fs9.meta.models import SUSPENDED, Revocation
+from fs9.meta.models import Revocation
 from fs9.meta.open import open_store
 from fs9.threads import BlockingPool
 from fs9.types import MountSpec
@@ -93,7 +93,7 @@ def key(name: str) -> str:
 
 
 _REVOKED = token(jti="revoked", roles=["admin"], ns="tenant")
-_READING = {"mounts": ["/in"], "permissions": ["list", "read"]}
+_READING: dict[str, Any] = {"mounts": ["/in"], "permissions": ["list", "read"]}
 
 CALLERS: dict[str, Caller] = {
     "no-token": Caller(None),
@@ -146,7 +146,7 @@ async def _prepare(data_dir: Path) -> None:
 async def _fill(store: SqlStore) -> None:
     for name in ("tenant", "closed"):
         await store.create_namespace(name, "test", _MOUNTS)
-    await store.set_status("closed", SUSPENDED, "test")
+    await store.set_status("closed", "suspended", "test")
     keeper = await store.create_user("keeper", password_hash=None, email=None)
     sleepy = await store.create_user("sleepy", password_hash=None, email=None)
     keys = {"good": ["read-write"], "reading": ["read-only"], "expired": [], "revoked": []}
@@ -158,7 +158,7 @@ async def _fill(store: SqlStore) -> None:
             await store.revoke_api_key(made.id)
     digest = hashlib.sha256(key("sleepy").encode()).hexdigest()
     await store.create_api_key(sleepy.id, "tenant", "sleepy", ["admin"], digest, None)
-    await store.set_user_status(sleepy.id, SUSPENDED)
+    await store.set_user_status(sleepy.id, "suspended")
     times: dict[str, Any] = {"expires_at_s": 2**33, "created_at_s": _NOW_S, "created_by": "test"}
     await store.revoke(
         [
