@@ -1,8 +1,8 @@
 """Large bodies: 1 GiB down beside nginx's static file, up beside a blocking loop.
 
-One connection, server on one core, client on the other, localfs. Data is on a tmpfs when
-there is one, so that no disk is measured; `upload, disk` is on the temporary directory and
-synced on both sides, as the contract wants it.
+One connection, server on one core, client on the other; localfs, and pagefs beside it. Data is
+on a tmpfs when there is one, so that no disk is measured; `upload, disk` is on the temporary
+directory and synced on both sides, as the contract wants it.
 """
 
 from __future__ import annotations
@@ -23,20 +23,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIB, GIB = 2**20, 2**30
-_YAML = f"server: {{max_write_size_bytes: {4 * GIB}}}\n"
+_PAGEFS = f"server: {{max_write_size_bytes: {4 * GIB}}}\n"
+_YAML = f"""{_PAGEFS}
+mounts:
+- path: /
+  provider: localfs
+  config: {{root: "{{data_dir}}/namespaces/{{namespace}}/files"}}
+"""
 _WRITE_BYTES = 256 * MIB
 
 
 def run(quick: bool) -> None:
     size, rounds = (32 * MIB, 1) if quick else (GIB, 5)
-    memory = memory_directory(5 * size)
+    memory = memory_directory(8 * size)
     print(f"{size // MIB} MiB, data on {memory or tempfile.gettempdir()}")
     with contextlib.ExitStack() as stack:
         served = stack.enter_context(fleet(yaml=_YAML, directory=memory))
         falcon = stack.enter_context(fleet(yaml=_YAML, directory=memory, FS9_FAST_LANE="false"))
-        _download(served, falcon, size, rounds)
-        _upload(served, falcon, memory, size, rounds)
+        paged = stack.enter_context(fleet(yaml=_PAGEFS, directory=memory))
+        ours = {"fs9": served, "fs9, pagefs": paged, "fs9 behind Falcon": falcon}
+        _download(ours, size, rounds)
+        _upload(ours, memory, size, rounds)
         disk = stack.enter_context(fleet(yaml=_YAML))
+        disk_paged = stack.enter_context(fleet(yaml=_PAGEFS))
         home = stack.enter_context(temporary())
         with _sink(home / "sunk", size, synced=True) as (pid, port):
             show(
@@ -45,6 +54,9 @@ def run(quick: bool) -> None:
                     {
                         "recv_into + pwrite + fsync": _moved("put", pid, port, "/", size),
                         "fs9": _moved("put", disk.pid, disk.port, _target("up"), size),
+                        "fs9, pagefs": _moved(
+                            "put", disk_paged.pid, disk_paged.port, _target("up"), size
+                        ),
                     },
                     min(rounds, 3),
                 ),
@@ -54,16 +66,16 @@ def run(quick: bool) -> None:
             )
 
 
-def _download(served: Fleet, falcon: Fleet, size: int, rounds: int) -> None:
-    for each in (served, falcon):
+def _download(ours: dict[str, Fleet], size: int, rounds: int) -> None:
+    for each in ours.values():
         _put_file(each, size)
-    root = served.data_dir / "namespaces" / "default"
+    root = ours["fs9"].data_dir / "namespaces" / "default"
     file = next(path for path in root.rglob("big") if path.is_file())
     with temporary() as home, nginx(home, file.parent) as base:
         variants: dict[str, Callable[[], Sample]] = {}
         if base is not None:
             variants["nginx static"] = _moved("get", base.pid, base.port, "/big", size)
-        for name, each in (("fs9", served), ("fs9 behind Falcon", falcon)):
+        for name, each in ours.items():
             variants[name] = _moved("get", each.pid, each.port, _target("big", "download"), size)
         show(
             "download",
@@ -74,15 +86,15 @@ def _download(served: Fleet, falcon: Fleet, size: int, rounds: int) -> None:
         )
 
 
-def _upload(served: Fleet, falcon: Fleet, memory: Path | None, size: int, rounds: int) -> None:
+def _upload(ours: dict[str, Fleet], memory: Path | None, size: int, rounds: int) -> None:
     baseline = "recv_into + pwrite"
     with temporary(memory) as home, _sink(home / "sunk", size, synced=False) as (pid, port):
         variants = {
             baseline: _moved("put", pid, port, "/", size),
             f"{baseline} aside + rename": _moved("put", pid, port, "/aside", size),
-            "fs9": _moved("put", served.pid, served.port, _target("up"), size),
-            "fs9 behind Falcon": _moved("put", falcon.pid, falcon.port, _target("up"), size),
         }
+        for name, each in ours.items():
+            variants[name] = _moved("put", each.pid, each.port, _target("up"), size)
         show(
             "upload",
             take_turns(variants, rounds),

@@ -18,7 +18,7 @@ from fs9.errors import Fs9Error, OwnerUnavailable, QuotaExceeded
 from fs9.providers.pagefs import records
 from fs9.providers.pagefs.lease import TAKEN_OVER
 from fs9.providers.pagefs.records import Counters, Superblock
-from fs9.providers.pagefs.store import Batch
+from fs9.providers.pagefs.store import SYNC_FAILED, Batch
 from fs9.providers.pagefs.view import View
 
 if TYPE_CHECKING:
@@ -252,6 +252,7 @@ class Core:
             except OSError as error:
                 # What the kernel could not write it forgets: no later sync can be believed.
                 self._failure = error
+                log.error("pagefs: %s; %s", error, SYNC_FAILED)
                 raise
             except BaseException:
                 self._dirty |= names

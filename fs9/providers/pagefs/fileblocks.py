@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from fs9.providers.pagefs.buffers import buffers
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from fs9.threads import BlockingPool
@@ -42,6 +42,11 @@ class _OpenObject:
         self.users = 0
         self.dropped = False
 
+    def release(self) -> None:
+        self.users -= 1
+        if self.dropped and not self.users:
+            os.close(self.fd)
+
 
 class FileBlocks:
     """A `BlockStore`. Its state belongs to the event loop; threads only get descriptors."""
@@ -62,8 +67,8 @@ class FileBlocks:
     def _path(self, name: str) -> str:
         return f"{self._directory}/{name[:6]}/{name[6:13]}/{name}"
 
-    @contextlib.contextmanager
-    def _use(self, name: str, *, create: bool = False) -> Iterator[int]:
+    def _acquire(self, name: str, *, create: bool = False) -> _OpenObject:
+        """The object, open until `release` at least."""
         opened = self._open.get(name)
         if opened is None:
             opened = self._open[name] = _OpenObject(self._open_file(name, create=create))
@@ -72,12 +77,7 @@ class FileBlocks:
         else:
             self._open.move_to_end(name)
         opened.users += 1
-        try:
-            yield opened.fd
-        finally:
-            opened.users -= 1
-            if opened.dropped and not opened.users:
-                os.close(opened.fd)
+        return opened
 
     def _open_file(self, name: str, *, create: bool) -> int:
         path = self._path(name)
@@ -103,29 +103,36 @@ class FileBlocks:
                 os.close(opened.fd)
 
     async def put(self, name: str, offset: int, data: Buffer) -> None:
-        with self._use(name, create=True) as fd:
+        opened = self._acquire(name, create=True)
+        try:
             if len(data) <= _INLINE_PUT_BYTES:
-                _write(fd, offset, data)
+                _write(opened.fd, offset, data)
                 return
-            count = 0
-            try:
-                if self._writes_nowait:
-                    count = os.pwritev(fd, [data], offset, os.RWF_NOWAIT)
-            except BlockingIOError:
-                pass
-            except OSError as error:
-                if error.errno != errno.EOPNOTSUPP:
-                    raise
-                self._writes_nowait = False
+            count = self._put_nowait(opened.fd, offset, data) if self._writes_nowait else 0
             if count < len(data):
                 rest = memoryview(data)[count:]
-                await self._pool.run(_write, fd, offset + count, rest)
+                await self._pool.run(_write, opened.fd, offset + count, rest)
+        finally:
+            opened.release()
+
+    def _put_nowait(self, fd: int, offset: int, data: Buffer) -> int:
+        """How much could be written without waiting."""
+        try:
+            return os.pwritev(fd, [data], offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            self._writes_nowait = False
+            return 0
 
     async def get(self, name: str, offset: int, size: int) -> Buffer:
-        with self._use(name) as fd:
+        opened = self._acquire(name)
+        try:
             buffer = buffers.take(size)
             try:
-                count = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
+                count = os.preadv(opened.fd, [buffer], offset, os.RWF_NOWAIT)
             except BlockingIOError:
                 count = 0
             except OSError as error:
@@ -133,8 +140,10 @@ class FileBlocks:
                     raise
                 count = 0
             if count < size:
-                count = await self._pool.run(_read, fd, buffer, count, offset)
-        return buffer if count == size else memoryview(buffer)[:count]
+                count = await self._pool.run(_read, opened.fd, buffer, count, offset)
+            return buffer if count == size else memoryview(buffer)[:count]
+        finally:
+            opened.release()
 
     async def sync(self, names: Collection[str]) -> None:
         await self._pool.run(self._sync, tuple(names), self._created.intersection(names))

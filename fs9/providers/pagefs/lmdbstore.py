@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
+import logging
 import mmap
 import os
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -28,13 +30,15 @@ from fs9.errors import OwnerUnavailable
 from fs9.providers.pagefs import journal
 from fs9.providers.pagefs.journal import Journal, Record
 from fs9.providers.pagefs.memtable import Memtable, merged
-from fs9.providers.pagefs.store import Batch, ChecksFailed, Item
+from fs9.providers.pagefs.store import SYNC_FAILED, Batch, ChecksFailed, Item
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
     from fs9.threads import BlockingPool
+
+log = logging.getLogger("fs9.pagefs")
 
 #: A journal of this size, or with so many keys, is moved into LMDB (10-50 ms in a thread).
 #: More keys make each insertion into the sorted table slower than LMDB would be.
@@ -327,9 +331,14 @@ class LmdbStore:
             await self._pool.run(_sync_files, self._directory, old, self._journal)
         except OSError as error:
             # What the kernel could not write it forgets, so no later sync can be believed.
-            self._failure = error
+            self._fail(error)
             raise
         self._durable = max(self._durable, safe)
+
+    def _fail(self, error: OSError) -> None:
+        """Nothing more is committed: raised by `_check` from now on."""
+        self._failure = error
+        log.error("pagefs: %s: %s; %s", self._directory, error, SYNC_FAILED)
 
     # -- from the journal into LMDB -------------------------------------------------------------
 
@@ -346,9 +355,9 @@ class LmdbStore:
             old.close()
             await self._pool.run(old.remove)
         except OSError as error:
-            self._failure = error
+            self._fail(error)
         except (lmdb.Error, OwnerUnavailable) as error:
-            self._failure = OSError(5, str(error))
+            self._fail(OSError(errno.EIO, str(error)))
         finally:
             self._moving = None
 

@@ -405,6 +405,7 @@ class PageFs(BaseProvider):
     async def _swap_in(self, file: StagedFile) -> FileInfo:
         core, tree, view = self.core, self.tree, file.view
         (parent, name), path, number = file.place, file.path, file.number
+        await tree.purge_some(view)
         async with core.lock:
             if await view.get(records.inode_key(parent)) is None:
                 raise NotFound(path)
@@ -414,7 +415,8 @@ class PageFs(BaseProvider):
             bytes_, files, reaped = 0, 0, None
             if old is not None:
                 copy_owner(old[1], inode)
-                bytes_, files, reaped = await tree.unlink(view, changes, old[0])
+                found = (old[0], old[1].kind)
+                bytes_, files, reaped = await tree.displace(view, changes, found, file.place)
             inode.nlink = 1
             inode.ctime_ns = core.clock.now_ns()
             view.put(changes, records.inode_key(number), records.encode(inode))

@@ -26,6 +26,12 @@ VALUE_BYTES_MAX = 64 * 1024
 #: Changes in one batch that every store must take.
 BATCH_CHANGES_MAX = 1000
 
+#: What to do when a disk refused a sync; for the log.
+SYNC_FAILED = (
+    "a sync failed, so nothing more is acknowledged as durable: what was written since the last "
+    "sync may be lost. Mend the disk, restart the server, and look with `fs9 scrub`"
+)
+
 Item: TypeAlias = tuple[bytes, bytes]
 
 

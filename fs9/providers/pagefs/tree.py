@@ -224,6 +224,7 @@ class Tree:
     async def rename(self, view: View, path: str, target: str, condition: Condition) -> None:
         if path == "/" or target == "/":
             raise PermissionDenied(f"cannot {'rename' if path == '/' else 'replace'} root")
+        await self.purge_some(view)
         async with self._core.lock:
             parent, name = await self.parent(view, path)
             found = await self.entry(view, parent, name)
@@ -270,7 +271,7 @@ class Tree:
         is_directory = int(inode.kind == DIRECTORY)
         bytes_, files, reaped = 0, 0, None
         if old is not None:
-            bytes_, files, reaped = await self.unlink(view, changes, old[0])
+            bytes_, files, reaped = await self.displace(view, changes, old, to)
         view.delete(changes, records.entry_key(*place))
         view.put(changes, records.entry_key(*to), records.pack_entry(number, inode.kind))
         if place[0] == to[0]:
@@ -312,21 +313,45 @@ class Tree:
     async def trash(self, view: View, path: str, condition: Condition) -> None:
         """As `remove`, but a file goes to `/.trash`, under the time and its name."""
         core = self._core
-        await self.purge(view, PURGED_AT_ONCE)
+        await self.purge_some(view)
         async with core.lock:
             parent, name = await self.parent(view, path)
             found = await self.entry(view, parent, name) if name else None
-            kept = found is not None and found[1] != DIRECTORY and parent != records.TRASH
-            if found is not None and kept:
+            if found is not None and self._is_kept(view, found, parent):
                 number = found[0]
                 inode = await self.inode(view, number)
                 check(condition, inode, path)
-                serial = f"{core.clock.now_ns():020d}-{core.serial():x}~"
-                to_name = serial + name.encode()[: 255 - len(serial)].decode(errors="ignore")
-                to = (records.TRASH, to_name)
+                to = (records.TRASH, self._trash_name(name))
                 await self._move(view, number, inode, (parent, name), to, None)
                 return
         await self.remove(view, path, condition)
+
+    def _is_kept(self, view: View, found: tuple[int, int], parent: int) -> bool:
+        """Does what loses its name in this directory go to the trash?"""
+        is_here = self.has_trash and view is self._core.head and parent != records.TRASH
+        return is_here and found[1] != DIRECTORY
+
+    def _trash_name(self, name: str) -> str:
+        serial = f"{self._core.clock.now_ns():020d}-{self._core.serial():x}~"
+        return serial + name.encode()[: 255 - len(serial)].decode(errors="ignore")
+
+    async def displace(
+        self, view: View, changes: Changes, old: tuple[int, int], place: tuple[int, str]
+    ) -> tuple[int, int, tuple[int, int] | None]:
+        """Something else takes the name; the old file goes to the trash, or as `unlink` says."""
+        if not self._is_kept(view, old, place[0]):
+            return await self.unlink(view, changes, old[0])
+        inode = await self.inode(view, old[0])
+        inode.ctime_ns = self._core.clock.now_ns()
+        view.put(changes, records.inode_key(old[0]), records.encode(inode))
+        name = self._trash_name(place[1])
+        await self.enter(view, changes, records.TRASH, name, old[0], old[1])
+        return 0, 0, None
+
+    async def purge_some(self, view: View) -> None:
+        """Before a change that may put something into the trash, when there is one."""
+        if self.has_trash and view is self._core.head:
+            await self.purge(view, PURGED_AT_ONCE)
 
     async def purge(self, view: View, limit: int) -> None:
         """Remove what has been in the trash for longer than it is kept; `limit` files at most."""

@@ -10,7 +10,9 @@ from fs9.clock import ManualClock
 from fs9.errors import InvalidArgument, PermissionDenied
 from fs9.limits import Limits
 from fs9.providers.pagefs import backends
+from fs9.providers.pagefs.fsck import Checker
 from fs9.providers.registry import ProviderContext
+from fs9.types import REPLACE, StatChanges
 from tests.providers.pagefs.scenario import is_there, write
 from tests.providers.pagefs.test_branches import content
 
@@ -59,6 +61,34 @@ async def test_files_belong_to_the_configured_owner(context: ProviderContext) ->
     await write(fs, "/f", b"x")
     for info in (await fs.stat("/"), await fs.stat("/f"), *await fs.readdir("/", "", 9)):
         assert (info.uid, info.gid) == (7, 8)
+    await fs.aclose()
+
+
+async def test_what_is_replaced_goes_to_the_trash(
+    context: ProviderContext, clock: ManualClock
+) -> None:
+    """By a rename and by a new version; counted as before, and gone in time."""
+    fs = await backends.create({"trash_retention_secs": 100}, context)
+    await write(fs, "/a", b"first")
+    await write(fs, "/b", b"second")
+    counted = fs.core.head.counters.files
+    await fs.wstat("/b", StatChanges(name="/a"))
+    file, _ = await fs.open("/a", REPLACE)
+    await fs.write(file, 0, b"third")
+    await fs.close(file)
+    assert fs.core.head.counters.files == counted + 1
+    infos = await fs.readdir("/.trash", "", 9)
+    assert [info.path.partition("~")[2] for info in infos] == ["a", "a"]
+    texts = [await content(fs, info.path) for info in infos]
+    assert sorted(texts) == [b"first", b"second"]
+    # Out of the trash again, over what is there.
+    await fs.wstat(infos[0].path, StatChanges(name="/a"))
+    assert len(await fs.readdir("/.trash", "", 9)) == 2
+    assert (await Checker(fs).check()).faults == []
+    clock.advance(200)
+    file, _ = await fs.open("/a", REPLACE)
+    await fs.close(file)
+    assert len(await fs.readdir("/.trash", "", 9)) == 1
     await fs.aclose()
 
 
