@@ -196,7 +196,8 @@ class Calls:
             raise CircuitBreakerOpen(f"{self.url}; next try in {wait_s:.1f} s")
         headers = {HOP_COUNT: str(hops + 1)}
         try:
-            value = await self._authorised(make, source, headers)
+            # A worker steps small operations without a task, and connections need one.
+            value = await asyncio.create_task(self._authorised(make, source, headers))
         except (ServerUnreachable, ConnectionLost) as error:
             self._breaker.failed(permit, self._clock.monotonic_s())
             raise self._told(error) from error

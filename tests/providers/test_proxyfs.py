@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import dataclasses
 import json
@@ -502,3 +503,18 @@ async def test_a_topic_of_the_upstream_is_read_as_it_grows(
     assert read.split() == [b"one", b"two", b"three"]
     await put(proxy, "/t/topic", b"four\n")
     assert bytes(await proxy.read(reader, len(read), 100)).split() == [b"four"]
+
+
+async def test_a_call_may_begin_outside_of_a_task(upstream: Server):
+    """As workers step small operations; the connection is used by a task all the same."""
+    proxy = await make_proxy(upstream)
+    loop = asyncio.get_running_loop()
+    call = proxy.stat("/")
+    begun: asyncio.Future[Any] = loop.create_future()
+    loop.call_soon(lambda: begun.set_result([call.send(None)]))
+    (waits_for,) = await begun
+    assert isinstance(waits_for, asyncio.Task)
+    await asyncio.wait([waits_for])
+    with pytest.raises(StopIteration) as done:
+        call.send(None)
+    assert done.value.value.is_dir
