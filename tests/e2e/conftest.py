@@ -17,6 +17,8 @@ from tests.fix_fleet import SECRET, Fleet
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.fix_postgres import PostgresServer
+
 WORKERS = 4
 
 # Every tenant gets an embedded directory and a memfs; `default` is made of three providers.
@@ -57,11 +59,31 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     _stop_healthy(running)
 
 
-@pytest.fixture(scope="session")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """With authentication."""
+#: Where the metadata is kept, in tests that are about it.
+DATABASES = ("sqlite", "postgres")
+
+
+def meta_environ(request: pytest.FixtureRequest, database: str) -> dict[str, str]:
+    """What selects an empty database of this kind; nothing for the embedded one."""
+    if database == "sqlite":
+        return {}
+    postgres: PostgresServer = request.getfixturevalue("postgres")
+    return {"FS9_META_DSN": postgres.new_database()}
+
+
+@pytest.fixture(params=DATABASES)
+def metadata(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The environment of a fleet with either database."""
+    return meta_environ(request, request.param)
+
+
+@pytest.fixture(scope="session", params=DATABASES)
+def guarded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Fleet]:
+    """With authentication, on either database."""
     directory = tmp_path_factory.mktemp("guarded")
-    environ = _VARIANT | {"FS9_JWT_SECRET": SECRET}
+    environ = _VARIANT | {"FS9_JWT_SECRET": SECRET} | meta_environ(request, request.param)
     running = Fleet(directory, workers=WORKERS, yaml=_YAML + _MANY_REFUSED, environ=environ)
     yield running
     _stop_healthy(running)

@@ -46,10 +46,10 @@ async def ends_with(client: httpx2.AsyncClient, name: str, path: str) -> bool:
 
 
 async def test_kill_9_loses_no_event_of_what_was_answered(
-    start_fleet: Callable[..., Fleet],
+    start_fleet: Callable[..., Fleet], metadata: dict[str, str]
 ) -> None:
     """Uploads to three namespaces while both workers are killed; then every chain is whole."""
-    fleet = await asyncio.to_thread(start_fleet, workers=2)
+    fleet = await asyncio.to_thread(start_fleet, workers=2, environ=metadata)
     answered: dict[str, set[str]] = {name: set() for name in NAMES}
     over = asyncio.Event()
     async with httpx2.AsyncClient(base_url=fleet.url, timeout=30) as client:

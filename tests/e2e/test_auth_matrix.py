@@ -23,6 +23,7 @@ from fs9.threads import BlockingPool
 from fs9.types import MountSpec
 from fs9.wire.routes import BY_NAME, ROUTES
 from tests.e2e.auth_table import NEEDS, OUTCOMES, Need
+from tests.e2e.conftest import meta_environ
 from tests.fix_fleet import SECRET, Fleet
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ _MOUNTS = (
 )
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _NOW_S = int(time.time())
-_LANES = {"fast": "true", "web": "false"}
+#: Both lanes and both databases, in as few fleets.
+_FLEETS = {"fast lane, sqlite": ("true", "sqlite"), "web lane, postgres": ("false", "postgres")}
 
 _numbers = itertools.count()
 
@@ -132,10 +134,10 @@ CALLERS: dict[str, Caller] = {
 }
 
 
-async def _prepare(data_dir: Path) -> None:
+async def _prepare(data_dir: Path, dsn: str | None) -> None:
     """Namespaces, users, keys and revocations, as they are when the fleet starts."""
     clock, pool = SystemClock(), BlockingPool(2)
-    store = await open_store(Settings(data_dir=data_dir), clock, pool)
+    store = await open_store(Settings(data_dir=data_dir, meta_dsn=dsn), clock, pool)
     try:
         await _fill(store)
     finally:
@@ -258,16 +260,18 @@ def _filled(value: Any, words: dict[str, str]) -> Any:
     return value
 
 
-@pytest.fixture(scope="module", params=_LANES)
+@pytest.fixture(scope="module", params=_FLEETS)
 def world(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:
     directory = tmp_path_factory.mktemp("matrix")
     (directory / "plugins").mkdir()
     (directory / "data").mkdir()
-    asyncio.run(_prepare(directory / "data"))
+    fast_lane, database = _FLEETS[request.param]
+    environ = meta_environ(request, database)
+    asyncio.run(_prepare(directory / "data", environ.get("FS9_META_DSN")))
     yaml = _YAML.replace("PLUGINS", os.fspath(directory / "plugins"))
-    environ = {"FS9_JWT_SECRET": SECRET, "FS9_FAST_LANE": _LANES[request.param]}
+    environ |= {"FS9_JWT_SECRET": SECRET, "FS9_FAST_LANE": fast_lane}
     fleet = Fleet(directory, workers=2, yaml=yaml, environ=environ)
     made = World(fleet)
     try:

@@ -12,7 +12,6 @@ from tests.fix_fleet import SECRET, Fleet
 if TYPE_CHECKING:
     from pathlib import Path
 
-ENVIRON = {"FS9_JWT_SECRET": SECRET}
 NAMES = [f"tenant{number}" for number in range(6)]
 
 
@@ -26,9 +25,12 @@ def statuses(fleet: Fleet, tokens: list[str]) -> list[int]:
     return found
 
 
-def test_a_user_is_revoked_in_all_workers_and_stays_so(tmp_path: Path) -> None:
+def test_a_user_is_revoked_in_all_workers_and_stays_so(
+    tmp_path: Path, metadata: dict[str, str]
+) -> None:
     """Tokens of one user in namespaces of all workers, known to them; then a new fleet."""
-    fleet = Fleet(tmp_path, workers=2, environ=ENVIRON)
+    environ = {"FS9_JWT_SECRET": SECRET} | metadata
+    fleet = Fleet(tmp_path, workers=2, environ=environ)
     tokens = [make_token(ns=name, sub="mallory", roles=[]) for name in NAMES]
     others = [make_token(ns=name, sub="alice", roles=[]) for name in NAMES]
     try:
@@ -47,7 +49,7 @@ def test_a_user_is_revoked_in_all_workers_and_stays_so(tmp_path: Path) -> None:
         log = fleet.log.read_text()
         assert not any(token in log for token in tokens)
         assert SECRET not in log
-        fleet = Fleet(tmp_path, workers=2, environ=ENVIRON)
+        fleet = Fleet(tmp_path, workers=2, environ=environ)
         assert statuses(fleet, tokens) == [401] * len(NAMES)
         assert statuses(fleet, others) == [200] * len(NAMES)
     finally:
