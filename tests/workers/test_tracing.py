@@ -72,12 +72,12 @@ async def test_a_request_is_a_trace_of_its_steps(
         assert root.trace_id.hex() == TRACE
         assert root.parent_span_id.hex() == CALLER
         assert "authenticate" in below
-        assert any(name.startswith("localfs ") for name in below), below
+        assert any(name.startswith("pagefs ") for name in below), below
         assert shown["fs9.namespace"] == "default"
         assert shown["enduser.id"] == "ann"
         assert shown["fs9.request_id"] == f"of-{root.name.rpartition('/')[2][:4]}"
-    uploads = {span.name for span in spans.values() if span.name.startswith("localfs ")}
-    assert {"localfs open", "localfs write", "localfs close"} <= uploads
+    uploads = {span.name for span in spans.values() if span.name.startswith("pagefs ")}
+    assert {"pagefs open", "pagefs write", "pagefs close"} <= uploads
     (upload,) = [root for root in roots if root.name == names[1]]
     assert attributes_of(upload)["http.request.body.size"] == 5
     assert any(span.name == "attach" for span in spans.values())
