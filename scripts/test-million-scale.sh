@@ -15,7 +15,7 @@
 #                        FS9 names) a slot is drained under load, and comes back
 #
 # Secret and tokens are never in a command line, where other users of this host would see them.
-# The check makes two namespaces named check-...; files that it wrote are removed.
+# The check makes two namespaces named check-..., and deletes them where the server can.
 set -u
 
 usage() {
@@ -189,6 +189,7 @@ tenants() {
   renewal
   drain
   ask "$(sign "$ours" cleaner read-write)" DELETE '/api/v1/remove?path=/check' >/dev/null
+  for each in "$ours" "$theirs"; do ask "$root" DELETE "/api/v1/namespaces/$each" >/dev/null; done
 }
 
 tokens() {
