@@ -81,7 +81,6 @@ def create_until_made(fleet: Fleet, name: str) -> None:
     while (answer := create(fleet, name)).status_code not in {201, 409}:
         assert answer.status_code in {503, 504}, answer.text
         assert time.monotonic() < end_s, answer.text
-        time.sleep(0.2)
 
 
 def test_restarted_killed_and_gone_while_the_fleet_serves(
@@ -135,4 +134,3 @@ def _events_are_whole(fleet: Fleet) -> None:
             assert paths == ["/during", "/a"]
             return
         assert time.monotonic() < end_s, answer.text
-        time.sleep(0.2)
