@@ -20,7 +20,7 @@ from fs9.principal import Principal
 from fs9.providers import builtin
 from fs9.threads import BlockingPool
 from fs9.types import MountSpec
-from fs9.vfs.namespace import Namespaces
+from fs9.vfs.namespaces import Namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,8 @@ _TEMPLATES = {
 class _Record(msgspec.Struct, frozen=True):
     mounts: tuple[MountSpec, ...]
     status: str = "active"
+    id: str = ""
+    storage: str = ""
 
 
 class _Store:

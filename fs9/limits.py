@@ -53,6 +53,8 @@ class Limits:
     message_bytes_max: int = MIB
     #: Clients that follow files at a time; each costs a connection and no thread.
     followers_per_namespace_max: int = 10_000
+    #: Mounts that can be made over HTTP; each may keep files or memory of its own.
+    mounts_per_namespace_max: int = 32
     #: Changes that watchers can catch up with, per watched namespace; up to twice as many are kept.
     watch_events_max: int = 10_000
     #: Entries of one readdir answer; a longer directory needs `limit` and `cursor`.

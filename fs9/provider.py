@@ -123,6 +123,13 @@ class Provider(Protocol):
     def capabilities(self) -> Capability:
         """What this provider can do; constant over its life."""
 
+    async def destroy(self) -> None:
+        """Remove all that this mount stores, for ever; nothing but `aclose` follows.
+
+        Of a host's directory only what is below the data directory; of what is somebody else's
+        (another server) nothing. Done in part, by a crash or an error, it can be done again.
+        """
+
     async def aclose(self) -> None:
         """Release everything; no operation runs or follows."""
 
@@ -195,6 +202,9 @@ class BaseProvider:
 
     def capabilities(self) -> Capability:
         return Capability(0)
+
+    async def destroy(self) -> None:
+        return None
 
     async def aclose(self) -> None:
         return None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import secrets
 import threading
 from contextlib import AsyncExitStack
@@ -18,14 +17,24 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from fs9.auth.identity import Identity, check_keys
+from fs9.auth.verifier import REVOKED
 from fs9.changes import ChangeFeed
 from fs9.clock import SystemClock
 from fs9.config import ConfigError, nearest
-from fs9.errors import Fs9Error, NotFound
+from fs9.directories import (
+    audit_directory,
+    handles_directory,
+    locks_directory,
+    make_data_dir,
+    metrics_directory,
+    watch_directory,
+)
+from fs9.errors import Forbidden, Fs9Error, NotFound, Unauthenticated
 from fs9.meta.announce import Revoked
 from fs9.meta.calls import Hooks, Wire
 from fs9.meta.client import MetaClient
 from fs9.meta.open import open_store
+from fs9.meta.upkeep import Upkeep
 from fs9.names import DEFAULT_NAMESPACE
 from fs9.observe import tracing as traces
 from fs9.observe.audit_trails import AuditTrails
@@ -47,20 +56,21 @@ from fs9.observe.metrics import (
 from fs9.observe.readiness import Readiness
 from fs9.observe.tracing import Tracing
 from fs9.providers import builtin
+from fs9.providers.mount_policy import MountPolicy
 from fs9.providers.native.manager import PluginManager
 from fs9.providers.traced import TracedRegistry
 from fs9.quota import NamespaceQuota
+from fs9.removal import Removal
 from fs9.resilience.limiter import RequestLimiter
 from fs9.threads import BlockingPool
 from fs9.vfs.handles import background
 from fs9.vfs.journal import HandleJournal
 from fs9.vfs.locks import NO_LOCKS, FileLocks, NamespaceLocks
-from fs9.vfs.namespace import Namespaces
+from fs9.vfs.namespaces import Namespaces
 from fs9.vfs.watchfile import WatchFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from pathlib import Path
     from typing import Any, Self
 
     from fs9.auth.validator import Refresher
@@ -72,6 +82,7 @@ if TYPE_CHECKING:
     from fs9.meta.store import Metadata, Store
     from fs9.principal import Principal
     from fs9.providers.registry import Registry
+    from fs9.types import MountSpec
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +102,7 @@ class Services:
         slot: int,
         clock: Clock,
         pool: BlockingPool,
-        store: Metadata,
+        store: Store | MetaClient,
         namespaces: Namespaces,
         identity: Identity | None,
         metrics: Metrics,
@@ -100,6 +111,8 @@ class Services:
         limiter: RequestLimiter,
         plugins: PluginManager,
         trails: AuditTrails,
+        registry: Registry,
+        removal: Removal,
     ) -> None:
         self.settings = settings
         self.slot = slot
@@ -114,6 +127,9 @@ class Services:
         self.limiter = limiter
         self.plugins = plugins
         self.trails = trails
+        self.registry = registry
+        self.mount_policy = MountPolicy.of(settings)
+        self.removal = removal
         #: Eight hexadecimal digits, another one in each process.
         self.instance_id = instance_id
         #: Is a namespace served by this worker? The fleet knows.
@@ -121,7 +137,7 @@ class Services:
         #: Tells every worker of a change, this one too; the fleet knows the others.
         self.announce: Announce = self._announce_here
         #: Ends what is in progress for principals that this is true of.
-        self.end_requests: Callable[[Callable[[Principal], bool]], None] = lambda _: None
+        self.end_requests: Callable[[Callable[[Principal], bool], Fs9Error], None] = _nothing_ends
         self.changes = ChangeFeed(store, self.apply, namespaces.names)
         self.refresher: Refresher | None = None if identity is None else identity.refresher
         checks = {"meta": self._check_meta, "root": self._check_root}
@@ -144,8 +160,18 @@ class Services:
             self.namespaces.changed(change.name)
         elif self.verifier is not None:
             means = self.verifier.revoke(change.revocations)
-            self.end_requests(means)
+            self.end_requests(means, Unauthenticated(REVOKED))
             self.namespaces.close_handles_of(means)
+
+    def _connect(self) -> None:
+        """Have those below call those above."""
+        self.namespaces.on_request_rate = self.limiter.set_namespace_rate
+        self.namespaces.on_end = self._namespace_ended
+        self.registry.on_lost = partial(_give_up, self.namespaces)
+        self.registry.addresses_of = self.mount_policy.addresses_of
+
+    def _namespace_ended(self, name: str) -> None:
+        self.end_requests(lambda by: by.namespace == name, Forbidden("Namespace is not active"))
 
     async def _announce_here(self, change: Change) -> bool:
         self.apply(change)
@@ -153,7 +179,13 @@ class Services:
 
     def housekeeping(self) -> list[Coroutine[Any, Any, None]]:
         """What a worker that serves runs all the time, as tasks."""
-        work = [self.changes.follow(self.limits.reconcile_interval_s), self.trails.trim_forever()]
+        work = [
+            self.changes.follow(self.limits.reconcile_interval_s),
+            self.trails.trim_forever(),
+            self.removal.forever(lambda name: self.owns(name)),
+        ]
+        if not isinstance(self.store, MetaClient):  # a service sees to its own
+            work.append(Upkeep(self.store, self.clock).forever())
         if self.key_set is not None:
             work.append(self.key_set.read_forever(self.settings.jwks_refresh_s))
         if self.verifier is not None:
@@ -245,14 +277,15 @@ class Services:
                 watch_files=watch_files,
             )
             stack.push_async_callback(namespaces.aclose)
+            removal = Removal(store, registry, locks, namespaces.wait_closed, settings, clock, pool)
             identity = Identity(settings, clock, pool, store) if settings.auth_enabled else None
             services = cls(
                 *(settings, slot, clock, pool, store, namespaces, identity),
                 *(metrics, tracing, instance_id, _limiter(settings), plugins, trails),
+                *(registry, removal),
             )
             _watch(metrics, namespaces, services.verifier, pool, store)
-            namespaces.on_request_rate = services.limiter.set_namespace_rate
-            registry.on_lost = partial(_give_up, namespaces)
+            services._connect()
             stack.push_async_callback(services.readiness.aclose)
             if services.key_set is not None:
                 await services.key_set.read_or_log()
@@ -300,6 +333,10 @@ def _give_up(namespaces: Namespaces, name: str) -> None:
     background(namespaces.give_up(name))
 
 
+def _nothing_ends(means: Callable[[Principal], bool], error: Fs9Error) -> None:
+    """Without a fleet nobody knows of requests in progress."""
+
+
 _OfFleet: TypeAlias = tuple[NamespaceLocks, HandleJournal | None, WatchFiles | None]
 _ALONE: _OfFleet = (NO_LOCKS, None, None)
 
@@ -311,31 +348,6 @@ def _of_fleet(settings: Settings, pool: BlockingPool) -> _OfFleet:
         HandleJournal(handles_directory(settings.data_dir), pool),
         WatchFiles(watch_directory(settings.data_dir), pool),
     )
-
-
-def metrics_directory(data_dir: Path) -> Path:
-    """Where the workers of a fleet write their counts."""
-    return data_dir / "run" / "metrics"
-
-
-def locks_directory(data_dir: Path) -> Path:
-    """One lock for each namespace that a worker of a fleet ever had."""
-    return data_dir / "run" / "locks"
-
-
-def audit_directory(data_dir: Path) -> Path:
-    """Events of namespaces that are not in the store yet; kept when a fleet starts anew."""
-    return data_dir / "run" / "audit"
-
-
-def watch_directory(data_dir: Path) -> Path:
-    """The watch logs; a fleet that starts anew empties it, so that no old cursor seems valid."""
-    return data_dir / "run" / "watch"
-
-
-def handles_directory(data_dir: Path) -> Path:
-    """The handle journals; a fleet that starts anew empties it (`clear_journals`)."""
-    return data_dir / "run" / "handles"
 
 
 def _watch(
@@ -452,18 +464,6 @@ async def preflight(settings: Settings) -> None:
         raise ConfigError(f"mounts: {error}") from error
     finally:
         await services.aclose()
-
-
-def make_data_dir(path: Path) -> None:
-    """Make the directory, for this user alone; an existing one is left as it is."""
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except FileExistsError:
-        raise ConfigError(f"data_dir: {path} is not a directory") from None
-    except OSError as error:
-        raise ConfigError(f"data_dir: cannot make {path}: {error.strerror}") from None
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise ConfigError(f"data_dir: this user cannot write to {path}")
 
 
 def _limiter(settings: Settings) -> RequestLimiter:

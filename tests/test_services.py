@@ -11,16 +11,11 @@ from fs9 import services as services_module
 from fs9.auth.tokens import sign
 from fs9.clock import ManualClock
 from fs9.config import EMBEDDED_MOUNTS, FORMER_MOUNTS, ConfigError, Settings
+from fs9.directories import handles_directory, locks_directory
 from fs9.errors import BackendUnavailable, Unauthenticated
 from fs9.limits import Limits
 from fs9.principal import Principal
-from fs9.services import (
-    Services,
-    check_providers,
-    handles_directory,
-    locks_directory,
-    preflight,
-)
+from fs9.services import Services, check_providers, preflight
 from fs9.types import MKDIR, REPLACE, MountSpec, OpenFlags
 
 MEMORY = (MountSpec("/", "memfs"),)

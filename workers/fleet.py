@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.app.base import BaseApplication
 
 from fs9.config import ConfigError, check_exposure
-from fs9.observe.log import configure as configure_logging
-from fs9.observe.metrics import forget_all, forget_gauges
-from fs9.services import (
+from fs9.directories import (
     handles_directory,
     make_data_dir,
     metrics_directory,
-    preflight,
     watch_directory,
 )
+from fs9.observe.log import configure as configure_logging
+from fs9.observe.metrics import forget_all, forget_gauges
+from fs9.services import preflight
 from fs9.vfs.journal import clear_journals
 from workers.arbiter import FleetArbiter, give_slot
 from workers.bus import prepare_bus

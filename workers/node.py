@@ -9,8 +9,8 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
-from fs9.auth.verifier import API_KEY_PREFIX, REVOKED
-from fs9.errors import Fs9Error, Overloaded, OwnerUnavailable, TooManyRequests, Unauthenticated
+from fs9.auth.verifier import API_KEY_PREFIX
+from fs9.errors import Fs9Error, Overloaded, OwnerUnavailable, TooManyRequests
 from fs9.http.app import create_app
 from fs9.http.context import Context
 from fs9.http.gate import bearer_token
@@ -177,10 +177,10 @@ class Node:
         for connection in list(self._connections):
             cast("Fs9Protocol", connection).forget_leavers()
 
-    def _end_requests(self, means: Callable[[Principal], bool]) -> None:
-        """Cut what is in progress for those whose tokens were revoked, transfers above all."""
+    def _end_requests(self, means: Callable[[Principal], bool], error: Fs9Error) -> None:
+        """Cut what is in progress for those who may not go on, transfers above all."""
         for connection in list(self._connections):
-            cast("Fs9Protocol", connection).end_for(means, Unauthenticated(REVOKED))
+            cast("Fs9Protocol", connection).end_for(means, error)
 
     def is_opaque(self, block: Block) -> bool:
         """Must somebody be asked whose credential it is?"""

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from fs9.http.operations import Operation
-    from fs9.vfs.namespace import Namespaces
+    from fs9.vfs.namespaces import Namespaces
     from router.framing import Block
     from workers.request import Request
 

@@ -43,7 +43,7 @@ class Sessions:
         session, until_s, generation = kept
         assert self._verifier is not None
         changed = generation != self._verifier.generation
-        if changed or session.namespace.closed or self._clock.now_s() >= until_s:
+        if changed or not session.namespace.enterable or self._clock.now_s() >= until_s:
             block.kept = None
             return
         self.entered += 1

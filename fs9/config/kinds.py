@@ -204,6 +204,17 @@ def _peer(node: Node) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Networks:
+    title: str = "list of networks"
+
+    def read(self, node: Node) -> tuple[str, ...]:
+        found = Peers(self.title).read(node)
+        if "unix" in found:
+            raise Mismatch("expected a network, got `unix`", node.line)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class Texts:
     title: str = "list of texts"
 

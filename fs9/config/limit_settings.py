@@ -127,6 +127,12 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         "Clients that follow files of one namespace, or watch it; one more is answered 507.",
     ),
     _limit(
+        "mounts_per_namespace_max",
+        "server.limits.max_mounts_per_namespace",
+        _COUNT,
+        "Mounts of a namespace; one more over HTTP is answered 507.",
+    ),
+    _limit(
         "watch_events_max",
         "server.limits.max_watch_events",
         _COUNT,

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fs9.config.declaring import declare as _declare
 from fs9.config.dsn import Dsn
 from fs9.config.kinds import (
     BusAddress,
@@ -19,7 +20,6 @@ from fs9.config.kinds import (
     Directory,
     Endpoints,
     InternalPrefix,
-    Kind,
     Mounts,
     NamespaceNames,
     Peers,
@@ -31,12 +31,14 @@ from fs9.config.kinds import (
     Whole,
 )
 from fs9.config.limit_settings import LIMIT_SETTINGS
-from fs9.config.setting import Setting
+from fs9.config.tenant_settings import TenantSettings
 from fs9.limits import Limits
 from fs9.types import MountSpec, PluginSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
+
+    from fs9.config.setting import Setting
 
 _NAMESPACE_QPS, _USER_QPS = 1000, 100
 
@@ -53,24 +55,8 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _declare(
-    key: str,
-    kind: Kind,
-    help_text: str,
-    *,
-    default: object = None,
-    factory: Callable[[], object] | None = None,
-    **more: Any,  # noqa: ANN401  the remaining fields of Setting
-) -> Any:  # noqa: ANN401  as dataclasses.field, which it wraps
-    metadata = {"setting": Setting(key, kind, help_text, default=default, **more)}
-    if factory is not None:
-        return field(default_factory=factory, metadata=metadata)
-    shown = not more.get("secret", False) and not isinstance(kind, Dsn)
-    return field(default=default, metadata=metadata, repr=shown)
-
-
 @dataclass(frozen=True)
-class Settings:
+class Settings(TenantSettings):
     """The effective settings of one server; every worker of it has the same.
 
     `origins` says for each key where its value came from; `warnings` are sentences for the
@@ -228,21 +214,6 @@ class Settings:
         default=("admin", "default"),
         default_text="`admin` and `default`",
         example=("admin",),
-    )
-    quota_bytes_max: int | None = _declare(
-        "server.quota.bytes_max",
-        Whole("bytes"),
-        "When set, each namespace may hold this much in pagefs, localfs and memfs, unless its own"
-        " quota says otherwise; more is answered 507.",
-        optional=True,
-        example=10_000_000_000,
-    )
-    quota_files_max: int | None = _declare(
-        "server.quota.files_max",
-        Whole(),
-        "The same for the number of files, directories and symbolic links.",
-        optional=True,
-        example=1_000_000,
     )
     mounts: tuple[MountSpec, ...] = _declare(
         "mounts",
@@ -452,9 +423,10 @@ class Settings:
 
 
 def _declared() -> tuple[Setting, ...]:
+    of_tenants = {item.name for item in fields(TenantSettings)}
     own = [
         item.metadata["setting"].of_field(item.name)
-        for item in fields(Settings)
+        for item in sorted(fields(Settings), key=lambda item: item.name in of_tenants)
         if "setting" in item.metadata
     ]
     return (*own, *LIMIT_SETTINGS)

@@ -56,7 +56,7 @@ class Gate:
     def enter_cached(self, principal: Principal) -> Session | None:
         """A session of the principal, if its namespace is in memory."""
         namespace = self._namespaces.loaded(principal.namespace)
-        if namespace is None or namespace.closed:
+        if namespace is None or not namespace.enterable:
             return None
         return namespace.attach(principal)
 

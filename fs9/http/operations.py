@@ -18,6 +18,7 @@ from fs9.http import (
     follow,
     handles,
     health,
+    mounts,
     namespaces,
     plugins,
     tokens,
@@ -78,6 +79,10 @@ _RUN: dict[str, Run] = {
     "namespace_create": namespaces.create,
     "namespace_list": namespaces.list_,
     "namespace_get": namespaces.get,
+    "namespace_update": namespaces.update,
+    "namespace_delete": namespaces.delete,
+    "mount_add": mounts.add,
+    "mount_remove": mounts.remove,
     "auth_refresh": tokens.refresh,
     "auth_revoke": tokens.revoke,
 }

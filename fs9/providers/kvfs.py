@@ -95,7 +95,7 @@ async def create(config: Mapping[str, Any], context: ProviderContext) -> KvFs:
     if settings.persistent:
         # The mount point is part of the name, and any path fits a name of this length.
         mount = hashlib.blake2b(context.mount.encode(), digest_size=10).hexdigest()
-        directory = context.data_dir / "namespaces" / context.namespace / f"kvfs-{mount}"
+        directory = context.data_dir / "namespaces" / context.storage / f"kvfs-{mount}"
         store = await context.pool.run(_open_store, directory)
     else:
         store = MemoryStore()

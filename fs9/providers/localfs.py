@@ -24,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ import msgspec
 from fs9.errors import InvalidArgument, InvalidHandle, NotFound, QuotaExceeded
 from fs9.provider import BaseProvider, OpenFile
 from fs9.providers import localattributes, localfile
-from fs9.providers.jail import Jail, open_jail
+from fs9.providers.jail import Jail, descriptor_path, open_jail
 from fs9.providers.localentry import check_condition, open_located, visible
 from fs9.providers.localerrors import Translated, failure
 from fs9.providers.localfile import LocalDirectory, LocalFile
@@ -61,9 +62,14 @@ _ROOT_MODE = 0o755
 
 
 class Config(msgspec.Struct, frozen=True):
-    """`root`: the directory, absolute; `{data_dir}` and `{namespace}` in it are replaced."""
+    """`root`: the directory, absolute; `{data_dir}` and `{namespace}` in it are replaced.
+
+    `confined`: no part of the root may be a symbolic link, for roots that tenants choose. The
+    server sets it for them.
+    """
 
     root: str
+    confined: bool = False
 
 
 async def create(config: Mapping[str, Any], context: ProviderContext) -> Provider:
@@ -71,8 +77,11 @@ async def create(config: Mapping[str, Any], context: ProviderContext) -> Provide
 
     Raises InvalidArgument (configuration), NotFound, NotDirectory.
     """
-    root = _configured_root(config, context)
-    local = await context.pool.run(_open_root, root, context)
+    settings = read_config("localfs", Config, config)
+    root = configured_root(settings.root, context.data_dir, context.storage)
+    local = await context.pool.run(_open_root, root, context, settings.confined)
+    if "{namespace}" in settings.root and _is_within(root, context.data_dir):
+        local.own_root = root
     quota = context.quota
     if quota is not None and quota.limited:
         try:
@@ -85,22 +94,29 @@ async def create(config: Mapping[str, Any], context: ProviderContext) -> Provide
     return local
 
 
-def _configured_root(config: Mapping[str, Any], context: ProviderContext) -> Path:
-    root = read_config("localfs", Config, config).root
-    if "/" in context.namespace or context.namespace in {"", ".", ".."}:
+def configured_root(root: str, data_dir: Path, storage: str) -> Path:
+    """The directory that is meant. Raises InvalidArgument."""
+    if "/" in storage or storage in {"", ".", ".."}:
         raise InvalidArgument("localfs: the namespace cannot be part of a path")
-    root = root.replace("{data_dir}", str(context.data_dir))
-    root = root.replace("{namespace}", context.namespace)
+    root = root.replace("{data_dir}", str(data_dir))
+    root = root.replace("{namespace}", storage)
     if not root.startswith("/") or "\0" in root:
         raise InvalidArgument("localfs: 'root' must be an absolute path")
     return Path(os.path.normpath(root))
 
 
-def _open_root(root: Path, context: ProviderContext) -> LocalFs:
+def _is_within(root: Path, data_dir: Path) -> bool:
+    return root.is_relative_to(os.path.normpath(data_dir))
+
+
+def _open_root(root: Path, context: ProviderContext, confined: bool) -> LocalFs:
     with Translated(f"localfs root {root}"):
-        if root.is_relative_to(os.path.normpath(context.data_dir)):
+        if _is_within(root, context.data_dir):
             root.mkdir(mode=_ROOT_MODE, parents=True, exist_ok=True)
         jail = open_jail(root)
+        if confined and os.path.realpath(descriptor_path(jail.root_fd)) != str(root):
+            jail.close()
+            raise InvalidArgument(f"localfs: the way to {root} leads over a symbolic link")
         ticks = Ticks(coarse=is_coarse(jail.root_fd))
         return LocalFs(jail, ticks, context.limits, context.pool, context.quota)
 
@@ -125,6 +141,8 @@ class LocalFs(BaseProvider):
         self._bytes_max = limits.file_bytes_max
         self._quota = quota
         self._changes = Changes()
+        #: The root, where it is this namespace's alone, and goes with it.
+        self.own_root: Path | None = None
         #: What is open, while nothing is counted and that may come.
         self._open_files: set[LocalFile] | None = None if quota is None else set()
 
@@ -137,6 +155,11 @@ class LocalFs(BaseProvider):
         elif self._quota is not None and self.count in self._quota.uncounted:
             self._quota.uncounted.remove(self.count)
         self._jail.close()
+
+    async def destroy(self) -> None:
+        if self.own_root is not None:
+            with Translated("/"):
+                await self._pool.run(shutil.rmtree, self.own_root)
 
     async def count(self) -> None:
         """Count what is here, and all changes from now on; they wait meanwhile.

@@ -78,7 +78,7 @@ async def create(config: Mapping[str, Any], context: ProviderContext) -> PubSubF
     if not settings.persistent:
         return PubSubFs(settings, context, None)
     mount = hashlib.blake2b(context.mount.encode(), digest_size=10).hexdigest()
-    directory = context.data_dir / "namespaces" / context.namespace / f"pubsubfs-{mount}"
+    directory = context.data_dir / "namespaces" / context.storage / f"pubsubfs-{mount}"
     store = await context.pool.run(TopicStore, directory, context.pool)
     provider = PubSubFs(settings, context, store)
     try:

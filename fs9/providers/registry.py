@@ -42,7 +42,8 @@ class ProviderContext:
     its next use. `addresses` says where the mount may connect to; None: anywhere, for the mounts
     of the operator's own settings. `trial`: the provider is made to find out whether its config
     can be used, and closed at once; another process may be serving the same mount, and is not to
-    be disturbed.
+    be disturbed. `storage` is the name under which the namespace's data is kept, the namespace's
+    own unless that is another one's still; all paths of data are made of it.
     """
 
     namespace: str
@@ -55,6 +56,11 @@ class ProviderContext:
     lost: Callable[[], None] = field(default=lambda: None, compare=False)
     addresses: AddressPolicy | None = None
     trial: bool = False
+    storage: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.storage:
+            object.__setattr__(self, "storage", self.namespace)
 
 
 Factory: TypeAlias = Callable[[Mapping[str, Any], ProviderContext], Awaitable[Provider]]
@@ -77,6 +83,8 @@ class Registry:
         self._source: Source | None = None
         #: Called with the namespace's name when a provider says that its storage is lost.
         self.on_lost: Callable[[str], None] = lambda name: None
+        #: Where a mount may connect to (`ProviderContext.addresses`).
+        self.addresses_of: Callable[[MountSpec], AddressPolicy | None] = lambda spec: None
 
     def use(self, source: Source) -> None:
         """Ask the source for names that are not registered."""
@@ -106,8 +114,8 @@ class Registry:
         clock: Clock,
         pool: BlockingPool,
         quota: Quota | None = None,
-        addresses: AddressPolicy | None = None,
         trial: bool = False,
+        storage: str = "",
     ) -> Provider:
         """A provider for the mount.
 
@@ -123,8 +131,9 @@ class Registry:
         context = ProviderContext(
             *(namespace, data_dir, limits, clock, pool, quota, clean(spec.path)),
             lost=lambda: self.on_lost(namespace),
-            addresses=addresses,
+            addresses=self.addresses_of(spec),
             trial=trial,
+            storage=storage,
         )
         return await factory(spec.config, context)
 

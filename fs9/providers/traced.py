@@ -48,6 +48,8 @@ class TracedRegistry:
         clock: Clock,
         pool: BlockingPool,
         quota: Quota | None = None,
+        trial: bool = False,
+        storage: str = "",
     ) -> Provider:
         """As `Registry.create`."""
         provider = await self._registry.create(
@@ -58,6 +60,8 @@ class TracedRegistry:
             clock=clock,
             pool=pool,
             quota=quota,
+            trial=trial,
+            storage=storage,
         )
         return TracedProvider(provider, self._tracing)
 
@@ -118,6 +122,10 @@ class TracedProvider:
 
     def capabilities(self) -> Capability:
         return self._provider.capabilities()
+
+    async def destroy(self) -> None:
+        with self._step(f"{self.name} destroy"):
+            await self._provider.destroy()
 
     async def aclose(self) -> None:
         await self._provider.aclose()

@@ -49,8 +49,13 @@ class Builder:
         self._pool = pool
         self._data_dir = data_dir
 
-    async def mount(self, namespace: str, spec: MountSpec, quota: Quota) -> Mount:
-        """One mount, whose provider the caller closes; raises as `ProviderRegistry.create`."""
+    async def mount(
+        self, namespace: str, storage: str, spec: MountSpec, quota: Quota, *, trial: bool = False
+    ) -> Mount:
+        """One mount, whose provider the caller closes; raises as `ProviderRegistry.create`.
+
+        `trial`: to find out whether it can be made; of the same storage as one in use.
+        """
         provider = await self._registry.create(
             spec,
             namespace=namespace,
@@ -58,16 +63,18 @@ class Builder:
             limits=self._limits,
             clock=self._clock,
             pool=self._pool,
-            quota=quota,
+            quota=None if trial else quota,
+            storage=storage,
+            trial=trial,
         )
         return Mount.of(clean(spec.path), provider)
 
-    async def table(self, namespace: str, specs: Iterable[MountSpec], quota: Quota) -> MountTable:
+    async def table(self, namespace: str, record: Record, quota: Quota) -> MountTable:
         """The mount table, all of it or, after an error, nothing left open."""
         mounts: list[Mount] = []
         try:
-            for spec in specs:
-                mount = await self.mount(namespace, spec, quota)
+            for spec in record.mounts:
+                mount = await self.mount(namespace, record.storage, spec, quota)
                 mounts.append(mount)
             return MountTable(mounts)
         except BaseException:

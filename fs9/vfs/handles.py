@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from fs9.clock import Clock
     from fs9.limits import Limits
     from fs9.vfs.journal import NamespaceJournal
+    from fs9.vfs.mounts import MountTable
 
 T = TypeVar("T")
 
@@ -166,6 +167,7 @@ class File(msgspec.Struct, gc=False, eq=False):
             self._tell_written()
             if self.written and self.in_use.watch is not None:
                 self.in_use.watch.closed(self)
+            self.mount.use.file_closed()
             self.in_use.file_closed()
         return None if info is None else with_path(info, self.mount.absolute(info.path))
 
@@ -375,6 +377,23 @@ class HandleTable:
             lasting = [id_ for id_, file in zip(handle_ids, files, strict=True) if file.lasting]
             if lasting:
                 self.journal.closed(lasting)
+
+    def dormant_at(self, mounts: MountTable, mount: Mount) -> list[str]:
+        """The dormant handles whose path this mount of the table serves."""
+        if self.journal is None:
+            return []
+        dormant = self.journal.dormant
+        known = [(id_, dormant.get(id_)) for id_ in dormant]
+        return [id_ for id_, each in known if each and mounts.serves(mount, each.path)]
+
+    def take_at(self, mount: Mount, dormant: list[str]) -> list[File]:
+        """Remove and return the live handles of the mount, and forget these dormant ones."""
+        taken = [id_ for id_, file in self._files.items() if file.mount is mount]
+        files = [self._files.pop(id_) for id_ in taken]
+        self._journal_closed(files, taken)
+        if dormant and self.journal is not None:
+            self.journal.closed(dormant)
+        return files
 
     async def sweep(self) -> int:
         """Close the handles that are idle for too long; how many."""

@@ -1,4 +1,7 @@
-"""What a namespace is doing now: operations in progress, open files, who is told of changes."""
+"""What a namespace is doing now: operations in progress, open files, who is told of changes.
+
+`Operations` counts those that began on one mount table, `InUse` those of all of them.
+"""
 
 from __future__ import annotations
 
@@ -73,3 +76,56 @@ class InUse:
         while not condition():
             self._ended = asyncio.Event()
             await self._ended.wait()
+
+
+class Operations:
+    """The operations that began on one mount table; as a context manager it is one of them."""
+
+    __slots__ = ("_ended", "_in_use", "running")
+
+    def __init__(self, in_use: InUse) -> None:
+        self._in_use = in_use
+        self.running = 0
+        self._ended: asyncio.Event | None = None
+
+    def __enter__(self) -> None:
+        in_use = self._in_use
+        if in_use.closed:
+            raise OwnerUnavailable(UNLOADING)
+        in_use.running += 1
+        in_use.total += 1
+        self.running += 1
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.running -= 1
+        if self._ended is not None and not self.running:
+            self._ended.set()
+        self._in_use.__exit__()
+
+    async def wait_none(self) -> None:
+        """Until none of them is in progress; for a table that is not the namespace's any more."""
+        while self.running:
+            if self._ended is None:
+                self._ended = asyncio.Event()
+            await self._ended.wait()
+
+
+class MountUse:
+    """The open files of one mount."""
+
+    __slots__ = ("_closed", "files")
+
+    def __init__(self) -> None:
+        self.files = 0
+        self._closed: asyncio.Event | None = None
+
+    def file_closed(self) -> None:
+        self.files -= 1
+        if self._closed is not None and not self.files:
+            self._closed.set()
+
+    async def wait_none(self) -> None:
+        """Until no file is open; for a mount that is not in the table any more."""
+        while self.files:
+            self._closed = asyncio.Event()
+            await self._closed.wait()

@@ -18,17 +18,22 @@ import msgspec
 from fs9.errors import AlreadyExists, NotFound
 from fs9.path import split
 from fs9.provider import Provider
+from fs9.vfs.inuse import MountUse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
 class Mount(msgspec.Struct, frozen=True, eq=False):
-    """A provider at a clean path. `capabilities` are its bits, asked once: they are constant."""
+    """A provider at a clean path. `capabilities` are its bits, asked once: they are constant.
+
+    `use` counts the open files.
+    """
 
     path: str
     provider: Provider
     capabilities: int
+    use: MountUse = msgspec.field(default_factory=MountUse)
 
     @classmethod
     def of(cls, path: str, provider: Provider) -> Mount:
@@ -99,6 +104,13 @@ class MountTable:
         """The mount and the path within its provider; raises NotFound."""
         mount = self.find(path)
         return mount, mount.relative(path)
+
+    def serves(self, mount: Mount, path: str) -> bool:
+        """Is it this mount that serves the clean path?"""
+        try:
+            return self.find(path) is mount
+        except NotFound:
+            return False
 
     def at(self, path: str) -> Mount | None:
         """The mount whose mount point is exactly the clean path."""

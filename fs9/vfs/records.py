@@ -24,6 +24,10 @@ class Record(Protocol):
     def mounts(self) -> tuple[MountSpec, ...]: ...
     @property
     def quota(self) -> NamespaceQuota: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def storage(self) -> str: ...
 
 
 class Records(Protocol):
@@ -36,6 +40,12 @@ class Records(Protocol):
         self, name: str, created_by: str, mounts: tuple[MountSpec, ...]
     ) -> Record:
         """Raises AlreadyExists."""
+
+    async def add_mount(self, name: str, spec: MountSpec, by: str) -> object:
+        """Raises NotFound, AlreadyExists."""
+
+    async def remove_mount(self, name: str, path: str, by: str) -> None:
+        """Raises NotFound."""
 
 
 class ProviderRegistry(Protocol):
@@ -51,5 +61,7 @@ class ProviderRegistry(Protocol):
         clock: Clock,
         pool: BlockingPool,
         quota: Quota | None = None,
+        trial: bool = False,
+        storage: str = "",
     ) -> Provider:
         """Raises NotFound for an unknown provider, InvalidArgument for a wrong config."""

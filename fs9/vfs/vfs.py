@@ -37,7 +37,7 @@ from fs9.types import (
 )
 from fs9.vfs.checks import check_open, check_remove, check_wstat
 from fs9.vfs.handles import File, with_path
-from fs9.vfs.inuse import InUse
+from fs9.vfs.inuse import InUse, Operations
 from fs9.vfs.synthetic import SyntheticDirectory
 from fs9.vfs.watchview import CHMOD, CREATE, REMOVE, RENAME, WRITE
 
@@ -53,19 +53,37 @@ _BLOCKING_READ = int(Capability.BLOCKING_READ)
 class Vfs:
     """One namespace's tree. `mounts` is replaced whole; an operation ends on the one it began."""
 
-    __slots__ = ("_append_locks", "_clock", "_synthetic", "in_use", "mounts")
+    __slots__ = (
+        "_append_locks",
+        "_clock",
+        "_earlier",
+        "_operations",
+        "_synthetic",
+        "in_use",
+        "mounts",
+    )
 
     def __init__(self, mounts: MountTable, clock: Clock) -> None:
         self.mounts = mounts
         self.in_use = InUse()
+        self._operations = Operations(self.in_use)
+        #: Operations that began on tables before this one.
+        self._earlier: list[Operations] = []
         self._clock = clock
         self._synthetic = SyntheticDirectory(clock.now_ns())
         self._append_locks: WeakValueDictionary[tuple[int, str], asyncio.Lock] | None = None
 
+    def replace_mounts(self, mounts: MountTable) -> list[Operations]:
+        """Let new operations find this table; those in progress on earlier ones."""
+        self.mounts = mounts
+        self._earlier = [each for each in (*self._earlier, self._operations) if each.running]
+        self._operations = Operations(self.in_use)
+        return list(self._earlier)
+
     # -- paths ----------------------------------------------------------------------------------
 
     async def stat(self, path: str) -> FileInfo:
-        with self.in_use:
+        with self._operations:
             mounts = self.mounts
             try:
                 mount = mounts.find(path)
@@ -78,7 +96,7 @@ class Vfs:
                 raise
 
     async def statfs(self, path: str) -> FsStats:
-        with self.in_use:
+        with self._operations:
             mount = self._find(self.mounts, path)
             try:
                 return await mount.provider.statfs(mount.relative(path))
@@ -89,7 +107,7 @@ class Vfs:
 
     async def readdir(self, path: str, after: str, limit: int) -> list[FileInfo]:
         """At most `limit` entries whose name sorts after `after`, mount points among them."""
-        with self.in_use:
+        with self._operations:
             mounts = self.mounts
             try:
                 mount = mounts.find(path)
@@ -128,7 +146,7 @@ class Vfs:
             return self._synthetic.info(mount.path)
 
     async def remove(self, path: str, condition: Condition = ALWAYS) -> None:
-        with self.in_use:
+        with self._operations:
             mounts = self.mounts
             mount = self._find(mounts, path)
             check_remove(mount.capabilities)
@@ -139,7 +157,7 @@ class Vfs:
                 await mount.provider.remove(mount.relative(path), condition)
 
     async def wstat(self, path: str, changes: StatChanges, condition: Condition = ALWAYS) -> None:
-        with self.in_use:
+        with self._operations:
             mounts = self.mounts
             mount = self._find(mounts, path)
             check_wstat(mount.capabilities, changes)
@@ -177,7 +195,7 @@ class Vfs:
 
     async def follow(self, path: str, cursor: str | None) -> Follower:
         """Follow the messages of what is at the path; raises NotSupported where that has none."""
-        with self.in_use:
+        with self._operations:
             mount = self._find(self.mounts, path)
             if not mount.capabilities & _BLOCKING_READ:
                 raise NotSupported("follow")
@@ -188,7 +206,7 @@ class Vfs:
 
     async def open(self, path: str, flags: OpenFlags, condition: Condition = ALWAYS) -> File:
         """The open file, which the caller closes; its info has the namespace path."""
-        with self.in_use:
+        with self._operations:
             mounts = self.mounts
             mount = self._find(mounts, path)
             check_open(mount.capabilities, flags)
@@ -212,6 +230,7 @@ class Vfs:
             if mount.path != "/":
                 info = with_path(info, path)
             self.in_use.files += 1
+            mount.use.files += 1
             return File(mount, open_file, flags, info, self.in_use, self._clock.monotonic_s())
 
     async def _open_changing(

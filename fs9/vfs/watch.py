@@ -99,8 +99,8 @@ class WatchLog:
     ) -> None:
         """Keep the log in the file, from here on, and take over from an earlier owner.
 
-        To be called once, before anything changes. `mounts` is the same text as long as the mounts are; at the `volatile` ones everything is
-        another now.
+        To be called once, before anything changes. `mounts` is the same text as long as the
+        mounts are; at the `volatile` ones everything is another now.
         """
         self._file = file
         self._mounts = mounts
@@ -350,6 +350,11 @@ class WatchLog:
             return None
         start = len(self._events) - missed
         return self._events[start : start + _AT_ONCE]
+
+    def lost(self, path: str) -> None:
+        """Anything may have changed at the path and below."""
+        if self.active:
+            self._tell(LOST, path)
 
     def forget(self, watcher: Watcher) -> None:
         self._watchers.discard(watcher)

@@ -96,6 +96,15 @@ EXAMPLES: dict[str, Example] = {
     "namespace_create": Example({"name": "acme"}, _NAMESPACE),
     "namespace_list": Example(answer=[_NAMESPACE]),
     "namespace_get": Example(answer=_NAMESPACE),
+    "namespace_update": Example(
+        {"quota": {"bytes_max": 10_000_000_000, "files_max": None}},
+        {**_NAMESPACE, "quota": {"bytes_max": 10_000_000_000}},
+    ),
+    "namespace_delete": Example(answer={"name": "acme", "status": "deleted", "purged": False}),
+    "mount_add": Example(
+        {"path": "/logs", "provider": "pubsubfs", "config": {"retention_messages": 1000}},
+        {"path": "/logs", "provider_name": "pubsubfs"},
+    ),
     "plugin_list": Example(answer=["memory"]),
     "plugin_load": Example(
         {"name": "memory", "path": "libfs9_plugin_memory.so"},

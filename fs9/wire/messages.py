@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from fs9.quota import NO_BOUNDS, NamespaceQuota
 from fs9.types import FileType
 
 #: The largest offset and file size: what a POSIX off_t holds.
@@ -82,6 +83,35 @@ class WstatRequest(msgspec.Struct, gc=False):
 
 class NamespaceRequest(msgspec.Struct, gc=False):
     name: str
+
+
+class MountRequest(msgspec.Struct):
+    """`force`: the root is replaced."""
+
+    path: str
+    provider: str
+    config: dict[str, Any] | None = None
+    force: bool = False
+
+
+_Bound = Annotated[int, Meta(ge=0, le=OFFSET_MAX)] | None | UnsetType
+
+
+class QuotaRequest(msgspec.Struct, gc=False):
+    """Null leaves a bound to the settings of the server; what is left out stays."""
+
+    bytes_max: _Bound = UNSET
+    files_max: _Bound = UNSET
+    handles_max: _Bound = UNSET
+    requests_per_second_max: _Bound = UNSET
+
+
+class NamespaceChangeRequest(msgspec.Struct):
+    """What is left out stays. `mounts` are all that there are from now on."""
+
+    status: Literal["active", "suspended"] | UnsetType = UNSET
+    quota: QuotaRequest | UnsetType = UNSET
+    mounts: list[MountRequest] | UnsetType = UNSET
 
 
 class RevokeRequest(msgspec.Struct, gc=False):
@@ -186,13 +216,22 @@ class EventLink(msgspec.Struct, gc=False):
     previous: str
 
 
-class NamespaceReply(msgspec.Struct, gc=False):
-    """`created_at` is RFC 3339 in UTC, to the second."""
+class NamespaceReply(msgspec.Struct, gc=False, omit_defaults=True):
+    """`created_at` is RFC 3339 in UTC, to the second; `quota` only has the bounds that are set."""
 
     name: str
     created_at: str
     created_by: str
     status: str
+    quota: NamespaceQuota = NO_BOUNDS
+
+
+class NamespaceDeletedReply(msgspec.Struct, gc=False):
+    """`purged`: its data is gone; else it is kept for the retention."""
+
+    name: str
+    status: Literal["deleted"]
+    purged: bool
 
 
 class RefreshReply(msgspec.Struct, gc=False):

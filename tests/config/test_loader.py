@@ -100,6 +100,8 @@ def _other_value(setting):
             return str(setting.default * 1.5)
         case "list of mounts":
             return "[{path: /x, provider: memfs}]"
+        case "list of networks":
+            return "[10.0.0.0/8]"
         case "list of texts":
             return "[something]"
         case "list of namespaces":

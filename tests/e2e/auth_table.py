@@ -134,6 +134,11 @@ NEEDS: dict[str, Need] = {
     "namespace_create": Need("serve", 201, json={"name": "made-{n}"}),
     "namespace_list": Need("see"),
     "namespace_get": Need("look"),
+    "namespace_update": Need("serve", json={"quota": {}}),
+    # Who may is told that `default` cannot be deleted; that nothing is mounted there.
+    "namespace_delete": Need("serve", 409),
+    "mount_add": Need("look", 201, json={"path": "/mounted-{n}", "provider": "hellofs"}),
+    "mount_remove": Need("look", 404, query={"path": "/nowhere"}),
     # -- plugins: the file is not there, and that is said to nobody else --------------------
     "plugin_list": Need("see"),
     "plugin_load": Need("serve", 404, json={"name": "x", "path": "nowhere.so"}),

@@ -21,7 +21,7 @@ from fs9.providers.memfs import MemFs
 from fs9.quota import NO_BOUNDS, NamespaceQuota
 from fs9.types import REPLACE, FileInfo, MountSpec, OpenFlags
 from fs9.vfs.journal import HandleJournal
-from fs9.vfs.namespace import Namespaces
+from fs9.vfs.namespaces import Namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +37,8 @@ CREATE = OpenFlags(read=True, write=True, create=True)
 
 class Record(msgspec.Struct, frozen=True):
     status: str = "active"
+    id: str = ""
+    storage: str = ""
     mounts: tuple[MountSpec, ...] = TEMPLATE
     quota: NamespaceQuota = NO_BOUNDS
 

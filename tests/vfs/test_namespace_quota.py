@@ -12,7 +12,7 @@ from fs9.principal import Principal
 from fs9.providers import builtin
 from fs9.quota import NO_BOUNDS, NamespaceQuota
 from fs9.types import REPLACE, MountSpec, OpenFlags
-from fs9.vfs.namespace import Namespaces
+from fs9.vfs.namespaces import Namespaces
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -35,6 +35,8 @@ CREATE = OpenFlags(write=True, create=True)
 class Record(msgspec.Struct, frozen=True):
     quota: NamespaceQuota = NO_BOUNDS
     status: str = "active"
+    id: str = ""
+    storage: str = ""
     mounts: tuple[MountSpec, ...] = MOUNTS
 
 
@@ -169,10 +171,11 @@ async def test_a_changed_record_is_applied(start, store: Store):
     quota = session.namespace.quota
     assert (quota.bytes_max, quota.files_max, rates) == (None, 5, [("acme", None)])
     store.records["acme"] = Record(NamespaceQuota(bytes_max=7, requests_per_second_max=9))
-    await namespaces._reread("acme")
+    namespaces.changed("acme")
+    await namespaces.find("acme", create=False)
     assert (quota.bytes_max, quota.files_max, rates[1:]) == (7, 5, [("acme", 9)])
     assert namespaces.loaded("acme") is session.namespace
-    await namespaces._reread("beta")
+    namespaces.changed("beta")
     assert namespaces.loaded("beta") is None
 
 
@@ -187,6 +190,7 @@ async def test_a_quota_that_cannot_be_counted_does_not_hold(
 
     quota.uncounted.append(broken)
     store.records["acme"] = Record(NamespaceQuota(bytes_max=7))
-    await namespaces._reread("acme")
+    namespaces.changed("acme")
+    await namespaces.find("acme", create=False)
     assert quota.bytes_max is None
     assert "its new quota does not hold yet" in caplog.text

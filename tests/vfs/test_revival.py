@@ -27,7 +27,7 @@ from fs9.providers.localfs import LocalFs
 from fs9.types import MKDIR, READ, REPLACE, FileInfo, MountSpec, OpenFlags, StatChanges
 from fs9.vfs.journal import HandleJournal
 from fs9.vfs.locks import FileLocks
-from fs9.vfs.namespace import Namespaces
+from fs9.vfs.namespaces import Namespaces
 from tests.vfs.test_namespace import Record, Store
 
 if TYPE_CHECKING:

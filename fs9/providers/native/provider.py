@@ -82,7 +82,7 @@ async def create(
     """
     isolation = _isolation(config)
     limits = context.limits
-    text = plugin_config(config, context.namespace)
+    text = plugin_config(config, context.storage)
     calls: Calls
     if isolation == "inline":
         calls = InlineCalls(
@@ -118,10 +118,10 @@ def _isolation(config: Mapping[str, Any]) -> Literal["process", "inline"]:
             raise InvalidArgument(f"isolation is `process` or `inline`, not {other!r}")
 
 
-def plugin_config(config: Mapping[str, Any], namespace: str) -> bytes:
-    """The JSON text for the plugin: the mount's keys, and the namespace as `ns`."""
+def plugin_config(config: Mapping[str, Any], storage: str) -> bytes:
+    """The JSON text for the plugin: the mount's keys, and the namespace's storage as `ns`."""
     own = {key: value for key, value in config.items() if key != ISOLATION}
-    return msgspec.json.encode(own | {"ns": namespace})
+    return msgspec.json.encode(own | {"ns": storage})
 
 
 class NativeFs(BaseProvider):

@@ -1,7 +1,7 @@
 """From a mount's configuration to its stores: the table of backends, and the factory.
 
-Where the embedded form keeps what: `pagefs/NAMESPACE/MOUNT/` below the data directory, the
-namespace and the mount point quoted so that they are single names; in it LMDB's `meta/`, the
+Where the embedded form keeps what: `pagefs/STORAGE/MOUNT/` below the data directory, the
+storage's name and the mount point quoted so that they are single names; in it LMDB's `meta/`, the
 journals and `objects/`. What several hosts share is in `remote`.
 """
 
@@ -41,7 +41,7 @@ _TRIAL = ".trial"
 
 def directory_of(context: ProviderContext) -> Path:
     """Where the embedded form of a mount is. Raises InvalidArgument for names too long."""
-    namespace, mount = quote(context.namespace, safe=""), quote(context.mount, safe="")
+    namespace, mount = quote(context.storage, safe=""), quote(context.mount, safe="")
     for name in (namespace, mount):
         if len(name) > _NAME_BYTES_MAX or name in {"", ".", ".."}:
             raise InvalidArgument(f"pagefs: cannot keep files under the name {name[:80]!r}")
@@ -108,7 +108,7 @@ async def create(config: Mapping[str, Any], context: ProviderContext) -> PageFs:
     found = settings.read(config)
     kind = settings.type_of("backend", found.backend, "lmdb", sorted(BACKENDS))
     if context.trial:  # a place of its own: what is served is not taken from its owner
-        context = dataclasses.replace(context, namespace=_TRIAL)
+        context = dataclasses.replace(context, namespace=_TRIAL, storage=_TRIAL)
     store, blocks = await BACKENDS[kind](found.backend, context)
     policy = Policy(found.uid, found.gid, found.inline_bytes, found.trash_retention_secs)
     core = Core(store, blocks, policy, context.limits, context.clock, context.quota)

@@ -189,7 +189,7 @@ def _missing(what: str, extra: str) -> InvalidArgument:
 
 def _place(context: ProviderContext) -> str:
     """`NAMESPACE/MOUNT`, each a single name."""
-    parts = (context.namespace, context.mount)
+    parts = (context.storage, context.mount)
     return "/".join(quote(part, safe="") for part in parts)
 
 

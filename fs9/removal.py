@@ -1,0 +1,164 @@
+"""What becomes of the data of deleted namespaces: kept for a while, then removed for ever.
+
+    deleted ── retention over, or purge ──> each mount's `destroy` ── directories ── forgotten
+
+It begins when the owner has closed the namespace. Another one may have the name by then: it has
+other storage. A removal that breaks off is begun anew the next time, until all of it is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from fs9.directories import storage_directories
+from fs9.errors import Fs9Error, InvalidArgument, NotFound, OwnerUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from fs9.clock import Clock
+    from fs9.config import Settings
+    from fs9.meta.models import NamespaceRecord
+    from fs9.providers.registry import Registry
+    from fs9.threads import BlockingPool
+    from fs9.types import MountSpec
+    from fs9.vfs.locks import NamespaceLocks
+
+log = logging.getLogger(__name__)
+
+#: How often data is looked for whose time has come.
+INTERVAL_S = 600.0
+#: For so long after its end a namespace may still be closing somewhere.
+_CLOSING_S = 300
+#: Ends the name of a lock; no name of a namespace has a dot.
+_LOCK = ".removal"
+
+
+class DeletedNamespaces(Protocol):
+    """The part of the metadata that is used here."""
+
+    async def deleted_namespaces(self, before_s: int) -> list[NamespaceRecord]:
+        """As `fs9.meta.store.Metadata.deleted_namespaces`."""
+
+    async def forget_namespace(self, namespace_id: str) -> None:
+        """As `fs9.meta.store.Metadata.forget_namespace`."""
+
+
+class Removal:
+    """Of one worker."""
+
+    def __init__(
+        self,
+        store: DeletedNamespaces,
+        registry: Registry,
+        locks: NamespaceLocks,
+        wait_closed: Callable[[str], Awaitable[None]],
+        settings: Settings,
+        clock: Clock,
+        pool: BlockingPool,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._locks = locks
+        self._wait_closed = wait_closed
+        self._settings = settings
+        self._clock = clock
+        self._pool = pool
+
+    async def forever(self, owns: Callable[[str], bool]) -> None:
+        """Remove what is due, to the end of the task; of the names that this worker `owns`."""
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            await self.due(owns)
+
+    async def due(self, owns: Callable[[str], bool]) -> int:
+        """Remove all whose retention is over; how many that were. Errors are logged."""
+        before_s = int(self._clock.now_s()) - self._settings.namespace_retention_s
+        count = 0
+        try:
+            # What was deleted in this very second is due, too, when nothing is kept.
+            for record in await self._store.deleted_namespaces(before_s + 1):
+                if owns(record.name):
+                    await self._remove_or_log(record)
+                    count += 1
+        except Fs9Error as error:
+            log.warning("deleted namespaces could not be listed: %s", error)
+        return count
+
+    async def _remove_or_log(self, record: NamespaceRecord) -> None:
+        try:
+            await self.remove(record)
+        except (Fs9Error, OSError) as error:
+            log.error("%s: its data could not be removed yet: %s", record.name, error)
+
+    async def purge(self, name: str) -> int:
+        """Remove the data of all deleted namespaces of this name, now; how many there were.
+
+        Raises what keeps some of it from being removed.
+        """
+        now_s = int(self._clock.now_s())
+        deleted = await self._store.deleted_namespaces(now_s + 2)
+        meant = [record for record in deleted if record.name == name]
+        for record in meant:
+            await self.remove(record)
+        return len(meant)
+
+    async def remove(self, record: NamespaceRecord) -> None:
+        """Remove all data of one, and forget it.
+
+        Raises OwnerUnavailable while it is still being closed, and the errors of backends.
+        """
+        await self._ended(record)
+        lock = f"{record.storage}{_LOCK}"
+        await self._locks.acquire(lock)  # one worker at a time
+        try:
+            for spec in record.mounts:
+                await self._destroy(record, spec)
+            for path in storage_directories(self._settings.data_dir, record.storage):
+                await self._pool.run(_remove_tree, path)
+            await self._store.forget_namespace(record.id)
+        finally:
+            self._locks.release(lock)
+        log.info("%s: the data of the deleted namespace (%s) is removed", record.name, record.id)
+
+    async def _ended(self, record: NamespaceRecord) -> None:
+        """Until its owner has closed it. Who has the name long after is another namespace."""
+        await self._wait_closed(record.name)
+        try:
+            await self._locks.acquire(record.name)
+        except OwnerUnavailable:
+            if self._clock.now_s() - (record.deleted_at_s or 0) < _CLOSING_S:
+                raise
+        else:
+            self._locks.release(record.name)
+
+    async def _destroy(self, record: NamespaceRecord, spec: MountSpec) -> None:
+        try:
+            provider = await self._registry.create(
+                spec,
+                namespace=record.name,
+                storage=record.storage,
+                data_dir=self._settings.data_dir,
+                limits=self._settings.limits,
+                clock=self._clock,
+                pool=self._pool,
+            )
+        except (NotFound, InvalidArgument) as error:
+            # Its provider is not installed any more, or its directory is gone.
+            log.warning("%s: nothing is removed of %s: %s", record.name, spec.path, error)
+            return
+        try:
+            await provider.destroy()
+        finally:
+            with suppress(Fs9Error, OSError):  # what it would have kept is gone
+                await provider.aclose()
+
+
+def _remove_tree(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        shutil.rmtree(path)
