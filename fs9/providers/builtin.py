@@ -13,6 +13,7 @@ def registry() -> Registry:
     registry = Registry()
     registry.register("hellofs", hellofs.create)
     registry.register("kvfs", kvfs.create)
+    registry.register("kv", kvfs.create)  # its name in the mounts of older servers
     registry.register("localfs", localfs.create)
     registry.register("memfs", memfs.create)
     registry.register("proxyfs", proxyfs.ProxyFactory().create)

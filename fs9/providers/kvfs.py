@@ -76,11 +76,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a mount may configure.
 
     `ttl_s`: seconds that a new key lives after its last change; none: it stays. `persistent`:
-    false keeps everything in memory, bounded as memfs is.
+    false keeps everything in memory, bounded as memfs is. `namespace`: mounts of older servers
+    have it; it means nothing there and here, because each mount has keys of its own.
     """
 
     persistent: bool = True
     ttl_s: float | None = None
+    namespace: str = ""
 
     def __post_init__(self) -> None:
         if self.ttl_s is not None and not 0 < self.ttl_s <= kvtree.TTL_S_MAX:

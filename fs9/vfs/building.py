@@ -6,7 +6,7 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING
 
-from fs9.errors import AlreadyExists, Forbidden, Fs9Error, NotFound
+from fs9.errors import AlreadyExists, BackendUnavailable, Forbidden, Fs9Error, NotFound
 from fs9.path import clean
 from fs9.vfs.mounts import Mount, MountTable
 
@@ -70,15 +70,23 @@ class Builder:
         return Mount.of(clean(spec.path), provider)
 
     async def table(self, namespace: str, record: Record, quota: Quota) -> MountTable:
-        """The mount table, all of it or, after an error, nothing left open."""
+        """The mount table, all of it or, after an error, nothing left open.
+
+        A mount that cannot be made is BackendUnavailable, whatever the reason: a client that
+        was told "not found" would take every file of the namespace for deleted.
+        """
         mounts: list[Mount] = []
+        at = ""
         try:
             for spec in record.mounts:
+                at = spec.path
                 mount = await self.mount(namespace, record.storage, spec, quota)
                 mounts.append(mount)
             return MountTable(mounts)
-        except BaseException:
+        except BaseException as error:
             await close_providers(mount.provider for mount in mounts)
+            if isinstance(error, Fs9Error) and error.status < 500:
+                raise BackendUnavailable(f"mount {at}: {error}") from error
             raise
 
 

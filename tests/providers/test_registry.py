@@ -56,6 +56,13 @@ async def test_the_built_in_providers(context: dict[str, Any], tmp_path: Path):
         await provider.aclose()
 
 
+async def test_kv_is_kvfs_by_the_name_and_config_of_older_servers(context: dict[str, Any]):
+    for config in ({}, {"namespace": "sessions"}):
+        provider = await builtin.registry().create(MountSpec("/kv", "kv", config), **context)
+        assert provider.name == "kvfs"
+        await provider.aclose()
+
+
 async def test_an_unknown_provider_tells_the_nearest(context: dict[str, Any]):
     with pytest.raises(NotFound, match="provider memsf; did you mean 'memfs'"):
         await builtin.registry().create(MountSpec("/", "memsf"), **context)

@@ -437,6 +437,16 @@ async def test_the_lock_is_around_everything(namespaces, store, registry, shared
     assert shared_locks.held == set()
 
 
+async def test_a_mount_that_cannot_be_made_hides_no_file_as_missing(namespaces, store, registry):
+    """Clients take 404 for an answer about the file; so the whole namespace is unavailable."""
+    store.records["acme"] = Record(mounts=(MountSpec("/", "kept"), MountSpec("/kv", "kept")))
+    registry.error = NotFound("provider kept")
+    text = "mount /kv: not found: provider kept$"
+    with pytest.raises(BackendUnavailable, match=text):
+        await namespaces.find("acme", create=False)
+    assert [provider.closed for provider in registry.made] == [True]
+
+
 async def test_a_failed_load_lets_the_lock_go(namespaces, store, registry, shared_locks):
     store.records["acme"] = Record(mounts=(MountSpec("/", "kept"), MountSpec("/s3", "kept")))
     registry.error = BackendUnavailable("s3")
