@@ -66,7 +66,7 @@ async def test_kv_is_kvfs_by_the_name_and_config_of_older_servers(context: dict[
 async def test_an_unknown_provider_tells_the_nearest(context: dict[str, Any]):
     with pytest.raises(NotFound, match="provider memsf; did you mean 'memfs'"):
         await builtin.registry().create(MountSpec("/", "memsf"), **context)
-    with pytest.raises(NotFound, match="there is hellofs, kvfs, "):
+    with pytest.raises(NotFound, match="there is hellofs, kv, kvfs, "):
         await builtin.registry().create(MountSpec("/", "zzz"), **context)
 
 
