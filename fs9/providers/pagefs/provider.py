@@ -29,6 +29,8 @@ from fs9.providers.localerrors import Translated
 from fs9.providers.pagefs import records
 from fs9.providers.pagefs.branches import Branches
 from fs9.providers.pagefs.content import Content
+from fs9.providers.pagefs.control import ControlFile
+from fs9.providers.pagefs.destroy import remove_all
 from fs9.providers.pagefs.openfile import PageFile, StagedFile, file_id
 from fs9.providers.pagefs.records import DIRECTORY, REGULAR, Inode
 from fs9.providers.pagefs.rules import (
@@ -75,6 +77,10 @@ class PageFs(BaseProvider):
             | Capability.XATTR
             | Capability.VERSIONING
         )
+
+    async def destroy(self) -> None:
+        with Translated("/"):
+            await remove_all(self.core.store, self.core.blocks)
 
     async def aclose(self) -> None:
         with Translated("/"):
@@ -143,9 +149,9 @@ class PageFs(BaseProvider):
 
     async def wstat(self, path: str, changes: StatChanges, condition: Condition = ALWAYS) -> None:
         with Translated(path):
+            if path.startswith("/.") and self.branches.change(path, changes, condition):
+                return
             view, inner = self._writable(path)
-            if path.startswith("/.") and self.branches.is_reserved(path):
-                raise PermissionDenied(f"{path} is reserved")
             if changes.symlink_target is not None:
                 with About(path, inner):
                     await self.tree.symlink(view, inner, changes.symlink_target, condition)
@@ -159,11 +165,11 @@ class PageFs(BaseProvider):
     async def _rename(
         self, view: View, path: str, inner: str, target: str, condition: Condition
     ) -> None:
+        if target.startswith("/.") and self.branches.is_reserved(target):
+            raise PermissionDenied(f"{target} is reserved")
         to_view, to_inner = self._writable(target)
         if to_view is not view:
             raise InvalidArgument(f"cannot rename from one tree to another: {target}")
-        if target.startswith("/.") and self.branches.is_reserved(target):
-            raise PermissionDenied(f"{target} is reserved")
         if inner == path:
             await self.tree.rename(view, inner, to_inner, condition)
         else:
@@ -236,7 +242,7 @@ class PageFs(BaseProvider):
             raise InvalidArgument("replace needs write and a file")
         with Translated(path):
             if path.startswith("/."):
-                synthetic = await self._open_reserved(path, flags)
+                synthetic = await self.branches.open(path, flags, condition)
                 if synthetic is not None:
                     return synthetic
             changing = flags.write or flags.create
@@ -244,24 +250,6 @@ class PageFs(BaseProvider):
             with About(path, inner):
                 file, inode = await self._open(view, inner, flags, condition)
             return file, info_of(path, inode, file_id(file))
-
-    async def _open_reserved(self, path: str, flags: OpenFlags) -> tuple[PageFile, FileInfo] | None:
-        """A directory that only `branches` has, made now perhaps."""
-        if flags.create and flags.directory and await self.branches.make(path):
-            info = self.branches.stat(path)
-        else:
-            info = self.branches.stat(path)
-            if info is None:
-                return None
-            if flags.create and (flags.directory or flags.exclusive):
-                raise AlreadyExists(path)
-            if flags.write or flags.create:
-                raise IsDirectory(path)
-        if info is None:  # a branch's root
-            view, inner = self.branches.resolve(path)
-            number, inode = await self.tree.find(view, inner)
-            return PageFile(view, number, DIRECTORY, flags, path), info_of(path, inode)
-        return PageFile(self.core.head, records.ROOT, DIRECTORY, flags, path), info
 
     async def _open(
         self, view: View, path: str, flags: OpenFlags, condition: Condition
@@ -318,6 +306,7 @@ class PageFs(BaseProvider):
         return file
 
     def _hold(self, file: PageFile) -> None:
+        self.core.check_current(file.view)
         file.opened = self.core.opened(file.view, file.number)
         file.opened.opens += 1
 
@@ -452,6 +441,8 @@ class PageFs(BaseProvider):
         opened = self.core.opens.get((view.name, number))
         if opened is not None and not opened.opens and not opened.lock.locked():
             del self.core.opens[view.name, number]
+        if view.replaced:
+            self.branches.closed(view)
 
     # -- bytes ----------------------------------------------------------------------------------
 
@@ -465,6 +456,8 @@ class PageFs(BaseProvider):
             raise IsDirectory(file.path)
         if offset < 0 or size < 0:
             raise InvalidArgument("offset and size cannot be negative")
+        if isinstance(file, ControlFile):
+            return file.status[offset : offset + size]
         with Translated(file.path):
             known = None if file.opened is None else file.opened.known
             return await self.content.read(file.view, file.number, offset, size, known)
@@ -473,12 +466,15 @@ class PageFs(BaseProvider):
         assert isinstance(file, PageFile)
         if file.closed:
             raise InvalidHandle("the file is closed")
+        if isinstance(file, ControlFile):
+            with Translated(file.path):
+                return await file.command(data)
         if not file.flags.write or file.opened is None:
             raise PermissionDenied("file not opened for writing")
         if offset < 0:
             raise InvalidArgument("offset cannot be negative")
         if not file.view.writable:
-            raise InvalidHandle("the fork was deleted")
+            raise InvalidHandle("a snapshot was restored, or the fork deleted: open it again")
         if not data:
             return 0
         bytes_max = self.core.limits.file_bytes_max
