@@ -8,7 +8,7 @@ from fs9.config.declaring import declare
 from fs9.config.kinds import Networks, Texts, Whole
 
 #: What stores in the namespace's own storage, or nothing, and reaches nothing else.
-HARMLESS_PROVIDERS = ("hellofs", "kvfs", "memfs", "pagefs", "pubsubfs", "streamfs")
+HARMLESS_PROVIDERS = ("hellofs", "kv", "kvfs", "memfs", "pagefs", "pubsubfs", "streamfs")
 
 
 @dataclass(frozen=True)

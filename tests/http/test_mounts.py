@@ -82,6 +82,14 @@ async def test_who_may_mount(auth_server: Server, acme: str) -> None:
         assert await paths(client) == ["/", "/hello", "/other"]
 
 
+async def test_an_operator_may_mount_kv_as_older_clients_call_it(
+    auth_server: Server, acme: str
+) -> None:
+    operator = auth_server.client(token=token(acme, "operator"))
+    assert await mount(operator, "/x", "kv", config={"namespace": "x"}) == 201
+    assert "/x" in await paths(operator)
+
+
 async def test_what_cannot_be_made_is_not_kept(auth_server: Server, acme: str) -> None:
     """A wrong configuration is 400, and neither the table nor the metadata has it."""
     operator = auth_server.client(token=token(acme, "operator"))
