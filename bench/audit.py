@@ -1,7 +1,7 @@
 """The audit trail: what recording adds to an operation, and how quickly events reach the store.
 
-Recording happens on the event loop before the answer, and so counts fully: a `stat` on the fast lane
-takes about 8 µs in all. Storing happens behind, here in SQLite.
+Recording happens on the event loop before the answer, and so counts fully: a `stat` on the fast
+lane takes about 8 µs in all. Storing happens behind, here in SQLite.
 """
 
 from __future__ import annotations

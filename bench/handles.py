@@ -14,6 +14,7 @@ import tracemalloc
 from typing import TYPE_CHECKING, Protocol
 
 from fs9.clock import SystemClock
+from fs9.errors import InvalidHandle
 from fs9.limits import Limits
 from fs9.provider import BaseProvider, OpenFile
 from fs9.types import READ, FileInfo, FileType
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SHARDS = 64
+_USER = "alice"
 
 
 class Table(Protocol):
     def register(self, file: File) -> str: ...
-    def get(self, handle_id: str) -> File: ...
+    def get(self, handle_id: str, user: str) -> File: ...
     def pop(self, handle_id: str) -> File: ...
 
 
@@ -47,10 +49,12 @@ class ShardedTable:
             files[handle_id] = file
         return handle_id
 
-    def get(self, handle_id: str) -> File:
+    def get(self, handle_id: str, user: str) -> File:
         lock, files = self._shards[hash(handle_id) % _SHARDS]
         with lock:
             file = files[handle_id]
+        if file.user != user:
+            raise InvalidHandle(handle_id)
         file.used_s = self._clock.monotonic_s()
         return file
 
@@ -91,7 +95,7 @@ def _costs(table: Table, count: int) -> list[float]:
 
     def get() -> None:
         for handle_id in ids:
-            table.get(handle_id)
+            table.get(handle_id, _USER)
 
     def pop() -> None:
         for handle_id in ids:
@@ -115,7 +119,7 @@ def _files(count: int) -> list[File]:
         now_ns = 1_700_000_000_000_000_000 + number
         etag = f"{now_ns:x}"
         info = FileInfo(path, number, FileType.REGULAR, 0o644, 0, 0, now_ns, now_ns, now_ns, etag)
-        files.append(File(mount, OpenFile(), READ, info, in_use, 0.0))
+        files.append(File(mount, OpenFile(), READ, info, in_use, 0.0, _USER))
     return files
 
 
