@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
     from tests.fix_fleet import Fleet
 
+#: So that what is left can be seen from outside.
+ON_LOCALFS = """
+mounts: [{path: /, provider: localfs, config: {root: "{data_dir}/namespaces/{namespace}/files"}}]
+"""
 HEAD = b"PUT /api/v1/upload?path=/%b HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n"
 
 
@@ -47,7 +51,7 @@ async def wait_until_gone(pid: int) -> None:
 async def test_a_signal_lets_requests_in_flight_finish(
     start_fleet: Callable[..., Fleet], sig: signal.Signals
 ) -> None:
-    fleet = start_fleet(workers=2)
+    fleet = start_fleet(workers=2, yaml=ON_LOCALFS)
     client = await WireClient.connect(fleet.port)
     await client.send(HEAD % b"late" + b"half")
     idle = await WireClient.connect(fleet.port)
@@ -90,7 +94,7 @@ async def test_after_the_signal_no_connection_is_accepted(
 async def test_a_second_signal_ends_it_at_once_and_leaves_no_half_file(
     start_fleet: Callable[..., Fleet],
 ) -> None:
-    fleet = start_fleet(workers=2)
+    fleet = start_fleet(workers=2, yaml=ON_LOCALFS)
     await ask(fleet, "PUT", "/api/v1/upload?path=/old", b"old")
     client = await WireClient.connect(fleet.port)
     await client.send(HEAD % b"old" + b"half")
@@ -109,7 +113,7 @@ async def test_a_second_signal_ends_it_at_once_and_leaves_no_half_file(
 async def test_the_deadline_ends_a_request_that_does_not(
     start_fleet: Callable[..., Fleet],
 ) -> None:
-    fleet = start_fleet(workers=1, yaml="server: {shutdown_timeout_secs: 3}\n")
+    fleet = start_fleet(workers=1, yaml=ON_LOCALFS + "server: {shutdown_timeout_secs: 3}\n")
     client = await WireClient.connect(fleet.port)
     await client.send(HEAD % b"never" + b"half")
     assert await asyncio.to_thread(fleet.stop) == 0
@@ -120,7 +124,7 @@ async def test_the_deadline_ends_a_request_that_does_not(
 async def test_open_handles_are_closed_and_synced_at_the_end(
     start_fleet: Callable[..., Fleet],
 ) -> None:
-    fleet = start_fleet(workers=2)
+    fleet = start_fleet(workers=2, yaml=ON_LOCALFS)
     flags = {"read": True, "write": True, "create": True}
     body = json.dumps({"path": "/f", "flags": flags}).encode()
     opened = json.loads((await ask(fleet, "POST", "/api/v1/open", body)).body)
@@ -133,7 +137,7 @@ async def test_open_handles_are_closed_and_synced_at_the_end(
 @pytest.mark.parametrize("broker_hangs", [False, True])
 def test_no_process_is_left_behind(start_fleet: Callable[..., Fleet], broker_hangs: bool) -> None:
     """Nor a zombie: the arbiter, the last to leave, has seen to all of its children."""
-    fleet = start_fleet(workers=2)
+    fleet = start_fleet(workers=2, yaml=ON_LOCALFS)
     arbiter = fleet.process.pid
     children = Path(f"/proc/{arbiter}/task/{arbiter}/children").read_text().split()
     assert len(children) == 3, "two workers and the broker"
