@@ -277,7 +277,7 @@ class LogFs(BaseProvider, abc.ABC):
         if not opened.flags.write or log is None:
             raise PermissionDenied("file not opened for writing")
         if log.ended:
-            raise NotFound(f"{opened.path}: it was removed, or has ended; open it again")
+            raise NotFound(opened.path)  # removed, or ended: nothing else takes this write
         if len(data) > self._message_bytes_max:
             raise PayloadTooLarge(f"one write is at most {self._message_bytes_max} bytes")
         await self.append(log, bytes(data))

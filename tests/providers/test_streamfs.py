@@ -134,6 +134,16 @@ async def test_a_writer_that_waits_learns_of_the_removal(make: Any):
         await writing
 
 
+async def test_a_write_to_what_was_removed_is_about_its_path(make: Any):
+    """The error says the path and nothing else, because clients take its text for the path."""
+    stream = await make()
+    writer, _ = await stream.open("/s", WRITE)
+    await stream.remove("/s")
+    with pytest.raises(NotFound) as refused:
+        await stream.write(writer, 0, b"late")
+    assert refused.value.detail == "/s"
+
+
 async def test_a_read_may_wait(make: Any):
     """Until something comes, or the stream ends; not longer than is set."""
     stream = await make(read_wait_s=20)
