@@ -144,7 +144,8 @@ def _create(args: argparse.Namespace) -> int:
     mounted, problem = None, None
     if provider:
         try:
-            mounted = _mount(server, args.name, provider, path or "/", config)
+            # Nothing is in it yet: what is mounted at / by the server's template may go.
+            mounted = _mount(server, args.name, provider, path or "/", config, force=True)
         except AdminError as error:
             problem = str(error)
     if args.json:
@@ -219,9 +220,17 @@ def _switch(args: argparse.Namespace) -> int:
 
 
 def _mount(
-    server: Server, namespace: str, provider: str, path: str, config: dict[str, Any] | None
+    server: Server,
+    namespace: str,
+    provider: str,
+    path: str,
+    config: dict[str, Any] | None,
+    *,
+    force: bool = False,
 ) -> dict[str, Any]:
     body: dict[str, Any] = {"path": path, "provider": provider}
+    if force and path == "/":
+        body["force"] = True
     if config is not None:
         body["config"] = config
     try:

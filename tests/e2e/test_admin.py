@@ -135,6 +135,29 @@ def test_a_tenant_from_the_first_to_the_last_day(
     assert admin.run("mount", "add", "memfs").returncode == 2
 
 
+def test_a_namespace_is_changed_and_ended(admin: Admin, administered: Fleet, name: str) -> None:
+    """What it is made of, how much it may hold, whether anybody may in, and its end."""
+    made = admin("ns", "create", name, "-m", "kvfs", "--set", "ttl_s=60")
+    assert "✓ Mounted kvfs at /\n" in made
+    assert "✓ Mounted pubsubfs at /ps" in admin("mount", "add", "pubsubfs", "-n", name, "-p", "/ps")
+    assert admin.run(
+        "mount", "add", "localfs", "-n", name, "-p", "/x", "--set", "root=/"
+    ).returncode
+    assert "  /ps → pubsubfs\n" in admin("mount", "list", "-n", name)
+    assert "✓ Unmounted /ps" in admin("mount", "remove", "/ps", "-n", name)
+    token = admin("token", "generate", "-u", "ann", "-n", name, "-q").strip()
+    assert put(administered, token, "/a") == 200
+    assert "1" in admin("quotas", "set", name, "--files", "1")
+    assert put(administered, token, "/b") == 507
+    admin("quotas", "set", name, "--files", "default")
+    admin("ns", "suspend", name)
+    assert put(administered, token, "/a") == 403
+    admin("ns", "activate", name)
+    assert put(administered, token, "/a") == 200
+    assert f"✓ Purged namespace: {name}\n" in admin("ns", "purge", name, "-f")
+    assert put(administered, token, "/a") == 403
+
+
 async def test_users_and_keys_of_a_server_that_runs(
     admin: Admin, administered: Fleet, name: str
 ) -> None:
