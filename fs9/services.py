@@ -457,7 +457,11 @@ async def preflight(settings: Settings) -> None:
     # Without traces: what they need must not be made before the workers are forked.
     services = await Services.open(replace(settings, otlp_endpoint=None))
     try:
-        if settings.meta_endpoints:  # it may come up later, and has what it has
+        if isinstance(services.store, MetaClient):
+            try:
+                await services.store.mount_default(settings.mounts, SYSTEM_USER)
+            except Fs9Error as error:  # it may come up later, or have no mounts at all
+                log.warning("`mounts` were not given to the metadata service: %s", error)
             return
         await services.namespaces.find(DEFAULT_NAMESPACE, create=False)
     except (Fs9Error, OSError) as error:

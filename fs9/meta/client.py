@@ -13,6 +13,7 @@ CircuitBreakerOpen when all of them have failed of late.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -31,6 +32,7 @@ from fs9.meta import wire
 from fs9.meta.calls import SUCCESSES, Wire, decoded, garbage
 from fs9.meta.models import Changes
 from fs9.meta.wire import API
+from fs9.names import DEFAULT_NAMESPACE
 from fs9.quota import NO_BOUNDS
 from fs9.types import MountSpec
 
@@ -254,6 +256,16 @@ class MetaClient:
             return wire.mount_record(reply)
         except ValueError as error:
             raise garbage(error) from None
+
+    async def mount_default(self, mounts: Sequence[MountSpec], by: str) -> None:
+        """Make `default` of these mounts, if it has none: a service makes it empty.
+
+        What it has stays. Another file server may be doing the same now.
+        """
+        if not (await self.namespace(DEFAULT_NAMESPACE)).mounts:
+            for spec in mounts:
+                with contextlib.suppress(AlreadyExists):
+                    await self.add_mount(DEFAULT_NAMESPACE, spec, by)
 
     async def remove_mount(self, name: str, path: str, by: str) -> None:
         """As `Metadata.remove_mount`."""

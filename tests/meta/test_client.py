@@ -240,6 +240,9 @@ async def test_everything_a_file_server_needs_over_a_real_service(start_meta, cl
     with pytest.raises(AlreadyExists):
         await client.add_mount("acme", mounts[0], "bob")
     assert (await client.set_quota("acme", NamespaceQuota(files_max=1), "root")).quota.files_max
+    for given in (mounts, mounts[:1]):
+        await client.mount_default(given, "system")
+        assert (await client.namespace("default")).mounts == mounts, "what it has stays"
     assert [each.name for each in await client.namespaces()] == ["acme", "default"]
     assert [each.name for each in await client.namespaces(after="acme", limit=1)] == ["default"]
     await check_events(client)
