@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fs9.clock import SystemClock
+from fs9.errors import AlreadyExists, NotFound
 from fs9.limits import Limits
 from fs9.principal import Principal
 from fs9.providers import builtin
+from fs9.quota import NO_BOUNDS, NamespaceQuota
 from fs9.threads import BlockingPool
 from fs9.types import MountSpec
 from fs9.vfs.namespaces import Namespaces
@@ -36,10 +38,11 @@ class _Record(msgspec.Struct, frozen=True):
     status: str = "active"
     id: str = ""
     storage: str = ""
+    quota: NamespaceQuota = NO_BOUNDS
 
 
 class _Store:
-    """Every namespace exists."""
+    """Every namespace exists, and has the one mount for good."""
 
     def __init__(self, spec: MountSpec) -> None:
         self._record = _Record((spec,))
@@ -51,6 +54,12 @@ class _Store:
         self, name: str, created_by: str, mounts: tuple[MountSpec, ...]
     ) -> _Record:
         return self._record
+
+    async def add_mount(self, name: str, spec: MountSpec, by: str) -> object:
+        raise AlreadyExists(spec.path)
+
+    async def remove_mount(self, name: str, path: str, by: str) -> None:
+        raise NotFound(path)
 
 
 class _Plain:
