@@ -41,6 +41,7 @@ COMMANDS = {
     "tree": ("tree", "show a directory as a tree"),
     "du": ("du", "add up the sizes of files"),
     "watch": ("watch", "tell what changes, as it happens"),
+    "snapshot": ("snapshot", "keep a tree as it is, restore it, make writable copies of it"),
     "completion": ("completion", "print the completion script of a shell"),
     "version": ("version", "print the version"),
 }

@@ -110,7 +110,13 @@ async def create(config: Mapping[str, Any], context: ProviderContext) -> PageFs:
     if context.trial:  # a place of its own: what is served is not taken from its owner
         context = dataclasses.replace(context, namespace=_TRIAL, storage=_TRIAL)
     store, blocks = await BACKENDS[kind](found.backend, context)
-    policy = Policy(found.uid, found.gid, found.inline_bytes, found.trash_retention_secs)
+    policy = Policy(
+        found.uid,
+        found.gid,
+        found.inline_bytes,
+        found.trash_retention_secs,
+        found.control_file,
+    )
     core = Core(store, blocks, policy, context.limits, context.clock, context.quota)
     provider = PageFs(core)
     try:

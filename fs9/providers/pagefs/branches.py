@@ -1,7 +1,8 @@
 """Snapshots and forks: which views there are, how they are made, and their paths.
 
 Making one writes two rows, whatever the tree holds: the generations that the branch sees, and
-the new generation that the live tree writes from now on (see `view`).
+the new generation that the live tree writes from now on (see `view`). A restore makes another
+view the live tree, in one step; the one before stays for the files that are open in it.
 """
 
 from __future__ import annotations
@@ -14,15 +15,20 @@ from fs9.errors import (
     AlreadyExists,
     Internal,
     InvalidArgument,
+    IsDirectory,
     NotFound,
     PermissionDenied,
     QuotaExceeded,
+    Transient,
 )
 from fs9.path import NAME_BYTES_MAX
 from fs9.providers.pagefs import records
 from fs9.providers.pagefs.collect import Collector
+from fs9.providers.pagefs.control import CONTROL, CONTROL_NAME, ControlFile, check_change
+from fs9.providers.pagefs.openfile import PageFile
 from fs9.providers.pagefs.records import DIRECTORY, Branch, Inode, Superblock
 from fs9.providers.pagefs.store import Batch
+from fs9.providers.pagefs.tree import info_of
 from fs9.providers.pagefs.view import View
 from fs9.types import FileInfo, FileType
 
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
     from fs9.providers.pagefs.content import Changes, Content
     from fs9.providers.pagefs.core import Core
     from fs9.providers.pagefs.tree import Tree
+    from fs9.types import Condition, OpenFlags, StatChanges
 
 SNAPSHOTS = "/.snapshots"
 FORKS = "/.forks"
@@ -132,10 +139,17 @@ class Branches:
 
     def is_reserved(self, path: str) -> bool:
         """Is the path one of the directories that can neither be removed nor renamed?"""
-        return path in {SNAPSHOTS, FORKS} or (path == TRASH and self._tree.has_trash)
+        if path in {SNAPSHOTS, FORKS} or self.is_control(path):
+            return True
+        return path == TRASH and self._tree.has_trash
+
+    def is_control(self, path: str) -> bool:
+        return path == CONTROL and self._core.policy.control_file
 
     def stat(self, path: str) -> FileInfo | None:
-        """The directories that only exist here: those of the snapshots and of the forks."""
+        """What only exists here: the directories of snapshots and forks, the control file."""
+        if self.is_control(path):
+            return ControlFile.info_now(self._core)
         if path not in {SNAPSHOTS, FORKS}:
             return None
         policy = self._core.policy
@@ -171,6 +185,35 @@ class Branches:
             return infos
         cut = 0 if inner == "/" else len(inner)
         return [msgspec.structs.replace(info, path=path + info.path[cut:]) for info in infos]
+
+    async def open(
+        self, path: str, flags: OpenFlags, condition: Condition
+    ) -> tuple[PageFile, FileInfo] | None:
+        """What only exists here, a branch perhaps made now; None: nothing such at the path."""
+        core = self._core
+        if self.is_control(path):
+            return ControlFile.open(self, core, flags, condition)
+        if flags.create and flags.directory and await self.make(path):
+            view, inner = self.resolve(path)
+            number, inode = await self._tree.find(view, inner)
+            return PageFile(view, number, DIRECTORY, flags, path), info_of(path, inode)
+        info = self.stat(path)
+        if info is None:
+            return None
+        if flags.create and (flags.directory or flags.exclusive):
+            raise AlreadyExists(path)
+        if flags.write or flags.create:
+            raise IsDirectory(path)
+        return PageFile(core.head, records.ROOT, DIRECTORY, flags, path), info
+
+    def change(self, path: str, changes: StatChanges, condition: Condition) -> bool:
+        """wstat of what only exists here; False: nothing such at the path."""
+        if self.is_control(path):
+            check_change(self._core, changes, condition)
+            return True
+        if self.is_reserved(path):
+            raise PermissionDenied(f"{path} is reserved")
+        return False
 
     async def make(self, path: str) -> bool:
         """mkdir: a snapshot, or a fork, of the live tree; False: not such a path."""
@@ -218,9 +261,9 @@ class Branches:
         await self._delete(self._core.snapshots, records.SNAPSHOTS, name)
 
     async def restore(self, name: str) -> None:
-        """The live tree becomes what the snapshot is. Raises NotFound.
+        """The live tree becomes what the snapshot is, in one step. Raises NotFound, QuotaExceeded.
 
-        Open files that are not in the snapshot are gone: their handles are invalid.
+        Files that are open go on reading what they had, and cannot be written any more.
         """
         core, head = self._core, self._core.head
         async with core.lock:
@@ -237,10 +280,36 @@ class Branches:
                 if core.quota is not None:
                     core.quota.found(-gained[0], -gained[1])
                 raise
-            self._moved(superblock)
-            head.counters = counters
-        await self._tree.recover(head)
+            self._replace(superblock, counters)
+            head = core.head
+        try:
+            await self._tree.recover(head)
+        except Transient:
+            if not head.replaced:  # by another restore, to which it does not matter
+                raise
         core.spawn(self.collector.collect())
+
+    def _replace(self, superblock: Superblock, counters: records.Counters) -> None:
+        """Another view is the live tree; no `await`, so that nobody sees less than all of it."""
+        core, old = self._core, self._core.head
+        old.name, old.writable, old.replaced = f"restored/{old.generation}", False, True
+        opens = {key: each for key, each in core.opens.items() if not key[0]}
+        for key, each in opens.items():
+            del core.opens[key]
+            core.opens[old.name, key[1]] = each
+        if any(each.opens for each in opens.values()):
+            core.replaced.append(old)
+        core.superblock = superblock
+        core.head = View(core.store, superblock.lineage)
+        core.head.counters = counters
+
+    def closed(self, view: View) -> None:
+        """A file of the replaced tree was closed; with the last one the tree is given up."""
+        core = self._core
+        mine = {key: each for key, each in core.opens.items() if key[0] == view.name}
+        if view in core.replaced and not any(each.opens for each in mine.values()):
+            core.replaced.remove(view)
+            core.spawn(self.collector.collect())
 
     # -- forks ----------------------------------------------------------------------------------
 
@@ -331,5 +400,7 @@ class Branches:
             raise AlreadyExists(name)
         if not 0 < len(name.encode()) <= NAME_BYTES_MAX or "/" in name or name in {".", ".."}:
             raise InvalidArgument("a snapshot needs a name as a file has it")
+        if name == CONTROL_NAME:
+            raise InvalidArgument(f"a snapshot cannot be called {CONTROL_NAME}")
         if len(self._core.snapshots) + len(self._core.forks) >= BRANCHES_MAX:
             raise QuotaExceeded(f"at most {BRANCHES_MAX} snapshots and forks")

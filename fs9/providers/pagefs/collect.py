@@ -78,7 +78,8 @@ class Collector:
         self._running = True
         core = self._core
         try:
-            while core.superblock.collect:
+            # What open files of a replaced tree need is not removed: the last of them begins it.
+            while core.superblock.collect and not core.replaced:
                 async with core.lock:
                     await self._mark(collect=False)
                 try:
@@ -122,7 +123,7 @@ class Collector:
 
     async def _collect_page(self, first: bytes) -> bytes:
         core = self._core
-        views = [core.head, *core.forks.values(), *core.snapshots.values()]
+        views = [core.head, *core.forks.values(), *core.snapshots.values(), *core.replaced]
         lineages = [set(view.lineage) for view in views]
         groups, following = await self._page(first)
         changes: Changes = {}
@@ -198,7 +199,7 @@ class Collector:
         first = _FIRST
         while first and len(head.lineage) > 1:
             async with core.lock:
-                if not core.exclusive:
+                if not core.exclusive or core.head is not head:
                     return
                 groups, first = await self._page(first)
                 changes: Changes = {}
@@ -210,7 +211,7 @@ class Collector:
                         changes[base + suffix(head.generation)] = newest
                 await core.store.commit(Batch(changes))
         async with core.lock:
-            if core.exclusive and not core.superblock.collect:
+            if core.exclusive and core.head is head and not core.superblock.collect:
                 superblock = msgspec.structs.replace(core.superblock, lineage=(head.generation,))
                 await core.store.commit(Batch({records.SUPERBLOCK: records.encode(superblock)}))
                 core.superblock = superblock

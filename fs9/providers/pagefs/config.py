@@ -25,6 +25,7 @@ class Config(msgspec.Struct, frozen=True):
     """`trash_retention_secs`: removed files are kept in `/.trash` so long (0: they are gone).
 
     `inline_bytes`: files up to this size are kept in the metadata store.
+    `control_file`: is there `/.snapshots/.ctl`, which restores and forks?
     """
 
     uid: int = 0
@@ -32,6 +33,7 @@ class Config(msgspec.Struct, frozen=True):
     backend: dict[str, Any] = {}
     trash_retention_secs: float = 0.0
     inline_bytes: int = 4096
+    control_file: bool = False
     ns: str = ""
 
 

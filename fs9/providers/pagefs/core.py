@@ -14,7 +14,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fs9.errors import Fs9Error, OwnerUnavailable, QuotaExceeded
+from fs9.errors import Fs9Error, OwnerUnavailable, QuotaExceeded, Transient
 from fs9.providers.pagefs import records
 from fs9.providers.pagefs.lease import TAKEN_OVER
 from fs9.providers.pagefs.records import Counters, Superblock
@@ -48,13 +48,14 @@ class Policy:
     """Which bytes go where, and who owns new files.
 
     Files up to `inline_bytes` are kept in the metadata store; all are when there is no block
-    store. `objects_listable`: garbage of a crash is looked for by listing.
+    store. `control_file`: may snapshots be restored and forked by writing to a file?
     """
 
     uid: int = 0
     gid: int = 0
     inline_bytes: int = 4096
     trash_retention_s: float = 0.0
+    control_file: bool = False
 
 
 class OpenInode:
@@ -135,6 +136,8 @@ class Core:
         self.head = View(store, (1,))
         self.forks: dict[str, View] = {}
         self.snapshots: dict[str, View] = {}
+        #: What restores replaced, as long as files of it are open.
+        self.replaced: list[View] = []
         self.superblock = Superblock(records.FORMAT, records.UNIT_BYTES, 1, (1,))
         #: (view's name, inode) -> what is open.
         self.opens: dict[tuple[str, int], OpenInode] = {}
@@ -158,7 +161,7 @@ class Core:
     @property
     def exclusive(self) -> bool:
         """Does nothing but the live tree refer to its contents?"""
-        return not self.snapshots and not self.forks
+        return not (self.snapshots or self.forks or self.replaced)
 
     @property
     def views(self) -> list[View]:
@@ -176,8 +179,10 @@ class Core:
     ) -> None:
         """Commit what was decided under the lock; `bytes_` and `files`: what the tree gains.
 
-        Raises QuotaExceeded, OSError, what the store raises; nothing was changed then.
+        Raises QuotaExceeded, OSError, Transient (a restore came in between), what the store
+        raises; nothing was changed then.
         """
+        self.check_current(view)
         counters, quota = view.counters, self.quota
         if bytes_ or files:
             if quota is not None:
@@ -194,6 +199,11 @@ class Core:
             await self._flush()
         elif self._tidying is None and not self._closed:
             self._tidying = asyncio.ensure_future(self._tidy_later())
+
+    def check_current(self, view: View) -> None:
+        """Raise Transient when a restore replaced the tree since it was looked up."""
+        if view.replaced:
+            raise Transient("a snapshot was restored meanwhile")
 
     async def _not_committed(
         self, view: View, bytes_: int, files: int, error: BaseException
@@ -304,6 +314,13 @@ class Core:
             await work
         except (OSError, Fs9Error) as error:  # tried again later, at the latest by the next start
             log.warning("pagefs: tidying up failed: %s", error)
+
+    async def finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it to the end, even when the caller is cancelled; `aclose` waits for it."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
 
     async def settle(self) -> None:
         """Wait until nothing happens in the background, and everything is durable and tidy."""

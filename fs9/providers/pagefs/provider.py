@@ -2,12 +2,12 @@
 
     store, memory, lmdbstore, fileblocks   the stores    records, view   what is in them
     core       what the parts share        content       bytes of files
-    tree       names                       branches      snapshots and forks
+    tree       names                       branches, control   snapshots and forks
     backends   config -> stores
 
 Reserved names in the root, which no listing of the root shows: `/.snapshots/NAME` (a snapshot,
 read-only; made by making that directory, deleted by removing it), `/.forks/NAME` (a writable
-fork, likewise), `/.trash` (where it is configured).
+fork, likewise), `/.snapshots/.ctl` and `/.trash` (where they are configured).
 """
 
 from __future__ import annotations

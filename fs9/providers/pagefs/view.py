@@ -43,10 +43,20 @@ def after(base: bytes) -> bytes:
 class View:
     """One version of the tree. `name`: "" for the live one, else the branch's name.
 
-    `counters` belong to whoever commits (`core`), under its lock.
+    `counters` belong to whoever commits (`core`), under its lock. `replaced`: it was the live tree
+    until a restore, and only files that were open then still read it.
     """
 
-    __slots__ = ("_reader", "_seen", "_suffix", "counters", "lineage", "name", "writable")
+    __slots__ = (
+        "_reader",
+        "_seen",
+        "_suffix",
+        "counters",
+        "lineage",
+        "name",
+        "replaced",
+        "writable",
+    )
 
     def __init__(
         self, reader: Reader, lineage: tuple[int, ...], name: str = "", *, writable: bool = True
@@ -54,6 +64,7 @@ class View:
         self._reader = reader
         self.name = name
         self.writable = writable
+        self.replaced = False
         self.counters = Counters()
         self.move_to(lineage)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,7 @@ from fs9.errors import (
     NotFound,
     PermissionDenied,
     QuotaExceeded,
+    Transient,
 )
 from fs9.limits import Limits
 from fs9.providers.pagefs.core import Core, Policy
@@ -37,10 +39,11 @@ class Disk:
         self.memory = Memory()
         self.objects: dict[str, bytearray] = {}
 
-    async def start(self, quota: Quota | None = None) -> PageFs:
+    async def start(self, quota: Quota | None = None, *, control: bool = True) -> PageFs:
         blocks = MemoryBlocks(self.objects, 2**30)
         store = MemoryStore(self.memory)
-        core = Core(store, blocks, Policy(inline_bytes=64), Limits(), ManualClock(), quota)
+        policy = Policy(inline_bytes=64, control_file=control)
+        core = Core(store, blocks, policy, Limits(), ManualClock(), quota)
         fs = PageFs(core)
         await fs.start()
         return fs
@@ -141,7 +144,7 @@ async def test_a_snapshot_costs_two_rows(fs: PageFs) -> None:
 
 
 async def test_restore(fs: PageFs) -> None:
-    """The tree is as it was, also what it counts; a file that was not there yet is gone."""
+    """The tree is as it was, also what it counts; open files go on reading what they had."""
     before = await look(fs)
     counters = (fs.core.head.counters.bytes, fs.core.head.counters.files)
     await fs.branches.snapshot("one")
@@ -149,14 +152,28 @@ async def test_restore(fs: PageFs) -> None:
     await fs.wstat("/d", StatChanges(name="/e"))
     file, _ = await fs.open("/new", OpenFlags(read=True, write=True, create=True))
     await fs.write(file, 0, BIG)
+    old, _ = await fs.open("/e/f", OpenFlags(read=True, write=True))
     await fs.branches.restore("one")
     live = {path: what for path, what in (await look(fs)).items() if not path.startswith("/.")}
     assert live == before
     assert (fs.core.head.counters.bytes, fs.core.head.counters.files) == counters
-    with pytest.raises(InvalidHandle):
-        await fs.read(file, 0, 1)
-    await fs.close(file)
+    assert bytes(await fs.read(file, 0, len(BIG))) == BIG
+    for opened in (file, old):
+        with pytest.raises(InvalidHandle, match="restored"):
+            await fs.write(opened, 0, b"x")
     await write(fs, "/d/f", b"again", 5)
+    await fs.core.settle()
+    assert bytes(await fs.read(old, 5, 7)) == b"changed"
+    await fs.branches.snapshot("two")
+    await fs.branches.restore("two")
+    await fs.close(file)
+    await fs.core.settle()
+    assert bytes(await fs.read(old, 5, 7)) == b"changed"
+    await fs.close(old)
+    assert not fs.core.replaced
+    await fs.core.settle()
+    await fs.branches.delete_snapshot("two")
+    await fs.core.settle()
     assert (await content(fs, "/.snapshots/one/d/f")) == BIG
 
 
@@ -274,3 +291,126 @@ async def test_a_refused_write_charges_nothing(disk: Disk) -> None:
     with pytest.raises(Fs9Error):
         await fs.branches.restore("none")
     await fs.aclose()
+
+
+CONTROL = "/.snapshots/.ctl"
+
+
+async def command(fs: PageFs, text: str) -> None:
+    file, _ = await fs.open(CONTROL, OpenFlags(write=True, create=True, truncate=True))
+    try:
+        assert await fs.write(file, 0, text.encode()) == len(text)
+    finally:
+        await fs.close(file, sync=True)
+
+
+async def test_the_control_file_commands(fs: PageFs) -> None:
+    """Each write is one command; names are quoted as in a shell, also in what is read."""
+    await command(fs, "snapshot one\n")
+    await write(fs, "/small", b"SMALL")
+    await command(fs, "snapshot 'two words'")
+    await command(fs, "fork one first")
+    await command(fs, "restore one")
+    assert await content(fs, "/small") == b"small"
+    await command(fs, 'restore "two words"\n')
+    assert await content(fs, "/small") == b"SMALL"
+    assert await content(fs, "/.forks/first/small") == b"small"
+    status = "snapshot one\nsnapshot 'two words'\nfork first\n"
+    assert await content(fs, CONTROL) == status.encode()
+    assert (await fs.stat(CONTROL)).size == len(status)
+    await command(fs, "delete one")
+    assert [info.path for info in await fs.readdir("/.snapshots", "", 9)] == [
+        "/.snapshots/two words"
+    ]
+    await fs.core.settle()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "\n", "restore", "restore a b", "fork one", "Restore one", "mount one"),
+        *("restore 'one", "restore one\ndelete one\n", "delete " + "x" * 5000),
+    ],
+)
+async def test_what_is_no_command(fs: PageFs, text: str) -> None:
+    """Nothing is done, and the error says what there is."""
+    await fs.branches.snapshot("one")
+    file, _ = await fs.open(CONTROL, WRITE)
+    if text:
+        with pytest.raises(InvalidArgument, match="restore NAME, fork NAME NEW, snapshot NAME"):
+            await fs.write(file, 0, text.encode())
+    with pytest.raises(InvalidArgument):
+        await fs.write(file, 0, b"\xff")
+    await fs.close(file)
+    assert sorted(fs.core.snapshots) == ["one"]
+
+
+async def test_commands_that_fail(fs: PageFs) -> None:
+    await command(fs, "snapshot one")
+    for text, error in (
+        ("restore none", NotFound),
+        ("fork none new", NotFound),
+        ("delete none", NotFound),
+        ("snapshot one", AlreadyExists),
+        ("snapshot .ctl", InvalidArgument),
+    ):
+        with pytest.raises(error):
+            await command(fs, text)
+    file, _ = await fs.open(CONTROL, READ)
+    with pytest.raises(PermissionDenied):
+        await fs.write(file, 0, b"delete one")
+    await fs.close(file)
+
+
+async def test_the_control_file_is_reserved(fs: PageFs) -> None:
+    """It is a file, in no listing, that stays what it is; with or without a snapshot."""
+    for _ in range(2):
+        assert [info.path for info in await fs.readdir("/.snapshots", ".", 1)] == sorted(
+            f"/.snapshots/{name}" for name in fs.core.snapshots
+        )
+        assert not (await fs.stat(CONTROL)).is_dir
+        await fs.wstat(CONTROL, StatChanges(size=0))
+        for change in (
+            fs.wstat(CONTROL, StatChanges(mode=0o666)),
+            fs.wstat(CONTROL, StatChanges(size=1)),
+            fs.wstat(CONTROL, StatChanges(name="/x")),
+            fs.wstat("/small", StatChanges(name=CONTROL)),
+            fs.remove(CONTROL),
+        ):
+            with pytest.raises(PermissionDenied):
+                await change
+        with pytest.raises(AlreadyExists):
+            await make(fs, CONTROL)
+        with pytest.raises(InvalidArgument, match="cannot be replaced"):
+            await fs.open(CONTROL, OpenFlags(write=True, create=True, replace=True))
+        if not fs.core.snapshots:
+            await make(fs, "/.snapshots/one")
+
+
+async def test_without_control_file(disk: Disk) -> None:
+    """Unless it is configured there is nothing at its path, and no snapshot can be called so."""
+    fs = await disk.start(control=False)
+    for flags in (READ, WRITE, OpenFlags(write=True, create=True)):
+        with pytest.raises(NotFound):
+            await fs.open(CONTROL, flags)
+    with pytest.raises(NotFound):
+        await fs.stat(CONTROL)
+    with pytest.raises(InvalidArgument):
+        await make(fs, CONTROL)
+    await fs.aclose()
+
+
+async def test_a_change_that_a_restore_overtakes(fs: PageFs) -> None:
+    """What was looked up in the tree before is refused, to be tried again; never half there."""
+    await fs.branches.snapshot("one")
+    head = fs.core.head
+    await fs.core.lock.acquire()
+    writing = asyncio.ensure_future(fs.open("/late", OpenFlags(write=True, create=True)))
+    await asyncio.sleep(0)
+    fs.core.lock.release()
+    counters = await fs.core.read_counters(head)
+    fs.branches._replace(fs.branches._superblock(9, (*head.lineage, 9)), counters)
+    with pytest.raises(Transient):
+        await writing
+    assert not await is_there(fs, "/late")
+    await fs.branches.restore("one")
