@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana").glob("*.json"))
-RULES = sorted((ROOT / "deploy" / "prometheus").glob("*.yml"))
+PROMETHEUS = ROOT / "deploy" / "prometheus"
+#: The configurations of Prometheus: beside Compose, and by itself.
+CONFIGS = ("compose.yml", "prometheus.yml")
 PAGE = ROOT / "docs" / "operations.md"
 
 _SELECTOR = re.compile(r"\b(fs9_\w+)(?:\{([^}]*)\})?")
@@ -54,13 +56,15 @@ def expressions() -> Iterator[tuple[str, str]]:
 
 
 def alerts() -> dict[str, dict]:
-    groups = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())["groups"]
+    groups = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
     return {rule["alert"]: rule for group in groups for rule in group["rules"]}
 
 
 def test_there_is_something_to_be_tested() -> None:
     assert DASHBOARDS
-    assert len(RULES) == 2
+    assert alerts()
+    rules = {path.name for path in PROMETHEUS.glob("*.yml")} - set(CONFIGS)
+    assert rules == {"alerts.yml"}, "the tests here read no other file of rules"
     assert len(list(expressions())) > 30
 
 
@@ -135,8 +139,10 @@ def test_the_page_lists_every_metric() -> None:
     assert listed == {metric.name for metric in ALL}
 
 
-def test_the_scrape_example_loads_the_rules() -> None:
-    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+@pytest.mark.parametrize("name", CONFIGS)
+def test_each_scrape_example_loads_the_rules(name: str) -> None:
+    """Of a fleet by itself, and of the one of Compose."""
+    config = yaml.safe_load((PROMETHEUS / name).read_text())
     assert config["rule_files"] == ["alerts.yml"]
     (job,) = config["scrape_configs"]
     assert job["metrics_path"] == "/metrics"
