@@ -459,8 +459,9 @@ async def preflight(settings: Settings) -> None:
     try:
         if isinstance(services.store, MetaClient):
             try:
-                await services.store.mount_default(settings.mounts, SYSTEM_USER)
-            except Fs9Error as error:  # it may come up later, or have no mounts at all
+                if services.changes.caught_up:  # it answers; else it may come up later
+                    await services.store.mount_default(settings.mounts, SYSTEM_USER)
+            except Fs9Error as error:  # a service may know no mounts at all
                 log.warning("`mounts` were not given to the metadata service: %s", error)
             return
         await services.namespaces.find(DEFAULT_NAMESPACE, create=False)
