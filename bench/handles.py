@@ -18,7 +18,8 @@ from fs9.errors import InvalidHandle
 from fs9.limits import Limits
 from fs9.provider import BaseProvider, OpenFile
 from fs9.types import READ, FileInfo, FileType
-from fs9.vfs.handles import File, HandleTable, InUse
+from fs9.vfs.handles import File, HandleTable
+from fs9.vfs.inuse import InUse
 from fs9.vfs.mounts import Mount
 
 if TYPE_CHECKING:
