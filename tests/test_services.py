@@ -10,7 +10,7 @@ import pytest
 from fs9 import services as services_module
 from fs9.auth.tokens import sign
 from fs9.clock import ManualClock
-from fs9.config import EMBEDDED_MOUNTS, FORMER_MOUNTS, ConfigError, Settings
+from fs9.config import EMBEDDED_MOUNTS, ConfigError, Settings
 from fs9.directories import handles_directory, locks_directory
 from fs9.errors import BackendUnavailable, Unauthenticated
 from fs9.limits import Limits
@@ -19,6 +19,9 @@ from fs9.services import Services, check_providers, preflight
 from fs9.types import MKDIR, REPLACE, MountSpec, OpenFlags
 
 MEMORY = (MountSpec("/", "memfs"),)
+MEMORY_BELOW = (MountSpec("/m", "memfs"),)
+#: The default of an earlier version.
+ON_LOCALFS = (MountSpec("/", "localfs", {"root": "{data_dir}/namespaces/{namespace}/files"}),)
 ANONYMOUS = Principal("anonymous", "default", ("admin",))
 
 
@@ -89,8 +92,8 @@ async def test_files_of_an_earlier_version_stay_where_they_are(settings):
     """`default` and others made on localfs keep it under the new default, start after start."""
     former = replace(
         settings,
-        mounts=FORMER_MOUNTS[-1],
-        namespace_template=FORMER_MOUNTS[-1],
+        mounts=ON_LOCALFS,
+        namespace_template=ON_LOCALFS,
         origins={"mounts": "fs9.yaml:1", "namespace_template": "fs9.yaml:2"},
     )
     services = await Services.open(former)
@@ -119,15 +122,14 @@ async def test_files_of_an_earlier_version_stay_where_they_are(settings):
     ("held", "said", "expected"),
     [
         ((), False, EMBEDDED_MOUNTS),
-        (FORMER_MOUNTS[-1], False, FORMER_MOUNTS[-1]),
-        ((*FORMER_MOUNTS[-1], MountSpec("/m", "memfs")), False, FORMER_MOUNTS[-1]),
-        ((MountSpec("/", "localfs", {"root": "/srv"}),), False, EMBEDDED_MOUNTS),
-        (MEMORY, False, EMBEDDED_MOUNTS),
-        (FORMER_MOUNTS[-1], True, EMBEDDED_MOUNTS),
+        (ON_LOCALFS, False, ON_LOCALFS),
+        ((*EMBEDDED_MOUNTS, *MEMORY_BELOW), False, (*EMBEDDED_MOUNTS, *MEMORY_BELOW)),
+        ((*EMBEDDED_MOUNTS, *MEMORY_BELOW), True, EMBEDDED_MOUNTS),
+        (ON_LOCALFS, True, EMBEDDED_MOUNTS),
     ],
 )
-def test_only_what_a_user_said_replaces_a_former_default(held, said, expected):
-    """The default of `mounts` leaves the former default alone; the same in a file does not."""
+def test_only_what_a_user_said_replaces_the_mounts_of_default(held, said, expected):
+    """Those of an earlier version, and those made over HTTP, outlast a start without a setting."""
     settings = Settings(origins={"mounts": "fs9.yaml:1"} if said else {})
     assert settings.mounts_of_default(held) == expected
 

@@ -7,11 +7,10 @@ there is. Only `fs9.cli` and the programs call `load`, with the real environment
 from fs9.config.errors import ConfigError, nearest
 from fs9.config.flags import add_flags, flags_of
 from fs9.config.loader import SYSTEM_FILE, Flags, check_exposure, is_loopback, load
-from fs9.config.settings import EMBEDDED_MOUNTS, FORMER_MOUNTS, SETTINGS, Settings
+from fs9.config.settings import EMBEDDED_MOUNTS, SETTINGS, Settings
 
 __all__ = [
     "EMBEDDED_MOUNTS",
-    "FORMER_MOUNTS",
     "SETTINGS",
     "SYSTEM_FILE",
     "ConfigError",

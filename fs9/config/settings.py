@@ -47,8 +47,6 @@ LOG_FORMATS = ("pretty", "json", "compact")
 
 #: What a namespace is made of when nothing else is said: storage of its own on this host.
 EMBEDDED_MOUNTS = (MountSpec("/", "pagefs"),)
-#: The same in earlier versions, in the order of their age. A namespace that has them keeps them.
-FORMER_MOUNTS = ((MountSpec("/", "localfs", {"root": "{data_dir}/namespaces/{namespace}/files"}),),)
 
 
 def _processors() -> int:
@@ -220,7 +218,7 @@ class Settings(TenantSettings):
         Mounts(),
         "What the namespace `default` is made of: providers at paths. Changes take effect at"
         " the next start or reload. In a localfs `root`, `{data_dir}` and `{namespace}` are"
-        " replaced. Where it is not given, what an earlier version made on localfs stays there.",
+        " replaced. Where it is not given, `default` keeps the mounts that it has.",
         default=EMBEDDED_MOUNTS,
     )
     namespace_template: tuple[MountSpec, ...] = _declare(
@@ -404,13 +402,11 @@ class Settings(TenantSettings):
     def mounts_of_default(self, held: tuple[MountSpec, ...]) -> tuple[MountSpec, ...]:
         """What `default` is made of, when it has `held` so far (nothing: there is none yet).
 
-        What a user said holds. The default does not take away the files that an earlier
-        version's default put elsewhere.
+        What the settings say holds. Where they say nothing it keeps what it has: what was
+        mounted over HTTP, and what an earlier version's default was.
         """
-        if self.mounts == EMBEDDED_MOUNTS and "mounts" not in self.origins:
-            roots = [spec for spec in held if spec.path == "/"]
-            if tuple(roots) in FORMER_MOUNTS:
-                return tuple(roots)
+        if held and self.mounts == EMBEDDED_MOUNTS and "mounts" not in self.origins:
+            return held
         return self.mounts
 
     def value(self, setting: Setting) -> object:

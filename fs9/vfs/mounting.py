@@ -134,6 +134,13 @@ class Mounting:
                 await self._mount(old_spec, _nothing_to_keep)
                 raise
 
+    async def root_is_empty(self) -> bool:
+        """Has nobody put anything there yet? Then another root takes nothing from anyone."""
+        async with self._lock:
+            self._check_open()
+            root, _ = self._at("/")
+            return not root.use.files and not await root.provider.readdir("/", "", 1)
+
     async def remove(self, path: str, keep: Keep, *, force: bool) -> None:
         """Unmount. Returns when all is closed, or after `handle_close_timeout_s`.
 

@@ -350,8 +350,8 @@ class Namespaces:
     ) -> bool:
         """Mount it in the namespace, and keep it; False: exactly this is mounted there already.
 
-        With `force` the root is replaced. Raises as `find`, `Mounting.add` and
-        `Mounting.replace`. A cancelled caller leaves it to go on.
+        With `force`, or while it is empty, the root is replaced. Raises as `find`,
+        `Mounting.add` and `Mounting.replace`. A cancelled caller leaves it to go on.
         """
         mounting = await self._mounting(name, create=create)
 
@@ -369,11 +369,12 @@ class Namespaces:
                 await self._store.add_mount(name, old, by)
                 raise
 
-        if force and spec.path == "/" and mounting.has("/"):
+        if spec.path == "/" and mounting.has("/"):
             if mounting.has("/", spec):
                 return False
-            await asyncio.shield(background(mounting.replace(spec, exchange)))
-            return True
+            if force or await mounting.root_is_empty():
+                await asyncio.shield(background(mounting.replace(spec, exchange)))
+                return True
         return await asyncio.shield(background(mounting.add(spec, add)))
 
     async def unmount(self, name: str, path: str, by: str, *, create: bool, force: bool) -> None:

@@ -86,7 +86,7 @@ class NamespaceRequest(msgspec.Struct, gc=False):
 
 
 class MountRequest(msgspec.Struct):
-    """`force`: the root is replaced."""
+    """`force`: the root is replaced, also when there are files in it."""
 
     path: str
     provider: str

@@ -94,6 +94,7 @@ async def test_what_cannot_be_made_is_not_kept(auth_server: Server, acme: str) -
     """A wrong configuration is 400, and neither the table nor the metadata has it."""
     operator = auth_server.client(token=token(acme, "operator"))
     assert await mount(operator, "/x", "kvfs", config={"ttl": 3}) == 400
+    await put(operator, "/a", b"the root is in use")
     assert await mount(operator, "relative/..", "kvfs") == 409
     assert await paths(operator) == ["/", "/hello", "/other"]
     assert auth_server.context is not None
@@ -132,6 +133,17 @@ async def test_the_root_goes_with_force_alone(start_server: StartServer) -> None
     assert await mount(operator, "/", "pagefs", force=True) == 201
     assert (await get(operator, "/a")).content == b"kept"
     assert await mount(operator, "/", "pagefs", force=True) == 200
+
+
+async def test_an_empty_root_is_replaced_without_force(start_server: StartServer) -> None:
+    """As older admin tools do it: create, then mount at `/`, where the template's mount is."""
+    server = await start_server(auth=True, template=PAGEFS)
+    operator = await made(server, new_tenant())
+    assert await mount(operator, "/", "memfs") == 201
+    assert (await operator.get("mounts")).json() == [{"path": "/", "provider_name": "memfs"}]
+    await put(operator, "/a", b"kept")
+    assert await mount(operator, "/", "pagefs") == 409
+    assert (await get(operator, "/a")).content == b"kept"
 
 
 async def test_a_suspended_namespace_is_403_until_it_is_active_again(
