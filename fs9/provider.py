@@ -40,6 +40,8 @@ class OpenFile:
 
     #: Was the file, or directory, made by this open? None: the provider does not say.
     created: bool | None = None
+    #: May a write to it change anything in the mount? It takes the rights to that, then.
+    changes_mount: bool = False
 
     @property
     def plain(self) -> AbstractContextManager[int] | None:

@@ -29,7 +29,9 @@ _ACTIONS = {
     "fork": "make the writable copy /.forks/NEW of a snapshot",
     "delete": "give a snapshot up",
 }
-_NO_CONTROL = "the mount needs `control_file: true` in its configuration (docs/storage.md)"
+_NO_CONTROL = (
+    "the mount has `control_file: false` in its configuration, or is no pagefs (docs/storage.md)"
+)
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -108,6 +108,11 @@ class Permissions:
         self.require_visible(path)
         raise PermissionDenied(f"this token may not {' or '.join(rights)} at {path}")
 
+    def require_all_below(self, path: str) -> None:
+        """Raise unless everything may be changed at the path and below."""
+        for right in (CREATE, OVERWRITE, DELETE, RENAME):
+            self.require(path, right)
+
     def require_visible(self, path: str) -> None:
         """Raise NotFound when the path is hidden."""
         if not self.visible(path):

@@ -466,12 +466,12 @@ class Session:
     def _require_writing(self, file: File, handle_id: str = "") -> None:
         """To write to the open file, or to swap it in."""
         if self._narrowed is not None:
-            rights = [OVERWRITE]
-            if file.flags.append:
-                rights.append(APPEND)
+            rights = [OVERWRITE, APPEND] if file.flags.append else [OVERWRITE]
             if file.created:
                 rights.append(CREATE)
             self._require_open(self._narrowed, file, handle_id, *rights)
+            if file.open_file.changes_mount:
+                self._narrowed.require_all_below(file.mount.path)
 
     def _require_open(
         self, narrowed: Permissions, file: File, handle_id: str, *rights: str

@@ -266,6 +266,8 @@ class Vfs:
             finally:
                 if watch is not None:
                     watch.write_ends(file)
+                    if file.open_file.changes_mount:
+                        watch.lost(file.mount.path)
 
     def append_lock(self, file: File) -> asyncio.Lock:
         """The lock for appending to the file (by the path it was opened by) in several writes."""

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 _MEMORY = {"backend": {"type": "memory"}}
 _TEMPLATE = (
-    MountSpec("/", "pagefs", {**_MEMORY, "control_file": True}),
-    MountSpec("/at", "pagefs", {**_MEMORY, "control_file": True}),
-    MountSpec("/plain", "pagefs", _MEMORY),
+    MountSpec("/", "pagefs", _MEMORY),
+    MountSpec("/at", "pagefs", _MEMORY),
+    MountSpec("/plain", "pagefs", {**_MEMORY, "control_file": False}),
 )
 
 
@@ -72,7 +72,7 @@ def test_what_goes_wrong(fs9: Fs9, client: Client) -> None:
     assert "fs9 snapshot list" in err
     code, _, err = fs9("snapshot", "restore", "none", "--mount", "/plain")
     assert code == 3
-    assert "control_file: true" in err
+    assert "control_file: false" in err
     assert fs9("snapshot", "create", "a/b")[0] == 2
     assert fs9("snapshot", "create", "one", "--mount", "/plain")[0] == 0
     assert fs9("snapshot", "create", "one", "--mount", "/plain")[0] == 5
@@ -83,7 +83,7 @@ def test_what_goes_wrong(fs9: Fs9, client: Client) -> None:
 
 
 def test_who_may_write_commands(tmp_path: Path, fs9: Fs9) -> None:
-    """As any file at that path: neither read-only tokens nor ones narrowed to elsewhere."""
+    """Only who may change everything in the mount, wherever the token is narrowed to."""
     server = LiveServer(tmp_path, _TEMPLATE, auth=True)
     server.start()
     try:
@@ -93,6 +93,8 @@ def test_who_may_write_commands(tmp_path: Path, fs9: Fs9) -> None:
             (token("default", "read-only"), 4),
             (token("default", mounts=["/docs"]), 3),
             (token("default", permissions=["read", "list", "create:/.forks"]), 4),
+            (token("default", mounts=["/.snapshots"]), 4),
+            (token("default", permissions=["read", "list", "overwrite", "create", "delete"]), 4),
         ):
             command = ("snapshot", "restore", "one", "--url", server.url, "--token", other)
             assert fs9(*command)[0] == code

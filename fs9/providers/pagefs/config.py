@@ -33,7 +33,7 @@ class Config(msgspec.Struct, frozen=True):
     backend: dict[str, Any] = {}
     trash_retention_secs: float = 0.0
     inline_bytes: int = 4096
-    control_file: bool = False
+    control_file: bool = True
     ns: str = ""
 
 

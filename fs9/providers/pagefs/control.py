@@ -3,9 +3,8 @@
     restore NAME      the live tree becomes the snapshot     fork NAME NEW   /.forks/NEW from it
     snapshot NAME     keep the live tree                     delete NAME     give the snapshot up
 
-It is there where the mount's configuration says `control_file`, and in no listing. Who may write
-to a path is decided above, by the path: a token that is narrowed to this file, or to a directory
-that has it, may change the whole tree by it. That is why it is off unless it was asked for.
+It is in no listing, and not there where the mount's configuration says so (`control_file`). A
+write to it may change anything in the mount, so it takes the rights to change everything there.
 """
 
 from __future__ import annotations
@@ -37,6 +36,8 @@ class ControlFile(PageFile):
     """The open control file. `status` is as it was at open, so that it is read in one piece."""
 
     __slots__ = ("_branches", "_core", "status")
+
+    changes_mount = True
 
     def __init__(self, branches: Branches, core: Core, flags: OpenFlags) -> None:
         super().__init__(core.head, records.ROOT, REGULAR, flags, CONTROL)

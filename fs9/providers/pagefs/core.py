@@ -55,7 +55,7 @@ class Policy:
     gid: int = 0
     inline_bytes: int = 4096
     trash_retention_s: float = 0.0
-    control_file: bool = False
+    control_file: bool = True
 
 
 class OpenInode:
