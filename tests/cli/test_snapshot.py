@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import httpx2
 import pytest
 
 from fs9.client import Client
@@ -63,6 +64,16 @@ def test_a_tree_is_kept_restored_and_copied(fs9: Fs9, client: Client, mount: str
     assert fs9("cat", f"{top}/.snapshots/.ctl")[1] == "snapshot 'it'\"'\"'s one'\nfork copy\n"
     assert fs9("snapshot", "delete", "it's one", *at) == (0, "", "")
     assert fs9("snapshot", "list", *at) == (0, "", "")
+
+
+def test_watchers_are_told_of_a_restore(pages: str, client: Client, fs9: Fs9) -> None:
+    """They have lost track of the mount, and of nothing beyond it."""
+    assert fs9("snapshot", "create", "seen", "--mount", "/at") == (0, "", "")
+    query = {"path": "/", "wait": "0"}
+    cursor = httpx2.get(f"{pages}/api/v1/watch", params=query).json()["cursor"]
+    assert fs9("snapshot", "restore", "seen", "--mount", "/at") == (0, "", "")
+    told = httpx2.get(f"{pages}/api/v1/watch", params={**query, "since": cursor}).json()["events"]
+    assert [event["path"] for event in told if event["type"] == "lost"] == ["/at"]
 
 
 def test_what_goes_wrong(fs9: Fs9, client: Client) -> None:
