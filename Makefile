@@ -37,11 +37,12 @@ $(TEST_STAMP): $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[proxies]'
 	@touch $@
 
-# Two processes: a test file stays in one of them, so fixtures are made once a file. A test that
-# fails is run once more; one that passes then is listed as RERUN, which is a defect to look into.
+# Three processes, because many tests wait: a test file stays in one of them, so fixtures are made
+# once a file. A test that fails is run once more; one that passes then is listed as RERUN, which
+# is a defect to look into.
 test: check $(TEST_STAMP)
 	./tools/install-test-programs
-	$(BIN)/python -m pytest -n 2 --dist loadfile --reruns 1 -rR $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --reruns 1 -rR $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

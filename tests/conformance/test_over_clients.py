@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["live", "live_default", "live_local"]
 
 
+class _ShortSuite(TreeSuite):
+    """Without the long table of flags, which goes through one client and, for each, over HTTP."""
+
+    test_open_as_linux = None  # type: ignore[assignment]
+
+
 class TestMemFsOverAsyncClient(TreeSuite):
     @pytest.fixture
     async def driver(self, live: LiveServer) -> AsyncIterator[ClientDriver]:
@@ -25,7 +31,7 @@ class TestMemFsOverAsyncClient(TreeSuite):
         await driver.aclose()
 
 
-class TestMemFsOverSyncClient(TreeSuite):
+class TestMemFsOverSyncClient(_ShortSuite):
     @pytest.fixture
     async def driver(self, live: LiveServer) -> AsyncIterator[ClientDriver]:
         driver = ClientDriver(Client(live.url, namespace=new_namespace()))
@@ -33,7 +39,7 @@ class TestMemFsOverSyncClient(TreeSuite):
         await driver.aclose()
 
 
-class TestLocalFsOverSyncClient(TreeSuite):
+class TestLocalFsOverSyncClient(_ShortSuite):
     @pytest.fixture
     async def driver(self, live_local: LiveServer) -> AsyncIterator[ClientDriver]:
         driver = ClientDriver(Client(live_local.url, namespace=new_namespace()))
@@ -41,7 +47,7 @@ class TestLocalFsOverSyncClient(TreeSuite):
         await driver.aclose()
 
 
-class TestPageFsOverAsyncClient(TreeSuite):
+class TestPageFsOverAsyncClient(_ShortSuite):
     @pytest.fixture
     async def driver(self, live_default: LiveServer) -> AsyncIterator[ClientDriver]:
         driver = ClientDriver(AsyncClient(live_default.url, namespace=new_namespace()))
@@ -49,7 +55,7 @@ class TestPageFsOverAsyncClient(TreeSuite):
         await driver.aclose()
 
 
-class TestPageFsOverSyncClient(TreeSuite):
+class TestPageFsOverSyncClient(_ShortSuite):
     @pytest.fixture
     async def driver(self, live_default: LiveServer) -> AsyncIterator[ClientDriver]:
         driver = ClientDriver(Client(live_default.url, namespace=new_namespace()))

@@ -298,7 +298,7 @@ def test_case_59_listing_namespaces(http: httpx2.Client) -> None:
             answer = http.get(route, headers=bearer(roles=[role]))
             assert refused(answer)[::2] == (403, "Insufficient permissions")
     assert http.get("namespaces/default").status_code == 401
-    assert refused(http.delete("namespaces/default", headers=bearer(**ADMIN)))[0] == 405
+    assert refused(http.delete("namespaces/default", headers=bearer(**ADMIN)))[0] == 409
 
 
 def test_w_c22_one_namespace_behind_a_tenant_prefix(guarded: Fleet) -> None:

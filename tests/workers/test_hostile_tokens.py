@@ -20,14 +20,15 @@ _SAMPLE = 5
 async def test_no_hostile_token_comes_through(auth_server: Server) -> None:
     """Neither on a hot route nor on one of the framework, nor in a refresh."""
     corpus = hostile(SECRET.encode(), int(time.time()), "default", [b"public"])
-    found = sorted({text for _, text in corpus if text.isprintable() and text.isascii() and text})
+    # Blanks at the ends are not part of a header's value, and no client sends them.
+    texts = {text for _, text in corpus if text.isprintable() and text.isascii()}
+    found = sorted(text for text in texts if text and text == text.strip())
     client = auth_server.client(token=None)
     for text in found[::_SAMPLE]:
         headers = {"authorization": f"Bearer {text}"}
         for method, path in (("GET", "stat?path=/"), ("POST", "auth/refresh")):
             answer = await client.request(method, path, headers=headers)
-            # A blank at either end is not part of a header's value.
-            assert answer.status_code == 401 or text != text.strip(), (answer.text, text[:200])
-            assert answer.headers.get("www-authenticate") == "Bearer" or text != text.strip()
+            assert answer.status_code == 401, (answer.text, text[:200])
+            assert answer.headers.get("www-authenticate") == "Bearer"
     good = {"authorization": f"Bearer {token('default', 'admin')}"}
     assert (await client.get("stat?path=/", headers=good)).status_code == 200
