@@ -19,14 +19,17 @@ _SAMPLE = 5
 
 async def test_no_hostile_token_comes_through(auth_server: Server) -> None:
     """Neither on a hot route nor on one of the framework, nor in a refresh."""
-    corpus = hostile(SECRET.encode(), int(time.time()), "default", [b"public"])
+    corpus = list(hostile(SECRET.encode(), int(time.time()), "default", [b"public"]))
     # Blanks at the ends are not part of a header's value, and no client sends them.
     texts = {text for _, text in corpus if text.isprintable() and text.isascii()}
     found = sorted(text for text in texts if text and text == text.strip())
+    expired = {text for kind, text in corpus if kind == "exp"}
     client = auth_server.client(token=None)
     for text in found[::_SAMPLE]:
         headers = {"authorization": f"Bearer {text}"}
         for method, path in (("GET", "stat?path=/"), ("POST", "auth/refresh")):
+            if path == "auth/refresh" and text in expired:
+                continue  # one that is right but for its age may be refreshed
             answer = await client.request(method, path, headers=headers)
             assert answer.status_code == 401, (answer.text, text[:200])
             assert answer.headers.get("www-authenticate") == "Bearer"
