@@ -40,7 +40,6 @@ from fs9.providers.kvrules import (
     DIRECTORY_MODE,
     Rules,
     check_openable,
-    check_values,
     opened_info,
     present,
 )
@@ -49,6 +48,7 @@ from fs9.providers.kvtree import ROOT, Counters, Inode
 from fs9.providers.kvttl import TtlOpen, TtlTree
 from fs9.providers.kvwriter import Change, Writer
 from fs9.providers.registry import ProviderContext, read_config
+from fs9.providers.values import check_values
 from fs9.types import (
     ALWAYS,
     POSIX_LIKE,

@@ -20,9 +20,10 @@ from fs9.errors import (
     PreconditionFailed,
     QuotaExceeded,
 )
-from fs9.path import PATH_BYTES_MAX, is_within
+from fs9.path import is_within
 from fs9.providers import kvtree
 from fs9.providers.kvtree import ROOT, Inode
+from fs9.providers.values import check_target
 from fs9.types import FileInfo, FileType, StatChanges
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ DIRECTORY_MODE = 0o755
 # As localfs keeps them: nothing here runs as another user.
 _FILE_BITS = 0o777
 _DIRECTORY_BITS = 0o3777
-_ID_MAX = 2**32 - 2  # the last one, -1, means "leave it" to chown(2)
 
 
 class Rules:
@@ -172,7 +172,7 @@ class Rules:
         return opened_info(node, path)
 
     def symlink(self, change: Change, path: str, target: str, condition: Condition) -> None:
-        _check_target(target)
+        check_target(target)
         parent, name = self._place(change, path)
         if not name or change.child(parent, name) is not None:
             raise AlreadyExists(path)
@@ -322,27 +322,6 @@ def check_openable(node: Inode, path: str, flags: OpenFlags) -> None:
 def check_condition(condition: Condition, node: Inode | None, path: str) -> None:
     if not condition.holds(None if node is None else node.etag):
         raise PreconditionFailed(path)
-
-
-def check_values(changes: StatChanges) -> None:
-    """Raise InvalidArgument for what no inode can have."""
-    for value, name in ((changes.uid, "uid"), (changes.gid, "gid")):
-        if value is not None and not 0 <= value <= _ID_MAX:
-            raise InvalidArgument(f"{name} must be from 0 to {_ID_MAX}")
-    if changes.mode is not None and changes.mode < 0:
-        raise InvalidArgument("mode cannot be negative")
-    if changes.size is not None and changes.size < 0:
-        raise InvalidArgument("size cannot be negative")
-
-
-def _check_target(target: str) -> None:
-    """Raise InvalidArgument for a link's text that Linux cannot have."""
-    try:
-        size = len(target.encode())
-    except UnicodeEncodeError:
-        size = 0
-    if not 0 < size < PATH_BYTES_MAX or "\0" in target:
-        raise InvalidArgument("a symbolic link needs a target of 1 to 4095 bytes without NUL")
 
 
 def _copy_owner(old: Inode, new: Inode) -> None:

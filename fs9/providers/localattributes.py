@@ -10,7 +10,8 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from fs9.errors import InvalidArgument, IsDirectory, NotSupported, QuotaExceeded
+from fs9.errors import InvalidArgument, IsDirectory, NotSupported
+from fs9.providers import values
 from fs9.providers.jail import descriptor_path, reopen
 
 if TYPE_CHECKING:
@@ -22,26 +23,16 @@ if TYPE_CHECKING:
 _FILE_BITS = 0o777
 _DIRECTORY_BITS = 0o3777
 
-_ID_MAX = 2**32 - 2  # the last one, -1, means "leave it" to chown(2)
 _TIME_S_MAX = 2**63 - 1
 _NS = 1_000_000_000
 
 
 def check_values(changes: StatChanges, bytes_max: int) -> None:
     """Raise InvalidArgument or QuotaExceeded for a value that no file can have."""
-    for label, identity in (("uid", changes.uid), ("gid", changes.gid)):
-        if identity is not None and not 0 <= identity <= _ID_MAX:
-            raise InvalidArgument(f"{label} must be from 0 to {_ID_MAX}")
-    if changes.mode is not None and changes.mode < 0:
-        raise InvalidArgument("mode cannot be negative")
+    values.check_values(changes, bytes_max)
     for label, time_ns in (("atime", changes.atime_ns), ("mtime", changes.mtime_ns)):
         if time_ns is not None and abs(time_ns // _NS) > _TIME_S_MAX:
             raise InvalidArgument(f"{label} is out of range")
-    if changes.size is not None:
-        if changes.size < 0:
-            raise InvalidArgument("size cannot be negative")
-        if changes.size > bytes_max:
-            raise QuotaExceeded(f"a file can have at most {bytes_max} bytes")
 
 
 def check_type(path: str, changes: StatChanges, found: os.stat_result) -> None:

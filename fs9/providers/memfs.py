@@ -28,10 +28,11 @@ from fs9.errors import (
     PreconditionFailed,
     QuotaExceeded,
 )
-from fs9.path import PATH_BYTES_MAX, is_within
+from fs9.path import is_within
 from fs9.provider import BaseProvider, OpenFile
 from fs9.providers.memtree import Directory, File, Inode, Link, Node, find, find_parent
 from fs9.providers.registry import ProviderContext, read_config
+from fs9.providers.values import check_target, check_values
 from fs9.types import (
     ALWAYS,
     POSIX_LIKE,
@@ -56,7 +57,6 @@ _DIRECTORY_MODE = 0o755
 # As localfs keeps them: nothing here runs as another user.
 _FILE_BITS = 0o777
 _DIRECTORY_BITS = 0o3777
-_ID_MAX = 2**32 - 2  # the last one, -1, means "leave it" to chown(2)
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -289,13 +289,13 @@ class MemFs(BaseProvider):
         elif changes.name is not None:
             self._rename(path, changes.name, condition)
         else:
-            _check_values(changes)
+            check_values(changes)
             node = find(self._root, path)
             _check(condition, node, path)
             self._change(node, path, changes)
 
     def _symlink(self, path: str, target: str, condition: Condition) -> None:
-        size = _check_target(target)
+        size = check_target(target)
         parent, name = find_parent(self._root, path)
         if not name or name in parent.children:
             raise AlreadyExists(path)
@@ -459,28 +459,6 @@ def _check_replaced(node: Node, old: Node | None, target: str) -> None:
             raise DirectoryNotEmpty(target)
     elif isinstance(old, Directory):
         raise IsDirectory(target)
-
-
-def _check_values(changes: StatChanges) -> None:
-    """Raise InvalidArgument for what no inode can have."""
-    for value, name in ((changes.uid, "uid"), (changes.gid, "gid")):
-        if value is not None and not 0 <= value <= _ID_MAX:
-            raise InvalidArgument(f"{name} must be from 0 to {_ID_MAX}")
-    if changes.mode is not None and changes.mode < 0:
-        raise InvalidArgument("mode cannot be negative")
-    if changes.size is not None and changes.size < 0:
-        raise InvalidArgument("size cannot be negative")
-
-
-def _check_target(target: str) -> int:
-    """The length of a link's text in bytes; raises InvalidArgument for one Linux cannot have."""
-    try:
-        size = len(target.encode())
-    except UnicodeEncodeError:
-        size = 0
-    if not 0 < size < PATH_BYTES_MAX or "\0" in target:
-        raise InvalidArgument("a symbolic link needs a target of 1 to 4095 bytes without NUL")
-    return size
 
 
 def _copy_owner(old: Node, new: File) -> None:

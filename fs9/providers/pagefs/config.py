@@ -14,11 +14,10 @@ import msgspec
 
 from fs9.errors import InvalidArgument
 from fs9.providers.registry import nearest, read_config
+from fs9.providers.values import ID_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_ID_MAX = 2**32 - 2
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -61,8 +60,8 @@ def read(config: Mapping[str, Any]) -> Config:
     """The configuration; raises InvalidArgument naming the wrong key."""
     found = read_config("pagefs", Config, config)
     for name, value in (("uid", found.uid), ("gid", found.gid)):
-        if not 0 <= value <= _ID_MAX:
-            raise InvalidArgument(f"pagefs: {name} must be from 0 to {_ID_MAX}")
+        if not 0 <= value <= ID_MAX:
+            raise InvalidArgument(f"pagefs: {name} must be from 0 to {ID_MAX}")
     if found.trash_retention_secs < 0:
         raise InvalidArgument("pagefs: trash_retention_secs cannot be negative")
     if not 0 <= found.inline_bytes <= 16 * 1024:

@@ -38,10 +38,10 @@ from fs9.providers.pagefs.rules import (
     apply,
     check_kind,
     check_openable,
-    check_values,
     copy_owner,
 )
 from fs9.providers.pagefs.tree import Tree, check, info_of
+from fs9.providers.values import check_values
 from fs9.types import ALWAYS, POSIX_LIKE, Capability, FsStats, StatChanges
 
 if TYPE_CHECKING:

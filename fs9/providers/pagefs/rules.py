@@ -10,7 +10,6 @@ from fs9.errors import (
     NotDirectory,
     NotFound,
     NotSupported,
-    QuotaExceeded,
 )
 from fs9.providers.pagefs.records import DIRECTORY, REGULAR, SYMLINK, Inode
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 _FILE_BITS = 0o777
 _DIRECTORY_BITS = 0o3777
-_ID_MAX = 2**32 - 2  # the last one, -1, means "leave it" to chown(2)
 
 
 class About:
@@ -49,20 +47,6 @@ def check_openable(inode: Inode, path: str, flags: OpenFlags) -> None:
         raise NotDirectory(path)
     elif inode.kind == SYMLINK:
         raise InvalidArgument(f"cannot {'write' if flags.write else 'read'} symlink {path}")
-
-
-def check_values(changes: StatChanges, bytes_max: int) -> None:
-    """Raise InvalidArgument for what no inode can have."""
-    for value, name in ((changes.uid, "uid"), (changes.gid, "gid")):
-        if value is not None and not 0 <= value <= _ID_MAX:
-            raise InvalidArgument(f"{name} must be from 0 to {_ID_MAX}")
-    if changes.mode is not None and changes.mode < 0:
-        raise InvalidArgument("mode cannot be negative")
-    if changes.size is not None:
-        if changes.size < 0:
-            raise InvalidArgument("size cannot be negative")
-        if changes.size > bytes_max:
-            raise QuotaExceeded(f"a file can have at most {bytes_max} bytes")
 
 
 def check_kind(inode: Inode, path: str, changes: StatChanges) -> None:

@@ -20,10 +20,11 @@ from fs9.errors import (
     PreconditionFailed,
     QuotaExceeded,
 )
-from fs9.path import PATH_BYTES_MAX, is_within, split
+from fs9.path import is_within, split
 from fs9.providers.pagefs import records
 from fs9.providers.pagefs.core import PAGE_ROWS
 from fs9.providers.pagefs.records import DIRECTORY, REGULAR, ROOT, SYMLINK, Inode
+from fs9.providers.values import check_target
 from fs9.types import ALWAYS, Condition, FileInfo, FileType
 
 if TYPE_CHECKING:
@@ -471,13 +472,3 @@ class Tree:
             return {}
         rows = await view.scan(*records.attributes(number), ATTRIBUTES_MAX)
         return {records.entry_name(key): value[1:] for key, value in rows}
-
-
-def check_target(target: str) -> None:
-    """Raises InvalidArgument for the text of a link that Linux cannot have."""
-    try:
-        size = len(target.encode())
-    except UnicodeEncodeError:
-        size = 0
-    if not 0 < size < PATH_BYTES_MAX or "\0" in target:
-        raise InvalidArgument("a symbolic link needs a target of 1 to 4095 bytes without NUL")
