@@ -74,6 +74,7 @@ def test_watchers_are_told_of_a_restore(pages: str, client: Client, fs9: Fs9) ->
     assert fs9("snapshot", "restore", "seen", "--mount", "/at") == (0, "", "")
     told = httpx2.get(f"{pages}/api/v1/watch", params={**query, "since": cursor}).json()["events"]
     assert [event["path"] for event in told if event["type"] == "lost"] == ["/at"]
+    assert fs9("snapshot", "delete", "seen", "--mount", "/at") == (0, "", "")
 
 
 def test_what_goes_wrong(fs9: Fs9, client: Client) -> None:

@@ -127,6 +127,15 @@ def test_there_are_enough_paths() -> None:
     assert len(_PATHS) >= 2000
 
 
+def _outside(fleet: Fleet, inside: Path) -> set[str]:
+    """What there is beside the jail, but for the metadata."""
+    return {
+        name
+        for name in _everything(fleet.data_dir.parent)
+        if not name.startswith(str(inside)) and "meta.sqlite" not in name
+    }
+
+
 async def test_no_path_leaves_the_jail(fleet: Fleet, jail: tuple[str, Path]) -> None:
     """Every path on every kind of route: nothing outside is read, made, moved or removed."""
     tenant, inside = jail
@@ -138,11 +147,7 @@ async def test_no_path_leaves_the_jail(fleet: Fleet, jail: tuple[str, Path]) -> 
     ]
     for secret in secrets:
         secret.write_bytes(marker)
-    before = {
-        name
-        for name in _everything(fleet.data_dir.parent)
-        if not name.startswith(str(inside)) and "meta.sqlite" not in name
-    }
+    before = _outside(fleet, inside)
     statuses: dict[int, int] = {}
     clients = [await WireClient.connect(fleet.port) for _ in range(4)]
     prefix = f"/{tenant}/api/v1/"
@@ -187,11 +192,7 @@ async def test_no_path_leaves_the_jail(fleet: Fleet, jail: tuple[str, Path]) -> 
     for client in clients:
         await client.close()
     assert {200, 400, 404} <= statuses.keys()
-    after = {
-        name
-        for name in _everything(fleet.data_dir.parent)
-        if not name.startswith(str(inside)) and "meta.sqlite" not in name
-    }
+    after = _outside(fleet, inside)
     grown = {name for name in after - before if "/namespaces/t" not in name and "/run/" not in name}
     assert grown == set()
     assert {name for name in before - after if "/run/" not in name} == set()
