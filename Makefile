@@ -38,11 +38,11 @@ $(TEST_STAMP): $(STAMP)
 	@touch $@
 
 # Three processes, because many tests wait: a test file stays in one of them, so fixtures are made
-# once a file. A test that fails is run up to three times more; one that passes then is listed as RERUN, which
+# once a file. A test that fails is run once more; one that passes then is listed as RERUN, which
 # is a defect to look into.
 test: check $(TEST_STAMP)
 	./tools/install-test-programs
-	$(BIN)/python -m pytest -n 3 --dist loadfile --reruns 3 --reruns-delay 1 -rR $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --reruns 1 -rR $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
