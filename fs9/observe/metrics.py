@@ -98,7 +98,7 @@ CONNECTIONS_REFUSED = Metric(
 SLOW_CLIENTS = Metric(
     "fs9_slow_clients_total",
     "counter",
-    "Connections cut because the client was too slow, by what it did: head, body, answer, idle.",
+    "Connections cut because the client was too slow, by what it did: head, body, answer.",
     ("doing",),
 )
 HANDOFFS = Metric("fs9_handoffs_total", "counter", "Connections handed over to other workers.")
