@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
+import pytest
+
 if TYPE_CHECKING:
     import httpx2
 
@@ -158,3 +160,16 @@ class Reference:
 
     def events(self, **query: Any) -> list[dict[str, Any]]:
         return self._call("GET", "events", query=query).json()
+
+
+def refused(answer: httpx2.Response) -> tuple[int, str, str]:
+    """(status, kind, text) of a refusal; the envelope must be compact and in order."""
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.text.startswith('{"error":"')
+    body = answer.json()
+    assert body["code"] == answer.status_code
+    return answer.status_code, body["kind"], body["error"]
+
+
+def raises(kind: str) -> Any:
+    return pytest.raises(RefusedError, match=f"^{kind} ")

@@ -1,4 +1,4 @@
-"""Hostile requests: paths that try to leave, JSON that tries to hurt, clients that vanish."""
+"""Hostile requests: paths that try to leave, texts that come back, JSON that tries to hurt."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import random
-import socket
 from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes
 
@@ -14,7 +13,7 @@ import httpx2
 import pytest
 
 from tests.e2e.conftest import new_name
-from tests.e2e.test_contract import refused
+from tests.e2e.reference import refused
 from tests.workers.wire_client import WireClient, request
 
 if TYPE_CHECKING:
@@ -115,7 +114,7 @@ def jail(fleet: Fleet) -> tuple[str, Path]:
     return tenant, fleet.data_dir / "namespaces" / tenant / "files"
 
 
-def _everything(root: Path) -> set[str]:
+def everything_below(root: Path) -> set[str]:
     return {
         os.path.join(directory, name)
         for directory, names, files in os.walk(root)
@@ -131,7 +130,7 @@ def _outside(fleet: Fleet, inside: Path) -> set[str]:
     """What there is beside the jail, but for the metadata."""
     return {
         name
-        for name in _everything(fleet.data_dir.parent)
+        for name in everything_below(fleet.data_dir.parent)
         if not name.startswith(str(inside)) and "meta.sqlite" not in name
     }
 
@@ -345,249 +344,3 @@ def test_huge_offsets_and_sizes_allocate_nothing(api: httpx2.Client, size: int, 
         answer = api.post("wstat", json={"path": path, "changes": changes})
         assert refused(answer)[0] in {400, 422}
     assert api.get("stat", params={"path": path}).json()["size"] == 0
-
-
-# -- Clients that vanish --------------------------------------------------------------------
-
-
-def _descriptors(fleet: Fleet, slot: int, within: Path) -> list[str]:
-    """What the worker has open below a directory."""
-    directory = f"/proc/{fleet.pid_of(slot)}/fd"
-    found = []
-    for name in os.listdir(directory):
-        try:
-            target = os.readlink(f"{directory}/{name}")
-        except FileNotFoundError:
-            continue
-        if target.startswith(f"{within}/"):
-            found.append(target)
-    return found
-
-
-def _resident_bytes(pid: int) -> int:
-    with open(f"/proc/{pid}/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-async def _until(condition: object) -> None:
-    """Wait for a condition that must become true within the timeout of the test."""
-    assert callable(condition)
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - another process cannot set an event
-            await asyncio.sleep(0.02)
-
-
-@pytest.fixture
-async def tenant(fleet: Fleet) -> tuple[str, int, Path]:
-    """(prefix of the API, slot of the owner, directory) of a new tenant with a 40 MB file."""
-    name = new_name()
-    async with httpx2.AsyncClient(base_url=f"{fleet.url}/{name}/api/v1/", timeout=60) as client:
-        content = b"old content " * 3_500_000
-        answer = await client.put("upload?path=/big", content=content)
-        assert answer.status_code == 200
-    slot = int(answer.headers["x-fs9-slot"])
-    return f"/{name}/api/v1/", slot, fleet.data_dir / "namespaces" / name / "files"
-
-
-async def test_uploads_that_break_off_leave_nothing(
-    fleet: Fleet, tenant: tuple[str, int, Path]
-) -> None:
-    """Case 48: the old content stays, no temporary file and no descriptor is left."""
-    prefix, slot, directory = tenant
-    before = sorted(_everything(directory))
-    for number in range(12):
-        client = await WireClient.connect(fleet.port)
-        target = f"{prefix}upload?path=/{'big' if number % 2 else 'new'}"
-        head = f"PUT {target} HTTP/1.1\r\nHost: t\r\n"
-        if number % 3 == 0:
-            head += "Transfer-Encoding: chunked\r\n\r\n100000\r\n"
-        else:
-            head += "Content-Length: 50000000\r\n\r\n"
-        await client.send(head.encode() + b"n" * (number * 150_000))
-        if number % 4 == 0:
-            raw = client.writer.get_extra_info("socket")
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset
-        await client.close()
-    await _until(lambda: _descriptors(fleet, slot, directory) == [])
-    assert sorted(_everything(directory)) == before
-    stored = (directory / "big").read_bytes()
-    assert stored == b"old content " * 3_500_000
-
-
-async def test_a_client_that_leaves_is_no_failure_of_ours(fleet: Fleet) -> None:
-    """Whatever it was sending: nothing is logged that looks like an error of the server."""
-    before = len(fleet.log.read_text())
-    prefix = f"/{new_name()}/api/v1/"
-    kind = {"Content-Type": "application/json", "Content-Length": "100000"}
-    for target in ("open", "wstat", "namespaces", "read", "close"):
-        for start in (b"", b'{"path":', b" " * 70_000):
-            for expect in ({}, {"Expect": "100-continue"}):
-                client = await WireClient.connect(fleet.port)
-                await client.send(request("POST", prefix + target, headers=kind | expect) + start)
-                if expect and not start:
-                    assert await client.reader.readline() == b"HTTP/1.1 100 Continue\r\n"
-                await client.close()
-    async with httpx2.AsyncClient(base_url=fleet.url + prefix) as http:
-        for _ in range(20):  # later on every worker than what was cut
-            assert (await http.get("stat", params={"path": "/"})).status_code == 200
-    assert "Traceback" not in fleet.log.read_text()[before:]
-
-
-async def test_downloads_that_break_off_leave_nothing(
-    fleet: Fleet, tenant: tuple[str, int, Path]
-) -> None:
-    prefix, slot, directory = tenant
-    for number in range(12):
-        client = await WireClient.connect(fleet.port)
-        await client.send(request("GET", f"{prefix}download?path=/big"))
-        await client.reader.readexactly(1 + number * 40_000)
-        await client.close()
-    client = await WireClient.connect(fleet.port)
-    await client.send(request("HEAD", f"{prefix}download?path=/big"))
-    assert (await client.response(to_head=True)).headers["content-length"] == "42000000"
-    await client.close()
-    await _until(lambda: _descriptors(fleet, slot, directory) == [])
-
-
-async def test_a_slow_reader_does_not_fill_the_worker(
-    fleet: Fleet, tenant: tuple[str, int, Path]
-) -> None:
-    """Ten clients ask for 40 MB each and read almost nothing: the worker holds pieces only."""
-    prefix, slot, directory = tenant
-    pid = fleet.pid_of(slot)
-    before = _resident_bytes(pid)
-    clients = []
-    for _ in range(10):
-        raw = socket.socket()
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
-        raw.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", fleet.port))
-        reader, writer = await asyncio.open_connection(sock=raw, limit=4096)
-        client = WireClient(reader, writer)
-        await client.send(request("GET", f"{prefix}download?path=/big"))
-        assert b"200 OK" in await client.reader.readline()
-        clients.append(client)
-    most = 0
-    for _ in range(20):
-        await asyncio.sleep(0.02)
-        for client in clients:
-            await client.reader.read(1000)
-        most = max(most, _resident_bytes(pid))
-    assert most - before < 64 * 2**20
-    for client in clients:
-        await client.close()
-    await _until(lambda: _descriptors(fleet, slot, directory) == [])
-
-
-async def test_a_client_that_only_sends_gets_no_memory(fleet: Fleet) -> None:
-    """Pipelined requests whose answers nobody reads stop being read."""
-    tenant = new_name()
-    reader, writer = await asyncio.open_connection("127.0.0.1", fleet.port)
-    one = request("GET", f"/{tenant}/api/v1/stat?path=/")
-    writer.write(one)
-    head = await reader.readuntil(b"\r\n\r\n")
-    slot = int(head.split(b"x-fs9-slot: ")[1].split(b"\r\n")[0])
-    before = _resident_bytes(fleet.pid_of(slot))
-    reader_transport = writer.transport
-    reader_transport.pause_reading()
-    try:
-        async with asyncio.timeout(1.5):
-            for _ in range(400):
-                writer.write(one * 1000)
-                await writer.drain()
-    except TimeoutError:
-        pass
-    assert _resident_bytes(fleet.pid_of(slot)) - before < 64 * 2**20
-    writer.transport.abort()
-    await asyncio.sleep(0)  # the event loop closes the socket in its next round
-
-
-async def test_two_clients_race_to_create(fleet: Fleet) -> None:
-    """`If-None-Match: *`: one wins, all others are told 412, the winner's bytes are there."""
-    for mount in ("", "/mem"):
-        async with httpx2.AsyncClient(base_url=f"{fleet.url}/{new_name()}/api/v1/") as client:
-
-            async def create(body: bytes, path: str) -> int:
-                headers = {"If-None-Match": "*"}
-                query = {"path": path}
-                answer = await client.put("upload", params=query, content=body, headers=headers)
-                return answer.status_code
-
-            for number in range(10):
-                path = f"{mount}/f{number}"
-                bodies = [b"%d" % client_number * 70_000 for client_number in range(4)]
-                statuses = await asyncio.gather(*(create(body, path) for body in bodies))
-                assert sorted(statuses) == [200, 412, 412, 412]
-                found = (await client.get("download", params={"path": path})).content
-                assert found == bodies[statuses.index(200)]
-
-
-async def test_lost_updates_are_refused(fleet: Fleet) -> None:
-    """If-Match with one version: of many writers that read it, one succeeds."""
-    for mount in ("", "/mem"):
-        async with httpx2.AsyncClient(base_url=f"{fleet.url}/{new_name()}/api/v1/") as client:
-            query = {"path": f"{mount}/f"}
-            etag = (await client.put("upload", params=query, content=b"0")).headers["etag"]
-            writes = [
-                client.put("upload", params=query, content=b"%d" % n, headers={"If-Match": etag})
-                for n in range(8)
-            ]
-            statuses = [answer.status_code for answer in await asyncio.gather(*writes)]
-            assert sorted(statuses) == [200] + [412] * 7
-
-
-async def test_a_hundred_clients_on_one_namespace(fleet: Fleet) -> None:
-    """Each makes, reads, lists and removes its own files, at once, on its own connection."""
-    tenant = new_name()
-
-    async def one(number: int) -> str:
-        async with httpx2.AsyncClient(base_url=f"{fleet.url}/{tenant}/api/v1/", timeout=60) as c:
-            mount = "/mem" if number % 2 else ""
-            query = {"path": f"{mount}/f{number}"}
-            content = random.Random(number).randbytes(20_000)
-            answer = await c.put("upload", params=query, content=content)
-            assert answer.status_code == 200, answer.text
-            assert (await c.get("download", params=query)).content == content
-            names = [e["path"] for e in (await c.get("readdir", params={"path": mount})).json()]
-            assert query["path"] in names
-            assert (await c.delete("remove", params=query)).status_code == 204
-            return answer.headers["x-fs9-slot"]
-
-    assert len(set(await asyncio.gather(*(one(number) for number in range(100))))) == 1
-
-
-async def test_pages_of_a_directory_that_changes(fleet: Fleet) -> None:
-    """Files that were there all the time come exactly once, whatever is made or removed."""
-    for mount in ("", "/mem"):
-        async with httpx2.AsyncClient(base_url=f"{fleet.url}/{new_name()}/api/v1/") as client:
-            stay = [f"{mount}/s{number:03}" for number in range(120)]
-            await asyncio.gather(
-                *(client.put("upload", params={"path": path}, content=b"") for path in stay)
-            )
-            done = asyncio.Event()
-
-            async def churn(client: httpx2.AsyncClient, mount: str, done: asyncio.Event) -> None:
-                number = 0
-                while not done.is_set():
-                    query = {"path": f"{mount}/{'asz'[number % 3]}{number * 7 % 1000}x"}
-                    await client.put("upload", params=query, content=b"")
-                    if number % 2:
-                        await client.delete("remove", params=query)
-                    number += 1
-
-            churning = asyncio.ensure_future(churn(client, mount, done))
-            seen: list[str] = []
-            query: dict[str, object] = {"path": mount or "/", "limit": 7}
-            while True:
-                answer = await client.get("readdir", params=query)
-                entries = answer.json()
-                assert len(entries) <= 7
-                seen += [entry["path"] for entry in entries]
-                if "x-fs9-next-cursor" not in answer.headers:
-                    break
-                query["cursor"] = answer.headers["x-fs9-next-cursor"]
-                assert 'rel="next"' in answer.headers["link"]
-            done.set()
-            await churning
-            assert seen == sorted(set(seen), key=str.encode)
-            assert set(stay) <= set(seen)

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from tests.e2e.conftest import bearer, make_token, new_name
-from tests.e2e.test_contract import refused
+from tests.e2e.reference import refused
 from tests.fix_fleet import SECRET, Fleet
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 
-from tests.e2e.test_contract import refused
+from tests.e2e.reference import refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable

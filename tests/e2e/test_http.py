@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.e2e.conftest import new_name
-from tests.e2e.test_contract import refused
+from tests.e2e.reference import refused
 
 if TYPE_CHECKING:
     from tests.e2e.documented import Documented
