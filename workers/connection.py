@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from workers.sink import SocketBody
 
 #: Unanswered input kept while a request is in progress; then the socket is not read.
-INPUT_BYTES_MAX = 256 * 1024
+INPUT_BYTES_MAX = 16 * 1024
 #: How long a closing connection is read, so that a reset does not destroy the answer on its
 #: way (RFC 9112, section 9.6).
 LINGER_S = 2.0

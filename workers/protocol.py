@@ -55,6 +55,10 @@ WRITE_AHEAD_BYTES = 256 * 1024
 #: Operations whose body or answer goes in pieces.
 _PIECEWISE = frozenset({"read", "write", "upload", "download", "follow"})
 
+#: Requests of one connection that are begun in one turn of the event loop: who sends many without
+#: waiting for answers must not keep all other connections waiting for its own.
+_TURN_REQUESTS = 8
+
 #: A connection without a request stays open for so long when its worker leaves: a client that is
 #: just sending one learns from the answer that it is the last, instead of losing it.
 PARTING_S = 0.3
@@ -180,7 +184,8 @@ class Fs9Protocol(Connection):
     # -- The head of a request --------------------------------------------------------------
 
     def _advance(self) -> None:
-        """Start as many requests as can be started now."""
+        """Start as many requests as can be started now, within a turn."""
+        left = _TURN_REQUESTS
         while self.intake.data and not self.transport.is_closing():
             state = self._state
             if state is _COLLECT:
@@ -194,6 +199,10 @@ class Fs9Protocol(Connection):
                 if self.flow.write_paused:
                     self.flow.pause_reading()  # a client that sends and never reads
                     return
+                if not left:
+                    self.loop.call_soon(self._advance)
+                    return
+                left -= 1
                 try:
                     request = self._next_request()
                 except Fs9Error as error:

@@ -5,13 +5,15 @@ A namespace has one owner in the fleet, so one process counts all of its request
 
 A refusal costs next to nothing, but not nothing: those beyond what would have been allowed are
 to be answered late (`hold_s`), so that a client that asks again as soon as it is refused gets no
-more work out of a worker than one that does as it is told.
+more work out of a worker than one that does as it is told. (`python -m bench abuse` shows what
+the neighbours notice of it.)
 """
 
 from __future__ import annotations
 
 import math
-from ipaddress import ip_network
+import random
+from ipaddress import IPv6Address, ip_network
 from typing import TYPE_CHECKING
 
 from fs9.errors import TooManyRequests
@@ -20,8 +22,12 @@ from fs9.resilience.bucket import Rate, TokenBuckets
 if TYPE_CHECKING:
     from fs9.limits import Limits
 
-#: How late the answer to a client is that does not heed its refusals.
-HOLD_S = 0.25
+#: How late the answer to a client is that does not heed its refusals: about when `Retry-After`
+#: sends it back. Spread, or the answers to many connections would all be due at one moment.
+HOLD_MIN_S, HOLD_MAX_S = 0.5, 1.5
+#: Refusals in a second that are answered at once however low the limit is: they are no burden,
+#: and who counts them is not made to wait.
+TOLD_MIN = 200
 #: The part of an IPv6 address that one customer of a network has all addresses of.
 _CUSTOMER_BITS = 64
 
@@ -46,9 +52,10 @@ class RequestLimiter:
         self._users = TokenBuckets(Rate.of(user_qps), keys_max)
         self._namespaces = TokenBuckets(self._namespace_rate, keys_max)
         # Refusals that are answered at once: as many as there might have been requests.
-        self._told_users = TokenBuckets(Rate.of(user_qps), keys_max)
-        self._told_namespaces = TokenBuckets(self._namespace_rate, keys_max)
+        self._told_users = TokenBuckets(_told_rate(user_qps), keys_max)
+        self._told_namespaces = TokenBuckets(_told_rate(namespace_qps), keys_max)
         self._own_rates: dict[str, Rate] = {}
+        self._own_told_rates: dict[str, Rate] = {}
         #: Is anything limited at all?
         self.on = enabled
 
@@ -59,8 +66,10 @@ class RequestLimiter:
         """
         if qps is None:
             self._own_rates.pop(namespace, None)
+            self._own_told_rates.pop(namespace, None)
         else:
             self._own_rates[namespace] = Rate.of(qps)
+            self._own_told_rates[namespace] = _told_rate(qps)
         self.on = self._enabled or bool(self._own_rates)
 
     def refusal(self, namespace: str, user: str, now_s: float) -> Refused | None:
@@ -77,9 +86,9 @@ class RequestLimiter:
         if wait_s:
             if self._enabled:
                 self._users.give_back(key)
-            late = self._told_namespaces.take(namespace, now_s, own) > 0
-            text = "Namespace rate limit exceeded"
-            return Refused(text, "namespace", wait_s, HOLD_S if late else 0.0)
+            own_told = self._own_told_rates.get(namespace)
+            late = self._told_namespaces.take(namespace, now_s, own_told) > 0
+            return Refused("Namespace rate limit exceeded", "namespace", wait_s, _hold_s(late))
         return None
 
     def credential_refusal(self, digest: str, now_s: float) -> Refused | None:
@@ -91,7 +100,7 @@ class RequestLimiter:
 
     def _user_refused(self, key: tuple[str, str], wait_s: float, now_s: float) -> Refused:
         late = self._told_users.take(key, now_s) > 0
-        return Refused("User rate limit exceeded", "user", wait_s, HOLD_S if late else 0.0)
+        return Refused("User rate limit exceeded", "user", wait_s, _hold_s(late))
 
     def __len__(self) -> int:
         """Buckets that are remembered."""
@@ -99,8 +108,20 @@ class RequestLimiter:
         return len(self._users) + len(self._namespaces) + told
 
 
+def _told_rate(qps: int) -> Rate:
+    return Rate.of(max(qps, TOLD_MIN))
+
+
+def _hold_s(late: bool) -> float:
+    return random.uniform(HOLD_MIN_S, HOLD_MAX_S) if late else 0.0
+
+
 class CredentialLimiter:
-    """How many credentials that do not hold one address may present in a minute."""
+    """How many credentials that do not hold one address may present in a minute.
+
+    One that somebody must be asked about counts from the question on (`begin`), so that no number
+    of connections asks more at the same time; it is taken back (`held`) when it does hold.
+    """
 
     def __init__(self, limits: Limits) -> None:
         rate = Rate.of(limits.failed_credentials_per_minute_max, 60.0)

@@ -6,7 +6,14 @@ import pytest
 
 from fs9.errors import TooManyRequests
 from fs9.limits import Limits
-from fs9.resilience.limiter import CredentialLimiter, RequestLimiter, network
+from fs9.resilience.limiter import (
+    HOLD_MAX_S,
+    HOLD_MIN_S,
+    TOLD_MIN,
+    CredentialLimiter,
+    RequestLimiter,
+    network,
+)
 
 
 def limiter(**changes: int) -> RequestLimiter:
@@ -40,9 +47,12 @@ def test_what_the_namespace_refuses_does_not_count_for_the_user() -> None:
 
 def test_refusals_beyond_the_rate_are_late_and_others_at_once() -> None:
     limits = limiter()
-    answers = [limits.refusal("acme", "a", 1.0) for _ in range(40)]
-    late = [found.hold_s > 0 for found in answers if found is not None]
-    assert late == [False] * 10 + [True] * 20
+    answers = [limits.refusal("acme", "a", 1.0) for _ in range(10 + TOLD_MIN + 20)]
+    holds = [found.hold_s for found in answers if found is not None]
+    assert holds[:TOLD_MIN] == [0] * TOLD_MIN
+    late = holds[TOLD_MIN:]
+    assert len(late) == 20
+    assert HOLD_MIN_S <= min(late) < max(late) <= HOLD_MAX_S, "not all at one moment"
     again = [limits.refusal("acme", "a", 2.0) for _ in range(11)][-1]
     assert again is not None
     assert again.hold_s == 0, "who has waited is told at once"

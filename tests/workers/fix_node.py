@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -26,14 +25,13 @@ from workers.protocol import Fs9Protocol
 from workers.slots import RunDirectory
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from fs9.clock import Clock
     from fs9.types import MountSpec
 
 _numbers = itertools.count(1)
-
-StartNode = Callable[..., Awaitable[tuple[Node, int]]]
 
 
 async def start_node_of(
