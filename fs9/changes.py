@@ -1,10 +1,12 @@
 """What changes in the metadata while a worker serves: heard of at once, asked for on a timer.
 
     store ── announce ──> control bus ──> every worker ── apply ──> Services.apply
+      ├───── wait_change, all the time ── changes_since ───────────────┤
       └───── changes_since, every `reconcile_interval_s` ──────────────┘
 
-The bus is quick and may lose things; the store is certain. A change may come both ways, and
-twice; applying it again does no harm.
+The bus tells at once what workers of this fleet changed. What others did (another host, an
+administrator, a metadata service) the store tells who waits for it. Both are quick and may lose
+things; the timer is certain. A change may come all three ways; applying it again does no harm.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from typing import TYPE_CHECKING, Protocol
 
 from fs9.errors import Fs9Error
@@ -25,12 +28,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: How long the store is asked to wait at a time: shorter than what cuts silent connections.
+_WAIT_S = 25.0
+#: Before it is asked again after a failure: half of it at least, doubled each time.
+_RETRY_FIRST_S = 0.1
+_RETRY_MAX_S = 5.0
+
 
 class ChangeRecords(Protocol):
     """The part of the metadata that is used here."""
 
     async def changes_since(self, change_id: int, limit: int = ...) -> Changes:
         """As `fs9.meta.store.Metadata.changes_since`."""
+
+    async def wait_change(self, change_id: int, wait_s: float) -> bool:
+        """As `fs9.meta.store.Metadata.wait_change`."""
 
 
 class ChangeFeed:
@@ -66,6 +78,17 @@ class ChangeFeed:
                 more = self._take(changes)
             self.caught_up += 1
 
+    async def try_catch_up(self, patience_s: float) -> None:
+        """Catch up if the metadata service answers now; else it is done later (`follow`).
+
+        For who starts: every token is new to it then, and the service is asked about each.
+        """
+        try:
+            await asyncio.wait_for(self.catch_up(), patience_s)
+        except (Fs9Error, TimeoutError) as error:
+            said = str(error) or f"nothing within {patience_s:g} s"
+            log.error("the metadata service does not answer yet: %s", said)
+
     def _take(self, changes: Changes) -> bool:
         if changes.revocations:
             self._apply(Revoked(changes.revocations))
@@ -80,7 +103,34 @@ class ChangeFeed:
         self._hurry.set()
 
     async def follow(self, interval_s: float) -> None:
-        """Catch up every so often, to the end of the task; an outage is waited out."""
+        """Catch up every so often, and whenever the store says so; an outage is waited out.
+
+        To the end of the task.
+        """
+        waiting = asyncio.get_running_loop().create_task(self._heed_store())
+        try:
+            await self._heed_timer(interval_s)
+        finally:
+            waiting.cancel()
+
+    async def _heed_store(self) -> None:
+        """Without the store's word the timer does it: failures are not worth a line."""
+        delay_s = _RETRY_FIRST_S
+        while True:
+            try:
+                if await self._records.wait_change(self._last_id, _WAIT_S):
+                    await self.catch_up()
+            except Fs9Error as error:
+                log.debug("changes of the metadata are asked for on the timer alone: %s", error)
+            except Exception:
+                log.exception("changes of the metadata could not be applied")
+            else:
+                delay_s = _RETRY_FIRST_S
+                continue
+            await asyncio.sleep(delay_s * (0.5 + random.random() / 2))
+            delay_s = min(2 * delay_s, _RETRY_MAX_S)
+
+    async def _heed_timer(self, interval_s: float) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), interval_s)

@@ -88,6 +88,10 @@ log = logging.getLogger(__name__)
 
 #: Who made what no user made.
 SYSTEM_USER = "system"
+#: How long a worker waits for the first word of a metadata service; and what starts workers,
+#: because a service that is only slow shall get the mounts of `default` from it.
+_PATIENCE_S = 0.5
+_PREFLIGHT_PATIENCE_S = 2.0
 
 
 class Services:
@@ -192,15 +196,12 @@ class Services:
             work.append(self._forget_revocations(self.verifier))
         return work
 
-    async def _learn_revocations(self) -> None:
+    async def _learn_revocations(self, patience_s: float) -> None:
         """Nothing that was revoked is accepted, from the first request on."""
-        try:
+        if self.settings.meta_endpoints:
+            await self.changes.try_catch_up(patience_s)
+        else:
             await self.changes.catch_up()
-        except Fs9Error as error:
-            if not self.settings.meta_endpoints:
-                raise
-            # Every token is new to this process, and the service is asked about each.
-            log.error("the metadata service does not answer yet: %s", error)
 
     async def _forget_revocations(self, verifier: Verifier) -> None:
         while True:
@@ -230,15 +231,16 @@ class Services:
         slot: int = 0,
         clock: Clock | None = None,
         fleet: bool = False,
+        patience_s: float = _PATIENCE_S,
     ) -> Self:
         """Make the data directory and open everything in it.
 
         `fleet`: other processes serve the same data directory, so that each namespace is locked
         while it is loaded here, and its handles are journaled for its next owner.
         With the metadata kept here the namespace `default` exists from now on, with the mounts
-        of the settings; with a metadata service it is as that has it. Raises
-        ConfigError when the settings cannot be used here, BackendUnavailable when the
-        metadata cannot; nothing stays open then.
+        of the settings; with a metadata service it is as that has it, which is learned later
+        when it says nothing within `patience_s`. Raises ConfigError when the settings cannot be
+        used here, BackendUnavailable when the metadata cannot; nothing stays open then.
         """
         clock = clock or SystemClock()
         make_data_dir(settings.data_dir)
@@ -289,7 +291,7 @@ class Services:
             stack.push_async_callback(services.readiness.aclose)
             if services.key_set is not None:
                 await services.key_set.read_or_log()
-            await services._learn_revocations()
+            await services._learn_revocations(patience_s)
             services._stack = stack.pop_all()
         return services
 
@@ -455,7 +457,8 @@ async def preflight(settings: Settings) -> None:
     """
     _check_names(settings, await _plugin_names(settings))
     # Without traces: what they need must not be made before the workers are forked.
-    services = await Services.open(replace(settings, otlp_endpoint=None))
+    untraced = replace(settings, otlp_endpoint=None)
+    services = await Services.open(untraced, patience_s=_PREFLIGHT_PATIENCE_S)
     try:
         if isinstance(services.store, MetaClient):
             try:

@@ -27,12 +27,13 @@ class MetaProcesses:
 
     def __init__(self, directory: Path, dsn: str | None = None, processes: int = 1) -> None:
         self._log = directory / "meta.log"
+        self.dsn = dsn or f"sqlite:{directory / 'service.db'}"
         self._environ = {
             name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ
         } | {
             "FS9_JWT_SECRET": META_SECRET,
             "FS9_META_KEY": META_KEY,
-            "FS9_META_DSN": dsn or f"sqlite:{directory / 'service.db'}",
+            "FS9_META_DSN": self.dsn,
             "FS9_META_PROCESSES": str(processes),
         }
         self.port = 0

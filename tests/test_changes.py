@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from fs9.changes import ChangeFeed
-from fs9.errors import BackendUnavailable
+from fs9.errors import BackendUnavailable, NotSupported
 from fs9.meta.announce import Change, NamespaceChanged, Revoked
 from fs9.meta.models import Changes, Revocation
 
@@ -15,12 +15,21 @@ def revocation(number: int) -> Revocation:
 
 
 class Records:
-    """Answers one after the other; the last one again and again."""
+    """Answers one after the other; the last one again and again. `said`: those to who waits."""
 
     def __init__(self, *answers: Changes | Exception) -> None:
         self.answers = list(answers)
         self.asked: list[int] = []
         self.done = asyncio.Event()
+        self.said: asyncio.Queue[bool | Exception] = asyncio.Queue()
+        self.waited_for: list[int] = []
+
+    async def wait_change(self, change_id: int, wait_s: float) -> bool:
+        self.waited_for.append(change_id)
+        answer = await self.said.get()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def changes_since(self, change_id: int, limit: int = 10_000) -> Changes:
         self.asked.append(change_id)
@@ -68,3 +77,46 @@ async def test_an_outage_is_waited_out() -> None:
     await asyncio.sleep(0.01)
     task.cancel()
     assert NamespaceChanged("a") in applied
+
+
+async def test_what_the_store_says_is_heeded_at_once() -> None:
+    """The timer is far away, and waiting failed before: it is tried again."""
+    applied: list[Change] = []
+    heard = asyncio.Event()
+
+    def apply(change: Change) -> None:
+        applied.append(change)
+        heard.set()
+
+    records = Records(Changes(7), Changes(8, ("a",)), Changes(9, ("b",)))
+    feed = ChangeFeed(records, apply, list)
+    await feed.catch_up()
+    task = asyncio.create_task(feed.follow(3_600))
+    for answer in (BackendUnavailable("down"), NotSupported("waiting"), False, True):
+        records.said.put_nowait(answer)
+    await asyncio.wait_for(heard.wait(), 30)
+    heard.clear()
+    assert applied == [NamespaceChanged("a")]
+    records.said.put_nowait(True)
+    await asyncio.wait_for(heard.wait(), 30)
+    task.cancel()
+    assert applied[1:] == [NamespaceChanged("b")]
+    assert records.waited_for[:5] == [7, 7, 7, 7, 8]
+
+
+async def test_a_service_that_says_nothing_is_not_waited_for() -> None:
+    """By who starts; it is asked again later."""
+    hanging = Records()
+    hanging.changes_since = hang  # type: ignore[method-assign]
+    feed = ChangeFeed(hanging, [].append, list)
+    await asyncio.wait_for(feed.try_catch_up(0.01), 30)
+    refusing = ChangeFeed(Records(BackendUnavailable("down")), [].append, list)
+    await refusing.try_catch_up(30)
+    answering = ChangeFeed(Records(Changes(1)), [].append, list)
+    await answering.try_catch_up(30)
+    assert (feed.caught_up, refusing.caught_up, answering.caught_up) == (0, 0, 1)
+
+
+async def hang(change_id: int, limit: int = 10_000) -> Changes:
+    await asyncio.Event().wait()
+    raise AssertionError

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
 from fs9.auth.judge import Judge
@@ -34,7 +35,10 @@ from fs9.observe import log
 from fs9.threads import BlockingPool
 
 if TYPE_CHECKING:
+    from uvicorn.config import Config
+
     from fs9.config.meta_service import MetaServiceSettings
+    from fs9.meta.sql.store import SqlStore
 
 _THREADS_MAX = 16
 _GRACE_S = 30
@@ -46,6 +50,7 @@ class MetaProcess:
     def __init__(self, settings: MetaServiceSettings) -> None:
         self._settings = settings
         self._stack = AsyncExitStack()
+        self._store: SqlStore | None = None
 
     async def start(self) -> tuple[MetaService, Issuer]:
         """Open the store, and see that `default` is there. Raises BackendUnavailable."""
@@ -53,7 +58,7 @@ class MetaProcess:
         async with AsyncExitStack() as stack:
             pool = BlockingPool(_THREADS_MAX)
             stack.callback(pool.shutdown)
-            store = await open_at(self._settings.dsn, limits, clock, pool)
+            store = self._store = await open_at(self._settings.dsn, limits, clock, pool)
             stack.push_async_callback(store.aclose)
             service = MetaService(store, Passwords(pool), clock)
             judge = Judge(self._settings.jwt_secret, store, clock)
@@ -66,6 +71,11 @@ class MetaProcess:
     async def stop(self) -> None:
         await self._stack.aclose()
 
+    def end_waits(self) -> None:
+        """Answer the calls that wait for a change."""
+        if self._store is not None:
+            self._store.notifications.end_waits()
+
 
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
@@ -74,7 +84,8 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 def create_app(settings: MetaServiceSettings) -> MetaApplication:
     process = MetaProcess(settings)
-    return MetaApplication(settings.admin_key or None, process.start, process.stop)
+    key = settings.admin_key or None
+    return MetaApplication(key, process.start, process.stop, process.end_waits)
 
 
 class MetaWorker(UvicornWorker):  # type: ignore[misc]
@@ -86,6 +97,25 @@ class MetaWorker(UvicornWorker):  # type: ignore[misc]
         "timeout_keep_alive": 75,
         "limit_concurrency": 1000,
     }
+
+    async def _serve(self) -> None:
+        """As the base, with a server that also lets go of those who wait."""
+        self.config.app = self.wsgi.app
+        self._install_sigquit_handler()
+        server = _Server(self.config, self.wsgi)
+        await server.serve(sockets=self.sockets)
+        if not server.started:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+
+class _Server(Server):
+    def __init__(self, config: Config, application: MetaApplication) -> None:
+        super().__init__(config)
+        self._application = application
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._application.end_waits()  # else it would wait for them
+        await super().shutdown(sockets)
 
 
 class MetaServer(BaseApplication):  # type: ignore[misc]
@@ -112,8 +142,8 @@ class MetaServer(BaseApplication):  # type: ignore[misc]
         for name, value in values.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Any:  # noqa: ANN401  gunicorn's: the application
-        return create_app(self._settings).app
+    def load(self) -> MetaApplication:
+        return create_app(self._settings)
 
     def _greet(self, arbiter: Arbiter) -> None:
         host, port = self._address[:2]

@@ -256,13 +256,14 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         "server.limits.reconcile_interval_secs",
         _SECONDS,
         "How often a worker asks the metadata for revocations and changed namespaces, in case"
-        " that the control bus has lost them.",
+        " that neither the control bus nor the metadata has told it.",
     ),
     _limit(
         "meta_connections_max",
         "meta.max_connections",
         _COUNT,
-        "Connections of each process to PostgreSQL. The server must allow those of all workers.",
+        "Connections of each process to PostgreSQL, beside one that listens for changes. The server"
+        " must allow those of all workers.",
     ),
     _limit(
         "meta_timeout_s",

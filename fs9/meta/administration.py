@@ -4,7 +4,7 @@
                                                 └─> Local: the service's own routes, in this process
 
 Both answer with the JSON values of the service's routes (`fs9.meta.routes`). What is changed in the
-database reaches file servers as it does from the service: with their next question for changes.
+database reaches file servers as it does from the service: they wait for changes.
 """
 
 from __future__ import annotations

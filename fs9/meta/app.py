@@ -55,8 +55,16 @@ Stop: TypeAlias = Callable[[], Awaitable[None]]
 class MetaApplication:
     """The ASGI application of one process; opens the store when the server starts it."""
 
-    def __init__(self, admin_key: str | None, start: Start, stop: Stop) -> None:
+    def __init__(
+        self,
+        admin_key: str | None,
+        start: Start,
+        stop: Stop,
+        end_waits: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`end_waits`: to be called when the server is about to stop, before `stop`."""
         self._admin_key = admin_key
+        self.end_waits = end_waits
         self._start = start
         self._stop = stop
         self.rules: tuple[MetaService, Issuer] | None = None

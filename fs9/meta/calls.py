@@ -100,6 +100,8 @@ class Wire:
         )
         #: The endpoint that answered last is asked first.
         self._preferred = 0
+        #: How many places further on those are that are asked to hold a call.
+        self._held = 0
         # Deadlines are ours. The process's proxies are not meant for this.
         self._http = httpx2.AsyncClient(
             headers={wire.KEY_HEADER: key} if key else {},
@@ -157,6 +159,32 @@ class Wire:
                 return answer
             await asyncio.sleep(delay_s)
 
+    async def hold(
+        self,
+        path: str,
+        query: Mapping[str, object],
+        wait_s: float,
+        into: Any,  # noqa: ANN401
+    ) -> tuple[int, bytes]:
+        """Ask once for what may be answered after `wait_s`; answers and errors as of `call`.
+
+        It is no breaker's business: an endpoint that is left alone is not asked, but what becomes
+        of this says little about other calls, and a probe must not take so long.
+        """
+        count = len(self._endpoints)
+        order = [self._endpoints[(self._preferred + self._held + n) % count] for n in range(count)]
+        endpoint = next((each for each in order if each.breaker.state is State.CLOSED), None)
+        if endpoint is None:
+            raise CircuitBreakerOpen("the metadata service is not asked for a while")
+        given = {name: str(value) for name, value in query.items()}
+        request = _Request("GET", path, given, None, into)
+        try:
+            timeout_s = wait_s + self._limits.meta_try_timeout_s
+            return await self._exchange(endpoint.url, request, timeout_s)
+        except _Failed as failed:
+            self._held += 1  # another one the next time
+            raise failed.error from failed.__cause__
+
     def _admitted(self, offset: int, error: Fs9Error | None) -> tuple[_Endpoint, int, int]:
         """The next endpoint that may be asked, its permit, and where to go on."""
         now_s = self._clock.monotonic_s()
@@ -176,7 +204,8 @@ class Wire:
     ) -> tuple[int, bytes]:
         breaker = endpoint.breaker
         try:
-            answer = await self._exchange(endpoint.url, request, left_s)
+            timeout_s = max(0.001, min(self._limits.meta_try_timeout_s, left_s))
+            answer = await self._exchange(endpoint.url, request, timeout_s)
         except _Failed as failed:
             before = breaker.state
             breaker.failed(permit, self._clock.monotonic_s())
@@ -189,11 +218,10 @@ class Wire:
         breaker.succeeded(permit)
         return answer
 
-    async def _exchange(self, url: str, request: _Request, left_s: float) -> tuple[int, bytes]:
+    async def _exchange(self, url: str, request: _Request, timeout_s: float) -> tuple[int, bytes]:
         headers = dict(self._hooks.headers())
         if request.content is not None:
             headers["content-type"] = "application/json"
-        timeout_s = max(0.001, min(self._limits.meta_try_timeout_s, left_s))
         try:
             async with asyncio.timeout(timeout_s):
                 built = self._http.build_request(

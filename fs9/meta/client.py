@@ -309,6 +309,22 @@ class MetaClient:
             return 0
         return decoded(self._ok(status, body), wire.LastChangeReply).last_id
 
+    async def wait_change(self, change_id: int, wait_s: float) -> bool:
+        """As `Metadata.wait_change`; raises NotSupported where the service cannot wait."""
+        status, body = await self.calls.hold(
+            f"{API}/changes/last",
+            {"after": change_id, "wait": int(wait_s)},
+            wait_s,
+            wire.LastChangeReply,
+        )
+        if status == 404:
+            self._lacks("notifications of changes", "it is asked for them on a timer alone")
+            raise NotSupported("notifications of changes, by this metadata service")
+        reply = decoded(self._ok(status, body), wire.LastChangeReply)
+        if reply.last_id <= change_id and not reply.waited:
+            raise NotSupported("waiting for changes, by this metadata service, for now")
+        return reply.last_id > change_id
+
     # -- audit ------------------------------------------------------------------------------
 
     async def append_events(self, name: str, events: Sequence[AuditRecord]) -> None:

@@ -45,6 +45,9 @@ Connection: TypeAlias = psycopg.AsyncConnection[TupleRow]
 #: Key of the advisory lock under which one process migrates.
 _MIGRATING = 0x6673395F6D657461
 
+#: Where each transaction that changes something says so (NOTIFY).
+_CHANNEL = "fs9_changes"
+
 #: The server's own deadline comes first, so that it ends what nobody waits for any more.
 _STATEMENT_SHARE = 0.5
 
@@ -69,9 +72,10 @@ class PostgresStore(SqlStore):
     """`Store` on PostgreSQL; see there for the contracts."""
 
     def __init__(
-        self, clock: Clock, pool: AsyncConnectionPool[Connection], timeout_s: float
+        self, clock: Clock, conninfo: str, pool: AsyncConnectionPool[Connection], timeout_s: float
     ) -> None:
         super().__init__(clock)
+        self._conninfo = conninfo
         self._pool = pool
         self._timeout_s = timeout_s
         #: How long a call waits for a connection; less once there was none to be had.
@@ -87,8 +91,9 @@ class PostgresStore(SqlStore):
 
         `timeout_s` is the deadline of each call, its wait for a connection included.
         """
+        conninfo = _conninfo(dsn, timeout_s)
         pool = AsyncConnectionPool[Connection](
-            _conninfo(dsn, timeout_s),
+            conninfo,
             kwargs={"autocommit": True, "context": _adapters()},
             min_size=1,
             max_size=connections_max,
@@ -97,7 +102,7 @@ class PostgresStore(SqlStore):
             # Not the pool's growing delays: each call that needs a connection asks for one.
             reconnect_timeout=timeout_s / 2,
         )
-        store = cls(clock, pool, timeout_s)
+        store = cls(clock, conninfo, pool, timeout_s)
         await pool.open()
         try:
             await store._migrate()
@@ -107,6 +112,7 @@ class PostgresStore(SqlStore):
         return store
 
     async def aclose(self) -> None:
+        await self.notifications.aclose()
         if self._running:
             await asyncio.wait(self._running, timeout=self._timeout_s)
         await self._pool.close()
@@ -193,6 +199,20 @@ class PostgresStore(SqlStore):
         task.add_done_callback(lambda _: deadline.cancel())
         return await asyncio.shield(task)
 
+    async def _watch(self, heard: Callable[[int], None]) -> None:
+        """Listen, by a connection beside the pool's: notifications come in the order of the ids."""
+        with _Translated():
+            connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+            try:
+                await connection.execute(f"LISTEN {_CHANNEL}")
+                # What was committed before anybody listened here.
+                cursor = await connection.execute("SELECT last_id FROM change_counter")
+                heard((await cursor.fetchall())[0][0])
+                async for notification in connection.notifies():
+                    heard(int(notification.payload))
+            finally:
+                await connection.close()
+
     def _done(self, task: asyncio.Task[object]) -> None:
         self._running.discard(task)
         if not task.cancelled():
@@ -275,6 +295,7 @@ def _sql(sql: str) -> bytes:
         _SECONDS.sub(r"extract(epoch FROM \1)::bigint", sql)
         .replace("{now}", "clock_timestamp()")
         .replace("{later}", "(clock_timestamp() + make_interval(secs => ?))")
+        .replace("{notify}", f", pg_notify('{_CHANNEL}', last_id::text)")
         .replace("?", "%s")
         .encode()
     )

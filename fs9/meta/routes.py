@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from fs9.errors import InvalidArgument
+from fs9.errors import InvalidArgument, Overloaded
 from fs9.meta import wire
 from fs9.meta.service import FOREVER_S
 from fs9.meta.wire import API
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from fs9.meta.service import MetaService
 
 ADMIN = f"{API}/admin"
+#: How long a call is held at most until something changes; proxies commonly allow a minute.
+_WAIT_MAX_S = 30
 
 
 @dataclass(slots=True)
@@ -261,7 +263,16 @@ async def _changes(c: Call) -> object:
 
 
 async def _last_change(c: Call) -> object:
-    return wire.LastChangeReply(await c.service.store.last_change())
+    """With `after` and `wait`: as soon as there is a later one, at the latest after so long."""
+    after, wait_s = wire.whole(c.query, "after"), wire.whole(c.query, "wait", 0)
+    assert wait_s is not None
+    waited = after is not None and wait_s > 0
+    if after is not None and waited:
+        try:
+            await c.service.store.wait_change(after, min(wait_s, _WAIT_MAX_S))
+        except Overloaded:
+            waited = False
+    return wire.LastChangeReply(await c.service.store.last_change(), waited)
 
 
 async def _revoke(c: Call) -> object:

@@ -11,12 +11,13 @@ import fcntl
 import re
 import sqlite3
 from contextlib import asynccontextmanager, contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from fs9.errors import BackendUnavailable, Transient
 from fs9.meta.migrate import migrate
 from fs9.meta.schema import SQLITE_MIGRATIONS
+from fs9.meta.sql.changes import last_change
 from fs9.meta.sql.query import check_values
 from fs9.meta.sql.store import SqlStore
 
@@ -33,6 +34,8 @@ T = TypeVar("T")
 
 #: How long a call waits for another process's transaction before it is Transient.
 BUSY_TIMEOUT_S = 10.0
+#: How often a process looks whether another one has committed something.
+_LOOK_EVERY_S = 0.2
 
 # Seconds since 1970 with their fraction; `unixepoch('subsec')` is newer than what systems have.
 _NOW = "((julianday('now') - 2440587.5) * 86400.0)"
@@ -42,8 +45,11 @@ _SECONDS = re.compile(r"\{seconds (\w+)\}")
 class SqliteStore(SqlStore):
     """`Store` on SQLite; see there for the contracts."""
 
-    def __init__(self, connection: sqlite3.Connection, clock: Clock, pool: BlockingPool) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, clock: Clock, pool: BlockingPool
+    ) -> None:
         super().__init__(clock)
+        self._path = path
         self._connection = connection
         self._pool = pool
         # One call at a time: a transaction is a state of the connection. Callers wait here and
@@ -54,9 +60,10 @@ class SqliteStore(SqlStore):
     async def open(cls, path: Path, clock: Clock, pool: BlockingPool) -> SqliteStore:
         """Open the file, make or migrate it. Raises BackendUnavailable when it cannot be used."""
         connection = await pool.run(_open, path, int(clock.now_s()))
-        return cls(connection, clock, pool)
+        return cls(path, connection, clock, pool)
 
     async def aclose(self) -> None:
+        await self.notifications.aclose()
         await self._call(self._connection.close)
 
     async def _read(self, operation: Operation[T]) -> T:
@@ -91,6 +98,24 @@ class SqliteStore(SqlStore):
         async with self._lock:
             return await self._pool.run(_translating, call)
 
+    async def _watch(self, heard: Callable[[int], None]) -> None:
+        """Ask SQLite for the number that it changes with every commit, whatever the process.
+
+        By a connection of its own: for one that commits itself that is no change.
+        """
+        looking = await self._pool.run(_translating, lambda: _connect(self._path))
+        try:
+            version = -1
+            while True:
+                look = partial(_look, looking, version)
+                seen, last_id = await self._pool.run(_translating, look)
+                if seen != version:
+                    heard(last_id)
+                version = seen
+                await asyncio.sleep(_LOOK_EVERY_S)
+        finally:
+            await self._pool.run(looking.close)
+
 
 # -- Operations -----------------------------------------------------------------------------
 
@@ -113,7 +138,7 @@ def _rows(connection: sqlite3.Connection, query: Query) -> list[Row]:
 
 @lru_cache(256)
 def _filled_in(sql: str) -> str:
-    sql = sql.replace("{now}", _NOW).replace("{later}", f"({_NOW} + ?)")
+    sql = sql.replace("{now}", _NOW).replace("{later}", f"({_NOW} + ?)").replace("{notify}", "")
     return _SECONDS.sub(r"\1", sql)
 
 
@@ -122,15 +147,28 @@ def _filled_in(sql: str) -> str:
 
 def _open(path: Path, now_s: int) -> sqlite3.Connection:
     with _translated(), _alone(path):
-        connection = sqlite3.connect(
-            path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-        )
+        connection = _connect(path)
         try:
             _prepare(connection, now_s)
         except BaseException:
             connection.close()
             raise
         return connection
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+    )
+
+
+def _look(connection: sqlite3.Connection, version: int) -> tuple[int, int]:
+    """The version of the data; when it is another one, also the id of the last change."""
+    (seen,) = connection.execute("PRAGMA data_version").fetchone()
+    if seen == version:
+        return version, 0
+    last_id: int = _drive(connection, last_change())
+    return seen, last_id
 
 
 @contextmanager

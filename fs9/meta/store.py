@@ -96,6 +96,13 @@ class Metadata(Protocol):
     async def last_change(self) -> int:
         """The id of the latest change; 0 when there is none."""
 
+    async def wait_change(self, change_id: int, wait_s: float) -> bool:
+        """True as soon as there seems to be a change after `change_id`; False after `wait_s`.
+
+        A change may be missed, for want of a connection or else: whoever must not miss one also
+        asks on a timer. Raises Overloaded when too many wait in this process, or it is to end.
+        """
+
     # -- audit ----------------------------------------------------------------------------------
 
     async def append_events(self, name: str, events: Sequence[AuditRecord]) -> None:

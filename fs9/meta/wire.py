@@ -235,7 +235,10 @@ class RevocationsReply(msgspec.Struct):
 
 
 class LastChangeReply(msgspec.Struct):
+    """`waited`: was there time for a later one, if that was asked for?"""
+
     last_id: int
+    waited: bool = False
 
 
 class EventsReply(msgspec.Struct):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 
+from fs9.meta.administration import Administration, at_database
 from tests.fix_meta import META_KEY, META_SECRET
 
 if TYPE_CHECKING:
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
 
 #: How long a test waits for what must become true.
 _PATIENCE_S = 60.0
+#: For so long file servers ask to be told of changes.
+_WAIT_S = 25.0
+#: Nothing is asked for on the timer while a test runs: what is changed must be told.
 _YAML = """
 server:
   meta_resilience: {try_timeout_secs: 5, total_timeout_secs: 8, recovery_timeout_secs: 0.5}
-  limits: {reconcile_interval_secs: 0.3}
+  limits: {reconcile_interval_secs: 600}
 """
 
 
@@ -71,8 +75,8 @@ class World:
 def world(
     start_meta: Callable[..., MetaProcesses], start_fleet: Callable[..., Fleet]
 ) -> Callable[..., World]:
-    def make(dsn: str | None = None) -> World:
-        meta = start_meta(dsn)
+    def make(dsn: str | None = None, processes: int = 1) -> World:
+        meta = start_meta(dsn, processes)
         environ = {"FS9_META_ENDPOINTS": meta.url, "FS9_META_KEY": META_KEY}
         return World(meta, start_fleet(workers=2, yaml=_YAML, environ=environ))
 
@@ -120,9 +124,22 @@ def test_namespaces_users_and_an_outage(world: Callable[..., World]) -> None:
     w.wait_for(token, "/mounts", 200)
     w.service("DELETE", f"/users/{user}")
     w.wait_for(token, "/mounts", 401)
+    other = w.token(w.service("POST", "/users", {"username": "bob"})["id"])
+    assert w.get(other, "/mounts").status_code == 200
     w.meta.kill()
     assert w.get(token, "/mounts").status_code == 401, "revoked stays revoked"
     assert w.get(new["token"], "/mounts").status_code == 401
+    at_database(w.meta.dsn, suspend)
+    w.meta.start()
+    w.wait_for(other, "/mounts", 403)
+    w.service("PUT", "/namespaces/acme/status", {"status": "active"})
+    w.wait_for(other, "/mounts", 200)
+
+
+async def suspend(service: Administration) -> None:
+    """While nobody could be told of it."""
+    names = {"ns": "acme"}
+    await service.call("PUT", "/api/v1/namespaces/{ns}/status", names, body={"status": "suspended"})
 
 
 async def first_requests(w: World, token: str) -> None:
@@ -136,9 +153,11 @@ async def first_requests(w: World, token: str) -> None:
 
 def test_a_service_on_postgres(world: Callable[..., World], postgres_dsn: str) -> None:
     """The same calls; and it stops gracefully."""
-    w = world(postgres_dsn)
+    w = world(postgres_dsn, processes=2)
     user, token = prepared(w)
     assert w.get(token, "/stat?path=/").status_code == 200
     w.service("PUT", f"/users/{user}/status", {"status": "suspended"})
     w.wait_for(token, "/stat?path=/", 401)
+    since_s = time.monotonic()
     assert w.meta.stop(signal.SIGTERM) == 0
+    assert time.monotonic() - since_s < _WAIT_S, "who waits for changes is let go"

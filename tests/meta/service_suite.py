@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import re
@@ -283,6 +284,22 @@ class ServiceSuite:
             assert (await other.verdict(token))["error"] == "Token has been revoked"
             wrong = revocation | {"subject": "no digest"}
             await api("POST", "/revocations", {"revocations": [wrong]}, status=400)
+
+    async def test_changes_are_told_to_who_waits(self, api, acme, store):
+        """As soon as there is one; without, the answer comes at the end of the wait."""
+        last = (await api("GET", "/changes/last"))["last_id"]
+        wait = {"params": {"after": last, "wait": 25}}
+        waiting = asyncio.create_task(api("GET", "/changes/last", **wait))
+        await api("PUT", "/namespaces/acme/status", {"status": "suspended"})
+        assert await asyncio.wait_for(waiting, 20) == {"last_id": last + 1, "waited": True}
+        assert (await api("GET", "/changes/last", **wait))["last_id"] == last + 1
+        level = {"params": {"after": last + 1, "wait": 1}}
+        assert (await api("GET", "/changes/last", **level)) == {"last_id": last + 1, "waited": True}
+        store.notifications.end_waits()
+        level = {"params": {"after": last + 1, "wait": 25}}
+        cut = await asyncio.wait_for(api("GET", "/changes/last", **level), 20)
+        assert cut == {"last_id": last + 1, "waited": False}
+        await api("GET", "/changes/last", params={"after": 0, "wait": "x"}, status=400)
 
     async def test_api_keys(self, api, acme, store):
         """Made (for a real user), stored hashed, judged, touched, listed, revoked for ever."""

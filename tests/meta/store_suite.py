@@ -397,6 +397,24 @@ class Feed:
         assert (future.complete, future.last_id) == (False, 4)
         assert [r.subject for r in future.revocations] == ["t"]
 
+    async def test_who_waits_is_told_of_changes(self, store, open_store):
+        """Of others and of the store itself, committed ones only, and not of what it knows."""
+        await store.create_namespace("acme", "root", ())
+        other = await open_store()
+        last_id = await store.last_change()
+        assert await asyncio.wait_for(store.wait_change(last_id - 1, 300), 60)
+        for writer in (other, store, other):
+            waiting = asyncio.create_task(store.wait_change(last_id, 300))
+            await writer.take_lease("l", "me", 10)  # which is no change
+            with pytest.raises(AlreadyExists):
+                await writer.create_namespace("acme", "root", ())
+            assert not (await asyncio.wait([waiting], timeout=0.05))[0]
+            await writer.revoke([token(f"t{last_id}")])
+            assert await asyncio.wait_for(waiting, 60)
+            last_id += 1
+        assert await store.last_change() == last_id
+        assert not await store.wait_change(last_id, 0.01)
+
     async def test_concurrent_writers_and_a_reader(self, store, open_store):
         """The reader follows the feed while others write to it, and misses nothing."""
         writers = [await open_store() for _ in range(3)]

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from fs9.changes import ChangeFeed
 from fs9.clock import SystemClock
 from fs9.errors import (
     AlreadyExists,
@@ -19,6 +20,7 @@ from fs9.errors import (
     Unauthenticated,
 )
 from fs9.limits import Limits
+from fs9.meta.announce import NamespaceChanged
 from fs9.meta.calls import Hooks, Wire
 from fs9.meta.client import MetaClient
 from fs9.meta.models import AuditRecord, NamespaceQuota, Revocation
@@ -156,6 +158,56 @@ async def test_what_may_have_been_done_is_not_done_twice(fake, clients):
     with pytest.raises(BackendUnavailable):
         await client.create_namespace("acme", "root", ())
     assert len(fake.seen) == 2
+
+
+async def test_waiting_for_changes(fake, clients):
+    """Is no breaker's business; after a failure the next endpoint is asked."""
+    other = FakeService()
+    await other.start()
+    client = clients(fake.url, other.url)
+    last = "GET /api/v1/changes/last"
+    fake.answers[last] = (200, {"last_id": 7, "waited": True})
+    assert await client.wait_change(6, 25)
+    assert not await client.wait_change(7, 25)
+    for mode in ("reset", "error", "garbage", "key"):
+        fake.mode = mode
+        with pytest.raises(BackendUnavailable):
+            await client.wait_change(7, 25)
+        with pytest.raises(NotSupported):  # by the other one, which has not this route
+            await client.wait_change(7, 25)
+        client.calls._held = 0
+    other.answers[last] = (200, {"last_id": 7})
+    client.calls._held = 1
+    with pytest.raises(NotSupported):  # one that answers at once, whatever it is asked
+        await client.wait_change(7, 25)
+    assert await client.wait_change(6, 25)
+    assert client.calls.breaker_state is State.CLOSED
+    await other.stop()
+
+
+async def test_an_endpoint_that_is_left_alone_is_not_asked_to_wait(fake, clients):
+    client = clients(fake.url)
+    fake.mode = "reset"
+    for _ in range(2):
+        with pytest.raises(BackendUnavailable):
+            await client.validate("t")
+    seen = len(fake.seen)
+    with pytest.raises(CircuitBreakerOpen):
+        await client.wait_change(0, 25)
+    assert len(fake.seen) == seen
+
+
+async def test_without_notifications_the_timer_brings_changes(fake, clients):
+    """As with a service that cannot tell, or one that does not get through."""
+    applied = asyncio.Queue()
+    feed = ChangeFeed(clients(fake.url), applied.put_nowait, list)
+    fake.answers["GET /api/v1/changes"] = (200, {"last_id": 5})
+    await feed.catch_up()
+    task = asyncio.create_task(feed.follow(0.02))
+    fake.answers["GET /api/v1/changes"] = (200, {"last_id": 6, "namespaces": ["acme"]})
+    assert await asyncio.wait_for(applied.get(), 30) == NamespaceChanged("acme")
+    task.cancel()
+    assert "GET /api/v1/changes/last" in fake.seen
 
 
 async def test_names_are_escaped_and_the_key_and_trace_are_sent(fake, clients):

@@ -87,6 +87,22 @@ async def test_the_server_is_restarted(own_server):
     await store.aclose()
 
 
+async def test_one_whose_connection_ends_listens_again(store, postgres_dsn):
+    """And what was committed meanwhile is told, too."""
+    waiting = asyncio.create_task(store.wait_change(0, 300))
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin:
+        killed = 0
+        while not killed:
+            cursor = await admin.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND query LIKE 'SELECT last_id%'"
+                " AND pid <> pg_backend_pid()"
+            )
+            ((killed,),) = await cursor.fetchall()
+    await store.revoke([token("t")])
+    assert await asyncio.wait_for(waiting, 60)
+
+
 async def test_the_server_is_killed_among_calls(own_server):
     """Calls fail with an error that may be tried again; what was acknowledged is kept."""
     store = await PostgresStore.open(

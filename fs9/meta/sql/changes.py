@@ -26,9 +26,12 @@ _ROWS_MAX = 1_000
 
 
 def next_change(count: int = 1) -> Operation[int]:
-    """Reserve `count` ids, the last of which is returned."""
+    """Reserve `count` ids, the last of which is returned.
+
+    The same transaction notifies who listens, where the database can.
+    """
     rows = yield Query(
-        "UPDATE change_counter SET last_id = last_id + ? RETURNING last_id", (count,)
+        "UPDATE change_counter SET last_id = last_id + ? RETURNING last_id{notify}", (count,)
     )
     last_id: int = rows[0][0]
     return last_id

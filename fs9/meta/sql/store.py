@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from fs9.meta.models import NamespaceQuota
+from fs9.meta.notifications import ChangeNotifications
 from fs9.meta.sql import audit, changes, keys, leases, namespaces, users
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class SqlStore(ABC):
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.notifications = ChangeNotifications(self._watch)
 
     @abstractmethod
     async def _read(self, operation: Operation[T]) -> T:
@@ -62,6 +64,10 @@ class SqlStore(ABC):
 
         Nothing is changed when the body raises.
         """
+
+    @abstractmethod
+    async def _watch(self, heard: Callable[[int], None]) -> None:
+        """A `fs9.meta.notifications.Watch`; cancelled before the database is released."""
 
     @abstractmethod
     async def aclose(self) -> None:
@@ -131,6 +137,9 @@ class SqlStore(ABC):
 
     async def last_change(self) -> int:
         return await self._read(changes.last_change())
+
+    async def wait_change(self, change_id: int, wait_s: float) -> bool:
+        return await self.notifications.wait(change_id, wait_s)
 
     async def forget_expired(self, changes_before_s: int) -> int:
         return await self._write(changes.forget_expired(changes_before_s, self._now_s()))
