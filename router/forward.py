@@ -2,7 +2,8 @@
 
 For connections that change tenant at nearly every request, where handing the descriptor back
 and forth costs more, and for those whose descriptor cannot move. The request's bytes go
-unchanged; the owner's private socket never passes a request on, so there is one hop at most.
+unchanged; the owner's private socket never passes a request on, but to an earlier owner that
+keeps the namespace for a moment and answers in any case. So there are two hops at most.
 """
 
 from __future__ import annotations

@@ -77,6 +77,8 @@ class Drain(Operation):
 def undrain(broker: BrokerState, slot: int) -> Done | Refused:
     """Not an operation: it is done at once, or refused."""
     state = broker.view.state(slot)
+    if slot not in broker.view.slots:
+        return Refused(f"there is no slot {slot}")
     if slot in broker.view.leaving or (
         broker.operation is not None and broker.operation.name != "drain"
     ):
@@ -189,8 +191,9 @@ def begin_scale(
         return Refused("a fleet needs at least one worker")
     victims = [slot for slot in broker.view.within(SlotState.JOINING, *_STAYING) if slot >= workers]
     if not victims:
+        before = broker.workers
         broker.write_workers(workers)
-        return Grow(now_s + patience_s, patience_s, workers)
+        return Grow(now_s + patience_s, patience_s, workers, before)
     if all(slot in victims for slot in broker.view.serving):
         return Refused(f"none of the slots below {workers} is ready")
     serving = [slot for slot in victims if broker.view.state(slot) is SlotState.READY]
@@ -202,6 +205,7 @@ class Grow(Operation):
     name = "change of the number of workers"
 
     workers: int
+    before: int
 
     def step(self, broker: BrokerState, now_s: float) -> Done | Refused | None:
         there = [
@@ -213,7 +217,11 @@ class Grow(Operation):
             return Done()
         if now_s < self.deadline_s:
             return None
-        return Refused(f"only {len(there)} of {self.workers} workers were ready by the deadline")
+        broker.write_workers(min(self.before, self.workers))
+        return Refused(
+            f"only {len(there)} of {self.workers} workers were ready by the deadline;"
+            f" their number is {broker.workers} again"
+        )
 
 
 class Shrink(Operation):

@@ -83,6 +83,8 @@ class Unit:
     settings: Settings
     user: str
     command: Sequence[str]
+    #: The command that has the running one read code and settings anew.
+    reload: Sequence[str]
     #: Directories outside of the data directory that mounts may write.
     writable: Sequence[Path] = ()
 
@@ -191,6 +193,7 @@ def systemd(unit: Unit) -> str:
         "fs9.service",
         user=unit.user,
         command=" ".join(_quoted(word) for word in unit.command),
+        reload=" ".join(_quoted(word) for word in unit.reload),
         data_dir=data_dir,
         writable="\n".join(writable),
         protect_home="no" if at_home else "yes",

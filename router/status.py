@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from router.effects import Process
 from router.messages import FleetStatus, SlotStatus, Status
 from router.ring import Ring
+from router.view import SlotState
 
 if TYPE_CHECKING:
     from router.control import BrokerState
@@ -34,10 +35,12 @@ class Shares:
 
 
 def fleet_status(broker: BrokerState, shares: Shares, now_s: float) -> FleetStatus:
-    """All slots in order, those without a process too."""
+    """All slots in order, those without a process too, but for those that nobody wants back."""
     share_of = shares.of(broker.view.serving)
     rows = []
     for slot in sorted({*broker.view.slots, *broker.processes}):
+        if slot >= broker.workers and broker.view.state(slot) is SlotState.GONE:
+            continue
         process = broker.processes.get(slot, Process(0))
         said = process.status or Status(slot, process.pid)
         rows.append(

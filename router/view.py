@@ -130,6 +130,8 @@ class View(msgspec.Struct, frozen=True):
         """Why these slots cannot be drained together, or None."""
         wanted = set(slots)
         for slot in sorted(wanted):
+            if slot not in self.slots:
+                return f"there is no slot {slot}"
             if self.state(slot) is not SlotState.READY:
                 return f"slot {slot} is {self.state(slot).value}, not ready"
         if wanted >= set(self.serving):

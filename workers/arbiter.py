@@ -24,7 +24,6 @@ from gunicorn.workers.workertmp import WorkerTmp
 
 from workers import broker
 from workers.renewal import Handover, KeptWorker, Rehearsal, command_line, environment
-from workers.slots import lowest_free
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,11 +36,13 @@ log = logging.getLogger("fs9.broker")
 
 #: The broker is not started more often than this.
 _BROKER_PAUSE_S = 0.5
+#: Nor a process in one slot: one that cannot start would else be forked without end.
+_WORKER_PAUSE_S = 0.5
 
 
-def give_slot(arbiter: Arbiter, worker: FleetWorker) -> None:
-    """gunicorn's `pre_fork` hook: the lowest slot without a process."""
-    worker.slot = lowest_free(other.slot for other in arbiter.WORKERS.values())
+def give_slot(arbiter: FleetArbiter, worker: FleetWorker) -> None:
+    """gunicorn's `pre_fork` hook."""
+    worker.slot = arbiter.slot_to_fill
 
 
 class _KeptSign(WorkerTmp):  # type: ignore[misc]
@@ -71,6 +72,14 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
     _rehearsal: Rehearsal | None = None
     #: What was renewed, or tried, last.
     _renewal = ""
+    #: Of the process that is about to be forked.
+    slot_to_fill = 0
+    #: Is a slot without a process because its last one was started just now?
+    _is_held_back = False
+
+    def __init__(self, app: FleetApplication) -> None:
+        self._started_s: dict[int, float] = {}
+        super().__init__(app)
 
     def start(self) -> None:
         # Else the first collection in each child would copy all pages that it shares with us.
@@ -96,9 +105,22 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
         if wanted is not None:
             self.num_workers = wanted
         present = {worker.slot for worker in self.WORKERS.values()}
+        now_s = time.monotonic()
+        self._is_held_back = False
         for slot in range(self.num_workers):
-            if slot not in present:
+            if slot in present:
+                continue
+            if now_s - self._started_s.get(slot, -_WORKER_PAUSE_S) < _WORKER_PAUSE_S:
+                self._is_held_back = True
+                continue
+            self._started_s[slot] = now_s
+            self.slot_to_fill = slot
+            try:
                 self.spawn_worker()
+            except OSError as error:  # the host has no room for one more; it may have later
+                log.error("slot %d: no process can be started: %s", slot, error.strerror)
+                self._is_held_back = True
+                break
 
     def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
         """Between the signals, watch the broker, and greet the person when all serve."""
@@ -116,6 +138,8 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
         if self._rehearsal is not None:
             timeout = 0.05
             self._renew()
+        if self._is_held_back:
+            timeout = 0.05
         signals: list[int] = super().wait_for_signals(timeout)
         return signals
 
@@ -135,6 +159,14 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
                 self._rehearsal.close()
             self._renewal = renewal
             self._rehearsal = Rehearsal(renewal, self.app.settings, self.app.environ)
+
+    def handle_ttin(self) -> None:
+        """gunicorn would change the number of workers, which is the broker's to say."""
+
+    handle_ttou = handle_ttin
+
+    def handle_usr2(self) -> None:
+        """gunicorn would start a second arbiter; new code comes by `fs9 fleet reload`."""
 
     def _renew(self) -> None:
         """Go on with what is being tried; returns unless this program ends here."""
@@ -232,8 +264,13 @@ class BrokerProcess:
         """Start it again if it is gone."""
         dead, _, _ = select.select([self._watched], [], [], 0)
         if dead and time.monotonic() - self._started_s > _BROKER_PAUSE_S:
-            os.close(self._watched)
-            self._start()
+            watched = self._watched
+            try:
+                self._start()
+            except OSError as error:
+                log.error("no broker can be started: %s", error.strerror)
+            else:
+                os.close(watched)
 
     def stop(self) -> None:
         """The arbiter is the last to leave: nobody needs the broker any more."""

@@ -46,7 +46,6 @@ log = logging.getLogger("fs9.broker")
 _PR_SET_PDEATHSIG = 1
 #: What the arbiter handles and the broker must not.
 _FOREIGN_SIGNALS = (
-    signal.SIGHUP,
     signal.SIGQUIT,
     signal.SIGUSR1,
     signal.SIGUSR2,
@@ -87,8 +86,9 @@ def main(
 
     for number in _FOREIGN_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
-    # The terminal sends Ctrl-C to every process; only the arbiter decides.
+    # The terminal sends Ctrl-C, and its end, to every process; only the arbiter decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, leave)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -91,7 +91,7 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.node = node
-        self._private = private
+        self.private = private
         #: Who is at the other end (`workers.peer`), once it is made.
         self.peer = ""
         self._departure = Departure(self, handed)
@@ -354,7 +354,7 @@ class Connection(HttpToolsProtocol):
             self._linger()
         elif self.intake.framer.done:
             self._state = State.IDLE
-            if self.node.moving_out and not self._private:
+            if self.node.moving_out and not self.private:
                 self.loop.call_soon(self._move_out)
             elif self.intake.data:
                 self.loop.call_soon(self._advance)

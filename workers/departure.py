@@ -122,7 +122,7 @@ class Departure:
     async def identify(self, request: Request) -> None:
         """Ask which namespace a credential is of that does not say so itself: an API key."""
         connection, node = self._connection, self._connection.node
-        request.identified = await node.namespace_of(request.block)
+        request.identified = await node.namespace_of(request.block, connection.peer)
         connection.flow.resume_reading()
         connection.route(request)
 
@@ -130,12 +130,14 @@ class Departure:
         """The namespace is ours, and its earlier owner still has it: it ends what it began there.
 
         The bytes of the request stay where they are, so that it can go elsewhere: a newer view
-        may give the namespace back. The time of a drain, which has a deadline of its own, does
-        not count.
+        may give the namespace back, or the earlier owner keeps it for a long transfer. The time
+        of a drain, which has a deadline of its own, does not count.
         """
         connection, node = self._connection, self._connection.node
         left_s, pause_s, drain_s = node.limits.owner_wait_s, _RELEASE_RETRY_S, 0.0
         while node.membership.owns(key) and node.services.namespaces.elsewhere(key):
+            if await self._send_back(request, key):
+                return
             if left_s <= 0 or drain_s > _DRAIN_MAX_S:
                 connection.refuse(OwnerUnavailable("another worker still has the namespace"))
                 return
@@ -147,6 +149,23 @@ class Departure:
             pause_s = min(2 * pause_s, node.owner_retry_s)
         connection.flow.resume_reading()
         connection.route(request)
+
+    async def _send_back(self, request: Request, key: str) -> bool:
+        """Bring it to the earlier owner if that keeps the namespace; False if it does not."""
+        connection, node = self._connection, self._connection.node
+        keeper = node.services.namespaces.locks.noted(key)
+        if not keeper.isdecimal() or int(keeper) == node.slot:
+            return False
+        try:
+            if connection.private or (self._moves >= MOVES_MAX and node.forwarding):
+                self._forward(request, await self._upstream(int(keeper)))
+            elif connection.transport.get_write_buffer_size():
+                return False  # earlier answers go out first
+            else:
+                self._hand_over(int(keeper))
+        except OwnerUnavailable:
+            return False
+        return True
 
     async def _reach(self, request: Request, owner: int, *, forward: bool) -> None:
         """Try until the owner serves again, for at most the node's `owner_wait_s`.

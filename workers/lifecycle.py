@@ -42,6 +42,13 @@ log = logging.getLogger("fs9.lifecycle")
 #: Without a broker for so long after its start, a worker serves by what it knows.
 _JOIN_WAIT_S = 3.0
 _STATUS_EVERY_S = 1.0
+#: A namespace that is another's now is kept when requests begun here take longer than this; the
+#: next owner has others wait meanwhile, for `owner_wait_s` at most, of which this is a part.
+_MOVE_WAIT_S, _MOVE_WAIT_PART = 2.0, 0.5
+#: How long, until it is tried again to let it go.
+_KEPT_S = 10.0
+#: Until the last request has come that was sent back to us while we kept it.
+_SENT_BACK_S = 0.2
 
 
 class Lifecycle:
@@ -54,6 +61,7 @@ class Lifecycle:
         self._tasks: set[asyncio.Task[None]] = set()
         self._giving_up: dict[str, asyncio.Task[None]] = {}
         self._drained = False
+        self._move_wait_s = min(_MOVE_WAIT_S, _MOVE_WAIT_PART * node.limits.owner_wait_s)
         node.services.announce = self._announce
         node.metrics.watch(BUS_LAG, self._bus_lag_s)
         node.metrics.watch(BUS_GAPS, lambda: bus.gaps)
@@ -109,13 +117,16 @@ class Lifecycle:
     def _on_view(self, view: View) -> None:
         draining = bool(view.within(SlotState.DRAINING))
         if self._node.membership.apply(view.number, view.serving, draining=draining):
+            if self._node.slot not in view.serving:
+                for name in self._giving_up:
+                    self._let_move(name)
             self._node.forget_leavers()
             if not self._node.leaving:
                 state = view.state(self._node.slot)
                 out = state in {SlotState.DRAINING, SlotState.DRAINED}
                 self._node.services.readiness.leaving = f"it is {state.value}" if out else ""
             for name in self._node.services.namespaces.names():
-                if not self._node.membership.owns(name):
+                if not self._node.membership.is_assigned(name):
                     self._give_up(name)
 
     # -- Namespaces that go -----------------------------------------------------------------
@@ -129,9 +140,26 @@ class Lifecycle:
         """What was begun here ends here; then the new owner may have the namespace."""
         membership = self._node.membership
         self._node.services.namespaces.end_followers(name)
-        await membership.wait_quiet(name)
-        if not membership.owns(name):  # a newer view may have given it back
+        while not await membership.wait_quiet(name, self._move_wait_s):
+            await self._keep(name)
+        if not membership.is_assigned(name):  # a newer view may have given it back
             await self._node.services.namespaces.give_up(name)
+
+    async def _keep(self, name: str) -> None:
+        """A long transfer is in progress: answer for the namespace meanwhile, if we stay.
+
+        The next owner sends back to us who waits there (`workers.departure`).
+        """
+        membership = self._node.membership
+        if not membership.is_assigned(name) and membership.keep(name):
+            self._node.services.namespaces.locks.note(name, str(self._node.slot))
+            await membership.wait_quiet(name, _KEPT_S)
+            self._let_move(name)
+            await asyncio.sleep(_SENT_BACK_S)
+
+    def _let_move(self, name: str) -> None:
+        self._node.membership.let_move(name)
+        self._node.services.namespaces.locks.note(name, "")
 
     async def _drain(self, *, leaves: bool) -> None:
         """The view without us has been published before the order; end what is left."""

@@ -3,7 +3,8 @@
 A request is routed by the newest view that this worker has. Between two workers that know
 different views a connection could go to and fro; so it travels with the number of the view
 that sent it, and the receiver waits until it knows that view too. When a view takes a
-namespace away, the requests that were begun here end here first.
+namespace away, the requests that were begun here end here first; if that takes long, we keep
+the namespace for a while (`workers.lifecycle`).
 
 Of one event loop; what does not await does not interleave.
 """
@@ -33,14 +34,33 @@ class Membership:
         self._changed = asyncio.Event()
         self._busy: defaultdict[str, int] = defaultdict(int)
         self._quiet: dict[str, asyncio.Event] = {}
+        #: What a view has given to others and we answer for meanwhile.
+        self._kept: set[str] = set()
 
     # -- The view ---------------------------------------------------------------------------
 
     def owner(self, namespace: str) -> int:
+        """Where requests on the namespace are to go: by the view, but for what we keep."""
+        if self._kept and namespace in self._kept:
+            return self.slot
         return self._ring.owner(namespace)
 
     def owns(self, namespace: str) -> bool:
+        return self.owner(namespace) == self.slot
+
+    def is_assigned(self, namespace: str) -> bool:
+        """Is it ours by the newest view?"""
         return self._ring.owner(namespace) == self.slot
+
+    def keep(self, namespace: str) -> bool:
+        """Answer for it though it is another's; not when we are to own nothing."""
+        if self.slot in self._ring.slots:
+            self._kept.add(namespace)
+        return namespace in self._kept
+
+    def let_move(self, namespace: str) -> None:
+        """The other one answers from now on."""
+        self._kept.discard(namespace)
 
     @property
     def serving(self) -> tuple[int, ...]:
@@ -102,7 +122,13 @@ class Membership:
         """Requests on the namespace that were begun here and wait for something."""
         return self._busy.get(namespace, 0)
 
-    async def wait_quiet(self, namespace: str) -> None:
-        """Until no request on the namespace is in progress here."""
-        while namespace in self._busy:
-            await self._quiet.setdefault(namespace, asyncio.Event()).wait()
+    async def wait_quiet(self, namespace: str, timeout_s: float) -> bool:
+        """Until no request on the namespace is in progress here; False when some were to the end
+        of the time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while namespace in self._busy:
+                    await self._quiet.setdefault(namespace, asyncio.Event()).wait()
+        except TimeoutError:
+            return False
+        return True

@@ -186,12 +186,14 @@ class Node:
         """Must somebody be asked whose credential it is?"""
         return block.fields.get(b"authorization", b"").startswith(_OPAQUE)
 
-    async def namespace_of(self, block: Block) -> str:
+    async def namespace_of(self, block: Block, peer: str) -> str:
         """The namespace of an API key; "" when it does not hold: the gate says why."""
         assert self.services.verifier is not None
+        fields = block.text_fields
         try:
-            token = bearer_token(block.text_fields.get("authorization"))
-            return (await self.services.verifier.verify(token)).namespace
+            token = bearer_token(fields.get("authorization"))
+            with self.context.limiting.identifying(token, peer, fields.get("x-forwarded-for")):
+                return (await self.services.verifier.verify(token)).namespace
         except Fs9Error:
             return ""
 

@@ -74,10 +74,10 @@ class Fs9Protocol(Connection):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.peer = peer_of(transport, private=self._private)
+        self.peer = peer_of(transport, private=self.private)
         self.client = (self.peer, 0)  # what the ASGI application hears
         transport.set_write_buffer_limits(high=WRITE_AHEAD_BYTES)
-        refusal = None if self._private else self.enter()
+        refusal = None if self.private else self.enter()
         if refusal is not None:
             self.turn_away(refusal)
         elif self._departure.must_wait():
@@ -155,7 +155,7 @@ class Fs9Protocol(Connection):
         if self.node.moving_out:
             # A private connection is closed by the worker at its other end: only that one knows
             # that it has no request on its way here.
-            if self._state in {State.IDLE, State.COLLECT} and not self._private:
+            if self._state in {State.IDLE, State.COLLECT} and not self.private:
                 self._move_out()
             return
         self._ending = True
@@ -239,9 +239,9 @@ class Fs9Protocol(Connection):
         request.key = key
         if key is not None:
             owner = node.membership.owner(key)
-            if owner != node.slot:
+            if owner != node.slot and not self._still_has(key):
                 self._state = State.MOVE
-                if self._private:
+                if self.private:
                     self.run(self._departure.wait_to_own(request, key), here=False)
                 else:
                     self._departure.leave(request, owner)
@@ -252,6 +252,10 @@ class Fs9Protocol(Connection):
                 self.run(self._departure.wait_for_release(request, key), here=False)
                 return
         self.stay(request)
+
+    def _still_has(self, key: str) -> bool:
+        """Was the request sent back to us, who have the namespace for a moment more?"""
+        return self.private and self.node.services.namespaces.loaded(key) is not None
 
     def stay(self, request: Request) -> None:
         """Answer the request in this worker."""
@@ -306,7 +310,8 @@ class Fs9Protocol(Connection):
         length = request.block.length or 0
         if len(self.intake.data) < length:
             return False
-        if request.key is not None and not self.node.membership.owns(request.key):
+        key = request.key
+        if key is not None and not (self.node.membership.owns(key) or self._still_has(key)):
             # The namespace moved while the body was on its way.
             self.intake.give_back(request.head)
             self.route(request)

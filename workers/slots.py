@@ -12,7 +12,6 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
 
@@ -121,9 +120,3 @@ class RunDirectory:
         os.ftruncate(fd, 0)
         os.write(fd, b"%d\n" % os.getpid())
         return fd
-
-
-def lowest_free(taken: Iterable[int]) -> int:
-    """The slot of the next worker to be started."""
-    busy = set(taken)
-    return next(slot for slot in range(len(busy) + 1) if slot not in busy)

@@ -73,8 +73,9 @@ class FleetWorker(UvicornWorker):  # type: ignore[misc]
 
     def init_signals(self) -> None:
         super().init_signals()
-        # The terminal sends Ctrl-C to every process; only the arbiter decides.
+        # The terminal sends Ctrl-C, and its end, to every process; only the arbiter decides.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     async def _serve(self) -> None:
         _leave_with_the_arbiter()

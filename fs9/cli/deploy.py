@@ -203,6 +203,7 @@ def _unit(args: argparse.Namespace, settings: Settings, render: Any) -> object: 
         settings=settings,
         user=args.user or "fs9",
         command=[program, "serve", *_serve_flags(args, settings)],
+        reload=[program, "fleet", "reload", "--data-dir", str(settings.data_dir)],
         writable=_outside(settings),
     )
 

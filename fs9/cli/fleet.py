@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -15,7 +17,6 @@ from fs9.cli.ending import DENIED, ERROR, OK, UNAVAILABLE, USAGE
 from fs9.config import ConfigError, add_flags, flags_of, load
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable
 
 _WATCH_EVERY_S = 1.0
@@ -26,6 +27,7 @@ _STATUS_TIMEOUT_S = 5.0
 _MARGIN_S = 5.0
 #: As many as `server.workers` may be; a reload may have to wait for each, one after the other.
 _SLOTS_MAX = 1024
+_SECONDS_MAX = 86_400.0
 
 #: Stands between the last answer and why there is no newer one.
 _STALE = "\nas of then; now "
@@ -45,7 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         ("drain", "move the namespaces of a slot to the others; done when it has none"),
         ("undrain", "let a drained slot serve again"),
     ):
-        _action(actions, name, text).add_argument("slot", type=int)
+        _action(actions, name, text).add_argument("slot", type=_slot)
     scale = _action(actions, "scale", "change the number of workers")
     scale.add_argument("count", metavar="N", type=int)
     _action(
@@ -65,11 +67,27 @@ def _action(
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
-        type=float,
+        type=_seconds,
         default=30.0,
         help="for each slot that must come to rest (default: %(default)s)",
     )
     return parser
+
+
+def _slot(text: str) -> int:
+    if not text.isdecimal() or not int(text) < _SLOTS_MAX:
+        raise argparse.ArgumentTypeError(f"a slot is a number from 0 to {_SLOTS_MAX - 1}: {text}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= _SECONDS_MAX:
+        raise argparse.ArgumentTypeError(f"seconds, more than 0, at most {_SECONDS_MAX:g}: {text}")
+    return seconds
 
 
 def run(args: argparse.Namespace) -> int:

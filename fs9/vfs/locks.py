@@ -35,6 +35,12 @@ class NamespaceLocks(Protocol):
     def busy(self, name: str) -> bool:
         """Has somebody it now?"""
 
+    def note(self, name: str, text: str) -> None:
+        """What others who want it may know of us; gone when the lock is. Nothing without it."""
+
+    def noted(self, name: str) -> str:
+        """What the other one that has it has noted; empty when nobody has it."""
+
 
 class NoLocks:
     """For a process that is alone."""
@@ -47,6 +53,12 @@ class NoLocks:
 
     def busy(self, name: str) -> bool:
         return False
+
+    def note(self, name: str, text: str) -> None:
+        return None
+
+    def noted(self, name: str) -> str:
+        return ""
 
 
 NO_LOCKS: NamespaceLocks = NoLocks()
@@ -76,6 +88,8 @@ class FileLocks:
                 if loop.time() >= deadline_s:
                     raise OwnerUnavailable("another worker still has the namespace")
                 await asyncio.sleep(_POLL_S)
+            if os.fstat(fd).st_size:  # the note of one that was killed
+                os.ftruncate(fd, 0)
         except BaseException:
             os.close(fd)
             raise
@@ -83,7 +97,21 @@ class FileLocks:
         self._held[name] = fd
 
     def release(self, name: str) -> None:
+        self.note(name, "")
         os.close(self._held.pop(name))
+
+    def note(self, name: str, text: str) -> None:
+        fd = self._held.get(name)
+        if fd is not None and (text or os.fstat(fd).st_size):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, text.encode(), 0)
+
+    def noted(self, name: str) -> str:
+        try:
+            text = (self._directory / name).read_text()
+        except FileNotFoundError:
+            return ""
+        return text if text and self.busy(name) else ""
 
     def busy(self, name: str) -> bool:
         """For a moment nobody can take it while this looks; who wants it tries again."""

@@ -88,7 +88,7 @@ class Namespaces:
         self._loading: dict[str, Loading] = {}
         #: Unloads in progress: a namespace is loaded again only after its providers let go.
         self._closing: dict[str, asyncio.Task[None]] = {}
-        self._locks = locks
+        self.locks = locks
         self._journal = journal
         self._watch_files = watch_files
         #: What became of namespaces whose records changed is being found out.
@@ -122,7 +122,7 @@ class Namespaces:
     def elsewhere(self, name: str) -> bool:
         """Has an earlier owner not let go of it yet, be it another worker or this one?"""
         ours = name in self._loaded or name in self._loading or name in self._closing
-        return not ours and (name in self._leaving or self._locks.busy(name))
+        return not ours and (name in self._leaving or self.locks.busy(name))
 
     def loaded(self, name: str) -> Namespace | None:
         """The namespace when it is in memory."""
@@ -176,7 +176,7 @@ class Namespaces:
         try:
             namespace = await self._load_locked(name, create)
         except BaseException:
-            self._locks.release(name)
+            self.locks.release(name)
             raise
         self._loaded[name] = namespace
         return namespace
@@ -195,10 +195,10 @@ class Namespaces:
         """Take the lock; `give_up` ends the wait for it."""
         if name in self._leaving:
             raise OwnerUnavailable(_MOVING)
-        if self._locks is NO_LOCKS:
+        if self.locks is NO_LOCKS:
             return
         since_s = self._clock.monotonic_s()
-        task = self._acquiring[name] = background(self._locks.acquire(name))
+        task = self._acquiring[name] = background(self.locks.acquire(name))
         try:
             await asyncio.wait([task])
         finally:
@@ -439,12 +439,12 @@ class Namespaces:
         if namespace.vfs.in_use.running or namespace.vfs.in_use.files:
             background(self._release_later(name, namespace))
         else:
-            self._locks.release(name)
+            self.locks.release(name)
 
     async def _release_later(self, name: str, namespace: Namespace) -> None:
         """What was left behind may still change files."""
         await namespace.wait_ended()
-        self._locks.release(name)
+        self.locks.release(name)
 
     async def give_up(self, name: str) -> bool:
         """Let another owner have the namespace; was all done within `shutdown_timeout_s`?
@@ -481,7 +481,7 @@ class Namespaces:
         if namespace is None:
             return
         await namespace.hand_over()
-        self._locks.release(name)
+        self.locks.release(name)
 
     async def aclose(self) -> None:
         """Close every namespace; no new one is loaded."""

@@ -102,6 +102,20 @@ def test_no_fleet_has_so_many_workers(fs9: Fs9, answers: Callable[..., list[obje
     assert asked == []
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    ["drain -1", "drain 1024", "undrain one", "drain 99999999999999999999", "drain 1.5"]
+    + [f"drain 0 --timeout {seconds}" for seconds in ("0", "-1", "nan", "inf", "soon")],
+)
+def test_what_no_slot_and_no_time_can_be_is_a_usage_error(
+    fs9: Fs9, answers: Callable[..., list[object]], arguments: str
+) -> None:
+    asked = answers()
+    code, out, err = fs9("fleet", *arguments.split())
+    assert (code, out, asked) == (2, "", [])
+    assert ("a slot is a number from 0 to 1023" in err) != ("seconds, more than 0" in err)
+
+
 def test_the_document(fs9: Fs9, answers: Callable[..., list[object]]) -> None:
     answers(STATUS)
     code, out, _ = fs9("fleet", "status", "--json")

@@ -203,6 +203,7 @@ def test_the_unit_of_systemd_is_well_formed_and_hardened(
     flags = ["--data-dir", "/srv/fs9", "--port", "80", "--program", "/opt/a b/100%"]
     unit = render("systemd", *flags, yaml=text)
     assert 'ExecStart="/opt/a b/100%%" serve --data-dir /srv/fs9 -c ' in unit
+    assert '\nExecReload="/opt/a b/100%%" fleet reload --data-dir /srv/fs9\n' in unit
     assert "\nType=notify\n" in unit
     assert "\nTimeoutStopSec=17\n" in unit
     assert "\nReadWritePaths=/srv/fs9\nReadWritePaths=/srv/files\n" in unit

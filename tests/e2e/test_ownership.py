@@ -14,6 +14,9 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
+from router.ring import Ring
 from tests.workers.wire_client import Response, WireClient, request
 
 if TYPE_CHECKING:
@@ -292,4 +295,61 @@ async def test_requests_wait_for_a_long_transfer_and_go_back_when_the_drain_is_r
     await slow.close()
     assert writer.client is not None
     await writer.client.close()
+    assert fleet.stop() == 0
+
+
+async def keep_asking(port: int, tenants: list[str], stop: asyncio.Event) -> int:
+    """One client of several namespaces in turn, whose requests come to be forwarded; how many
+    were answered, all of them well."""
+    client, count = await WireClient.connect(port), 0
+    while not stop.is_set():
+        for tenant in tenants:
+            await client.send(request("GET", f"/{tenant}/api/v1/stat?path=/"))
+            answer = await asyncio.wait_for(client.response(), 30)
+            assert answer.status == 200, (tenant, answer.body)
+            count += 1
+    await client.close()
+    return count
+
+
+@pytest.mark.parametrize("how", ["undrain", "scale"])
+async def test_a_slot_that_comes_to_the_ring_waits_for_no_long_transfer(
+    start_fleet: Callable[..., Fleet], how: str
+) -> None:
+    """Who asks meanwhile is answered by the slot that still sends, or takes, a long file in the
+    namespace, whatever connection it comes by; when that is over the namespace moves."""
+    yaml = "server: {limits: {owner_wait_secs: 1}}\n"
+    fleet = start_fleet(workers=2 if how == "undrain" else 1, yaml=yaml)
+    moving = next(name for name in TENANTS if Ring(range(2)).owner(name) == 1)
+    if how == "undrain":
+        assert (await asyncio.to_thread(fs9_fleet, fleet, "drain", "1")).returncode == 0
+    writer = Writer(fleet.port, moving)
+    assert await writer.open() == 0
+    slow = await WireClient.connect(fleet.port)
+    head = b"PUT /%b/api/v1/upload?path=/slow HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n"
+    await slow.send(head % moving.encode() + b"half")
+    stop = asyncio.Event()
+    tasks = [asyncio.create_task(writer.run(stop))]
+    asking = [asyncio.create_task(keep_asking(fleet.port, TENANTS, stop)) for _ in range(2)]
+    await grow([writer], 5)
+    command = ["undrain", "1"] if how == "undrain" else ["scale", "2"]
+    done = await asyncio.to_thread(fs9_fleet, fleet, *command)
+    assert done.returncode == 0, done.stderr
+    for _ in range(3):
+        answer = await probe(fleet.port, moving, 20)
+        assert answer is not None
+        assert (answer.status, answer.headers["x-fs9-slot"]) == (200, "0")
+        await grow([writer], 5, {0})
+    await asyncio.sleep(1.5)  # longer than anybody waits for an owner that is away
+    await slow.send(b"full")
+    assert (await slow.response()).status == 200
+    await slow.close()
+    await grow([writer], 10, {1})
+    stop.set()
+    assert all(count > 50 for count in await asyncio.gather(*asking))
+    await asyncio.gather(*tasks)
+    assert not writer.refused | writer.unknown
+    answer = await probe(fleet.port, moving, 20)
+    assert answer is not None
+    assert answer.headers["x-fs9-slot"] == "1"
     assert fleet.stop() == 0

@@ -216,7 +216,8 @@ def test_a_drain_that_takes_too_long_is_taken_back() -> None:
 def test_what_cannot_be_done_is_refused_with_the_reason() -> None:
     fleet = Fleet(2)
     for request, reason in (
-        (DrainRequest(9), "slot 9 is gone, not ready"),
+        (DrainRequest(9), "there is no slot 9"),
+        (UndrainRequest(9), "there is no slot 9"),
         (UndrainRequest(1), "slot 1 is ready, not drained"),
         (ScaleRequest(0), "a fleet needs at least one worker"),
     ):
@@ -309,6 +310,23 @@ def test_scaling_up_is_done_when_all_are_ready() -> None:
     assert fleet.answers() == [Accepted()]
     fleet.report(Ready(2, 102))
     assert fleet.answers() == [Accepted(), Done()]
+
+
+def test_scaling_up_that_takes_too_long_is_taken_back() -> None:
+    """Those that came to be ready drain and leave again."""
+    fleet = Fleet(2)
+    fleet.ask(ScaleRequest(4, deadline_s=2.0))
+    fleet.pids[2] = 102
+    fleet.report(Joined(2, 102))
+    fleet.report(Ready(2, 102))
+    fleet.take()
+    fleet.wait(2.0)
+    assert WriteWorkers(2) in fleet.effects
+    reason = "only 3 of 4 workers were ready by the deadline; their number is 2 again"
+    assert fleet.take() == ([LeaveOrder(2, exit=False)], [Refused(reason)])
+    assert fleet.view.serving == (0, 1)
+    fleet.drained(2)
+    assert fleet.take()[0] == [LeaveOrder(2, exit=True, pid=102)]
 
 
 def test_a_worker_nobody_wants_any_more_is_sent_away_whenever_it_appears() -> None:
@@ -420,6 +438,21 @@ def test_the_status_tells_of_every_slot() -> None:
     assert (second.slot, second.pid, second.namespaces, second.handles) == (1, 101, 4, 5)
     assert abs(first.ring_share + second.ring_share - 1) < 1e-9
     assert 0.4 < first.ring_share < 0.6
+
+
+def test_slots_that_were_scaled_away_are_not_told_of_but_those_that_are_missing() -> None:
+    fleet = Fleet(3)
+    fleet.ask(ScaleRequest(2))
+    fleet.drained(2)
+    fleet.die(2)
+    fleet.die(1)
+    fleet.wait(REJOIN_GRACE_S)
+    fleet.take()
+    fleet.ask(StatusRequest())
+    (status,) = fleet.answers()
+    assert isinstance(status, FleetStatus)
+    states = [(each.slot, each.state) for each in status.slots]
+    assert states == [(0, SlotState.READY), (1, SlotState.GONE)]
 
 
 def introduced(effects: list[Effect]) -> bool:

@@ -88,7 +88,36 @@ async def test_a_killed_process_frees_its_lock_and_a_stopped_one_keeps_it(tmp_pa
     assert await holder.wait() == -signal.SIGKILL
 
 
+async def test_what_a_holder_notes_is_known_while_it_holds(tmp_path: Path):
+    first, second = FileLocks(tmp_path, 5.0), FileLocks(tmp_path, 5.0)
+    assert second.noted("acme") == ""
+    first.note("acme", "1")  # it holds nothing
+    await first.acquire("acme")
+    assert second.noted("acme") == ""
+    first.note("acme", "12")
+    assert second.noted("acme") == "12"
+    first.note("acme", "3")
+    assert second.noted("acme") == "3"
+    first.note("acme", "")
+    assert second.noted("acme") == ""
+    first.note("acme", "4")
+    first.release("acme")
+    assert second.noted("acme") == ""
+    assert (tmp_path / "acme").stat().st_size == 0
+
+
+async def test_the_note_of_a_killed_holder_says_nothing(tmp_path: Path):
+    (tmp_path / "acme").write_text("7")
+    locks, other = FileLocks(tmp_path, 5.0), FileLocks(tmp_path, 5.0)
+    assert other.noted("acme") == ""
+    await locks.acquire("acme")
+    assert other.noted("acme") == ""
+    locks.release("acme")
+
+
 async def test_without_a_fleet_nobody_waits():
+    NO_LOCKS.note("acme", "1")
+    assert NO_LOCKS.noted("acme") == ""
     await NO_LOCKS.acquire("acme")
     await NO_LOCKS.acquire("acme")
     NO_LOCKS.release("acme")

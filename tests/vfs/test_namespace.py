@@ -388,7 +388,7 @@ async def locks() -> Locks:
 @pytest.fixture
 async def shared_locks(namespaces: Namespaces, locks: Locks) -> Locks:
     """`namespaces` is one of a fleet."""
-    namespaces._locks = locks
+    namespaces.locks = locks
     return locks
 
 

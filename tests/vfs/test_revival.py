@@ -76,7 +76,7 @@ class Owners:
         namespaces = self.made[-1]
         session = namespaces._loaded.pop("acme")
         session.handles.journal._broken = True
-        namespaces._locks.release("acme")
+        namespaces.locks.release("acme")
 
     async def give_up(self) -> None:
         assert await self.made[-1].give_up("acme")

@@ -183,6 +183,37 @@ async def test_a_worker_dies_with_the_arbiter(start_fleet: Callable[..., Fleet])
         await wait_until_gone(pid)
 
 
+def children_of(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def test_signals_that_are_not_for_a_fleet_change_nothing(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    """gunicorn's own, and the end of the terminal, which every process hears of: what is in
+    progress goes on, and who dies later is replaced as ever."""
+    fleet = start_fleet(workers=2)
+    before = children_of(fleet.process.pid)
+    client = await WireClient.connect(fleet.port)
+    await client.send(HEAD % b"late" + b"half")
+    await ask(fleet, "GET", "/x/api/v1/stat?path=/")
+    for sig in (signal.SIGTTIN, signal.SIGTTOU, signal.SIGTTOU, signal.SIGUSR2, signal.SIGWINCH):
+        fleet.process.send_signal(sig)
+    for pid in [fleet.process.pid, *before]:
+        os.kill(pid, signal.SIGHUP)
+    await asyncio.sleep(1.5)  # the arbiter looks after its children every second
+    assert children_of(fleet.process.pid) == before
+    await client.send(b"full")
+    assert (await client.response()).status == 200
+    await client.close()
+    killed = [fleet.kill_worker(slot) for slot in range(2)]
+    async with asyncio.timeout(20):
+        while any(fleet.pid_of(slot) in killed for slot in range(2)):  # noqa: ASYNC110 - others do
+            await asyncio.sleep(0.05)
+    assert (await ask(fleet, "GET", "/api/v1/download?path=/late")).body == b"halffull"
+    assert fleet.stop() == 0
+
+
 async def test_data_and_namespaces_survive_a_restart(start_fleet: Callable[..., Fleet]) -> None:
     fleet = start_fleet(workers=2)
     await ask(fleet, "POST", "/api/v1/namespaces", b'{"name":"acme"}')
