@@ -88,10 +88,8 @@ log = logging.getLogger(__name__)
 
 #: Who made what no user made.
 SYSTEM_USER = "system"
-#: How long a worker waits for the first word of a metadata service; and what starts workers,
-#: because a service that is only slow shall get the mounts of `default` from it.
-_PATIENCE_S = 0.5
-_PREFLIGHT_PATIENCE_S = 2.0
+#: How long who starts waits for the first word of a metadata service.
+_PATIENCE_S = 0.75
 
 
 class Services:
@@ -190,16 +188,19 @@ class Services:
         ]
         if not isinstance(self.store, MetaClient):  # a service sees to its own
             work.append(Upkeep(self.store, self.clock).forever())
+        elif not self.slot:
+            mounts = self.settings.mounts
+            work.append(self.store.mount_untouched_default(mounts, SYSTEM_USER))
         if self.key_set is not None:
             work.append(self.key_set.read_forever(self.settings.jwks_refresh_s))
         if self.verifier is not None:
             work.append(self._forget_revocations(self.verifier))
         return work
 
-    async def _learn_revocations(self, patience_s: float) -> None:
+    async def _learn_revocations(self) -> None:
         """Nothing that was revoked is accepted, from the first request on."""
         if self.settings.meta_endpoints:
-            await self.changes.try_catch_up(patience_s)
+            await self.changes.try_catch_up(_PATIENCE_S)
         else:
             await self.changes.catch_up()
 
@@ -231,7 +232,6 @@ class Services:
         slot: int = 0,
         clock: Clock | None = None,
         fleet: bool = False,
-        patience_s: float = _PATIENCE_S,
     ) -> Self:
         """Make the data directory and open everything in it.
 
@@ -239,7 +239,7 @@ class Services:
         while it is loaded here, and its handles are journaled for its next owner.
         With the metadata kept here the namespace `default` exists from now on, with the mounts
         of the settings; with a metadata service it is as that has it, which is learned later
-        when it says nothing within `patience_s`. Raises ConfigError when the settings cannot be
+        when it says nothing for the moment. Raises ConfigError when the settings cannot be
         used here, BackendUnavailable when the metadata cannot; nothing stays open then.
         """
         clock = clock or SystemClock()
@@ -291,7 +291,7 @@ class Services:
             stack.push_async_callback(services.readiness.aclose)
             if services.key_set is not None:
                 await services.key_set.read_or_log()
-            await services._learn_revocations(patience_s)
+            await services._learn_revocations()
             services._stack = stack.pop_all()
         return services
 
@@ -457,8 +457,7 @@ async def preflight(settings: Settings) -> None:
     """
     _check_names(settings, await _plugin_names(settings))
     # Without traces: what they need must not be made before the workers are forked.
-    untraced = replace(settings, otlp_endpoint=None)
-    services = await Services.open(untraced, patience_s=_PREFLIGHT_PATIENCE_S)
+    services = await Services.open(replace(settings, otlp_endpoint=None))
     try:
         if isinstance(services.store, MetaClient):
             try:

@@ -25,7 +25,9 @@ _STOP_TIMEOUT_S = 60
 class MetaProcesses:
     """A running service; `start` again after `kill` or `stop`, at the same port."""
 
-    def __init__(self, directory: Path, dsn: str | None = None, processes: int = 1) -> None:
+    def __init__(
+        self, directory: Path, dsn: str | None = None, processes: int = 1, port: int = 0
+    ) -> None:
         self._log = directory / "meta.log"
         self.dsn = dsn or f"sqlite:{directory / 'service.db'}"
         self._environ = {
@@ -36,7 +38,7 @@ class MetaProcesses:
             "FS9_META_DSN": self.dsn,
             "FS9_META_PROCESSES": str(processes),
         }
-        self.port = 0
+        self.port = port
         self.process: subprocess.Popen[str] | None = None
         self.start()
 
@@ -100,8 +102,8 @@ def _children(pid: int) -> list[str]:
 def start_meta(tmp_path: Path) -> Iterator[Callable[..., MetaProcesses]]:
     started: list[MetaProcesses] = []
 
-    def start(dsn: str | None = None, processes: int = 1) -> MetaProcesses:
-        started.append(MetaProcesses(tmp_path, dsn, processes))
+    def start(dsn: str | None = None, processes: int = 1, port: int = 0) -> MetaProcesses:
+        started.append(MetaProcesses(tmp_path, dsn, processes, port))
         return started[-1]
 
     yield start

@@ -13,6 +13,7 @@ CircuitBreakerOpen when all of them have failed of late.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from fs9.errors import (
     BackendUnavailable,
     Conflict,
     Forbidden,
+    Fs9Error,
     InvalidArgument,
     NotFound,
     NotSupported,
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PAGE = 500
+#: Before a service that gave no answer is asked again for what is due.
+_AGAIN_S = 1.0
 
 
 class MetaClient:
@@ -266,6 +270,20 @@ class MetaClient:
             for spec in mounts:
                 with contextlib.suppress(AlreadyExists):
                     await self.add_mount(DEFAULT_NAMESPACE, spec, by)
+
+    async def mount_untouched_default(self, mounts: Sequence[MountSpec], by: str) -> None:
+        """The same as soon as the service answers, if nobody has changed `default` until then."""
+        while True:
+            try:
+                if (await self.namespace(DEFAULT_NAMESPACE)).updated_at_s is None:
+                    await self.mount_default(mounts, by)
+            except Fs9Error as error:
+                if not error.retryable:
+                    log.warning("`mounts` were not given to the metadata service: %s", error)
+                    return
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                return
 
     async def remove_mount(self, name: str, path: str, by: str) -> None:
         """As `Metadata.remove_mount`."""

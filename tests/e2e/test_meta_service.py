@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
 
+from fs9.auth.tokens import sign
 from fs9.meta.administration import Administration, at_database
 from tests.fix_meta import META_KEY, META_SECRET
 
@@ -149,6 +151,42 @@ async def first_requests(w: World, token: str) -> None:
         url = f"{w.fleet.url}/api/v1/stat?path=/"
         replies = await asyncio.gather(*(http.get(url) for _ in range(40)))
     assert {reply.status_code for reply in replies} == {200}
+
+
+def test_a_start_while_the_service_hangs(
+    start_meta: Callable[..., MetaProcesses], start_fleet: Callable[..., Fleet]
+) -> None:
+    """The server is up at once, not ready, and lets nobody in; then the service answers."""
+    resilience = "{try_timeout_secs: 50, total_timeout_secs: 50, recovery_timeout_secs: 0.5}"
+    yaml = f"""
+server:
+  meta_resilience: {resilience}
+  request_timeout_secs: 60
+mounts: [{{path: /, provider: memfs}}]
+"""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        environ = {"FS9_META_ENDPOINTS": f"http://127.0.0.1:{port}", "FS9_META_KEY": META_KEY}
+        # Which waits for less long than a call of the service may take.
+        fleet = start_fleet(workers=2, yaml=yaml, environ=environ)
+
+        def ask(path: str, **more: Any) -> httpx2.Response:
+            return httpx2.get(f"{fleet.url}{path}", timeout=_PATIENCE_S, **more)
+
+        assert [ask(path).status_code for path in ("/health", "/livez")] == [200, 200]
+        unready = ask("/readyz")
+        assert (unready.status_code, "meta" in unready.json()["error"]) == (503, True)
+        claims = {"sub": "a", "ns": "default", "roles": [], "iat": 1, "exp": 4_000_000_000}
+        headers = {"authorization": f"Bearer {sign(claims, META_SECRET)}"}
+        with pytest.raises(httpx2.ReadTimeout):
+            httpx2.get(f"{fleet.url}/api/v1/stat?path=/", headers=headers, timeout=0.5)
+    refused = ask("/api/v1/stat?path=/", headers=headers)
+    assert refused.status_code == 503, refused.text
+    start_meta(port=port)
+    end_s = time.monotonic() + _PATIENCE_S
+    for path in ("/readyz", "/api/v1/stat?path=/"):  # with the mounts that are given to it now
+        while (answer := ask(path, headers=headers)).status_code != 200:
+            assert time.monotonic() < end_s, answer.text
 
 
 def test_a_service_on_postgres(world: Callable[..., World], postgres_dsn: str) -> None:

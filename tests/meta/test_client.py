@@ -20,6 +20,7 @@ from fs9.errors import (
     Unauthenticated,
 )
 from fs9.limits import Limits
+from fs9.meta import client as client_module
 from fs9.meta.announce import NamespaceChanged
 from fs9.meta.calls import Hooks, Wire
 from fs9.meta.client import MetaClient
@@ -195,6 +196,30 @@ async def test_an_endpoint_that_is_left_alone_is_not_asked_to_wait(fake, clients
     with pytest.raises(CircuitBreakerOpen):
         await client.wait_change(0, 25)
     assert len(fake.seen) == seen
+
+
+async def test_the_default_namespace_gets_its_mounts_when_the_service_answers(
+    fake, clients, monkeypatch
+):
+    """Not when somebody has changed it meanwhile; nor is a refusal argued with."""
+    monkeypatch.setattr(client_module, "_AGAIN_S", 0.01)
+    client = clients(fake.url, limits=Limits(meta_attempts_max=1))
+    default = "GET /api/v1/admin/namespaces/default"
+    post = "POST /api/v1/namespaces/default/mounts"
+    fake.answers[post] = (200, {"path": "/", "provider": "memfs"})
+    fake.answers[default] = (200, {"name": "default", "mounts": []})
+    fake.mode = "reset"
+    waiting = asyncio.create_task(client.mount_untouched_default([MountSpec("/", "memfs")], "s"))
+    while not fake.seen:  # noqa: ASYNC110  a plain list
+        await asyncio.sleep(0.01)
+    fake.mode = "answer"
+    await asyncio.wait_for(waiting, 30)
+    assert fake.seen[-1] == post
+    touched = {"name": "default", "mounts": [], "updated_at": "2026-01-01T00:00:00"}
+    for answer in ((200, touched), (404, {"error": "no such namespace"})):
+        fake.answers[default] = answer
+        await client.mount_untouched_default([MountSpec("/", "memfs")], "s")
+    assert fake.seen.count(post) == 1
 
 
 async def test_without_notifications_the_timer_brings_changes(fake, clients):
