@@ -22,7 +22,7 @@ from fs9.cli import (
 )
 from fs9.cli.admin_access import AdminError
 from fs9.cli.admin_server import text_of
-from fs9.cli.ending import ERROR, USAGE, UsageError, describe, visible
+from fs9.cli.ending import ERROR, USAGE, UsageError, describe, silence_libraries, visible
 from fs9.cli.main import run_guarded
 from fs9.errors import Fs9Error
 
@@ -71,6 +71,7 @@ def _add_all(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The command in question; every ending is an exit code."""
+    silence_libraries()
     try:
         code: int = args.handler(args)
     except UsageError as error:

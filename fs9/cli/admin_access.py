@@ -81,6 +81,8 @@ def access_of(args: argparse.Namespace, environ: Mapping[str, str]) -> Access:
     path = file_path(environ)
     kept = read_file(path)
     first = environ.get("FS9_SERVER_ENDPOINTS", "").split(",")[0].strip()
+    if getattr(args, "server", None) == "":
+        raise UsageError("the server's URL is empty")
     server = (
         getattr(args, "server", None)
         or getattr(args, "url", None)

@@ -166,7 +166,9 @@ def _key(args: argparse.Namespace, environ: Mapping[str, str]) -> str:
 
 
 async def _found(accounts: Accounts, user: str) -> dict[str, Any]:
-    """By id or by name; a name is never like an id."""
+    """By id or by name; a name is never like an id, and no part of a path."""
+    if user in {"", ".", ".."} or "/" in user:
+        raise AdminError(f"User '{user}' not found")
     for template, name in ((f"{_API}/users/by-name/{{username}}", "username"), (_USER, "id")):
         try:
             found: dict[str, Any] = await accounts.call("GET", template, {name: user})
@@ -359,6 +361,8 @@ def _list_roles(args: argparse.Namespace) -> int:
 
 def _create_key(args: argparse.Namespace) -> int:
     roles = list(dict.fromkeys(args.role or ["read-write"]))
+    if not args.name:
+        raise UsageError("the name is empty: say what the key is for")
 
     async def work(accounts: Accounts) -> dict[str, Any]:
         user_id = (await _found(accounts, args.user))["id"] if args.user else None

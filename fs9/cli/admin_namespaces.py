@@ -12,7 +12,7 @@ from fs9.cli.admin_server import MountInfo, NamespaceInfo, Server, text_of
 from fs9.cli.admin_show import done, table, warn
 from fs9.cli.ending import OK, UsageError
 from fs9.cli.show import human, on_terminal, print_json
-from fs9.errors import Fs9Error, InvalidArgument
+from fs9.errors import Conflict, Fs9Error, InvalidArgument
 from fs9.names import check_namespace_name
 
 if TYPE_CHECKING:
@@ -67,12 +67,16 @@ def _add_mounts(commands: Commands) -> None:
     add.add_argument("-n", "--namespace", required=True)
     add.add_argument("-p", "--path", default="/", help="where (default: %(default)s)")
     add.add_argument("-c", "--config", metavar="JSON", help="the provider's configuration")
+    add.add_argument("-f", "--force", action="store_true", help="also in place of the root")
     _add_set(add)
     listing = admin_setup.command(mounts, "list", "show the mounts of a namespace", _list_mounts)
     listing.add_argument("-n", "--namespace", required=True)
     remove = admin_setup.command(mounts, "remove", "take a mount away", _remove_mount)
     remove.add_argument("path", metavar="PATH")
     remove.add_argument("-n", "--namespace", required=True)
+    remove.add_argument(
+        "-f", "--force", action="store_true", help="also the root, and what has open files"
+    )
 
 
 def _named(
@@ -190,6 +194,8 @@ def _get(args: argparse.Namespace) -> int:
 def _end(args: argparse.Namespace) -> int:
     """Delete or purge; without --force nothing happens, which the contract calls success."""
     purge = args.action == "purge"
+    if not args.force and args.json:
+        raise UsageError(f"--json asks nothing back: add --force to {args.action} '{args.name}'")
     if not args.force:
         what = "removes its data at once" if purge else "ends all access to it"
         warn(f"This {what}: run it again with --force to {args.action} '{args.name}'")
@@ -240,6 +246,8 @@ def _mount(
     except Fs9Error as error:
         missing = f"Provider '{provider}' not found"
         taken = f"Something is mounted at {path} already"
+        if path == "/" and not force:
+            taken += "; --force replaces it"
         raise AdminError(text_of(error, missing=missing, taken=taken)) from None
     return made
 
@@ -247,7 +255,9 @@ def _mount(
 def _add_mount(args: argparse.Namespace) -> int:
     config = configuration(args.config, args.set)
     server = Server(admin_setup.access(args))
-    made = _mount(server, args.namespace, args.provider, args.path, config)
+    if not args.path:
+        raise UsageError("the path is empty: -p / is the root")
+    made = _mount(server, args.namespace, args.provider, args.path, config, force=args.force)
     if args.json:
         print_json(made)
     else:
@@ -271,8 +281,12 @@ def _list_mounts(args: argparse.Namespace) -> int:
 
 def _remove_mount(args: argparse.Namespace) -> int:
     server = Server(admin_setup.access(args))
+    query = {"path": args.path} | ({"force": "1"} if args.force else {})
     try:
-        server.within(args.namespace, "operator", "DELETE", "/mount", query={"path": args.path})
+        server.within(args.namespace, "operator", "DELETE", "/mount", query=query)
+    except Conflict as error:
+        hint = "" if args.force else "; --force does it all the same"
+        raise AdminError(f"{text_of(error)}{hint}") from None
     except Fs9Error as error:
         missing = f"Nothing is mounted at {args.path}"
         raise AdminError(text_of(error, missing=missing)) from None

@@ -158,6 +158,10 @@ def _once(request: Request) -> Operation[bytes]:
     return answer.body
 
 
+def _is_path(detail: str) -> bool:
+    return not detail or detail.startswith("/")
+
+
 def text_of(error: Fs9Error, *, missing: str | None = None, taken: str | None = None) -> str:
     """The error as this program says it; `missing`: what was not found, `taken`: what is there."""
     if isinstance(error, errors.Unauthenticated):
@@ -170,6 +174,8 @@ def text_of(error: Fs9Error, *, missing: str | None = None, taken: str | None = 
         return missing
     if isinstance(error, errors.AlreadyExists) and taken is not None:
         return taken
+    if isinstance(error, errors.NotFound | errors.AlreadyExists) and not _is_path(error.detail):
+        return error.detail  # a sentence
     if error.status == 501:
         return f"Not implemented by the server: {error.detail or error}"
     return str(error)

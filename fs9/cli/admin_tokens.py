@@ -21,6 +21,8 @@ from fs9.cli.admin_show import caution, done
 from fs9.cli.ending import OK, UsageError
 from fs9.cli.show import on_terminal, print_json
 from fs9.clock import SystemClock
+from fs9.errors import InvalidArgument
+from fs9.names import check_namespace_name
 
 if TYPE_CHECKING:
     from fs9.cli.admin_setup import Commands
@@ -71,7 +73,7 @@ def add_commands(commands: Commands) -> None:
 
 def whole(text: str) -> int:
     """A number of seconds on the command line."""
-    number = int(text)
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
     if not 0 < number < 2**31:
         raise argparse.ArgumentTypeError("expected a number from 1 to 2147483647")
     return number
@@ -93,6 +95,7 @@ def payload_of(token: str) -> dict[str, Any]:
 def _generate(args: argparse.Namespace) -> int:
     found = admin_setup.access(args)
     roles = list(dict.fromkeys(args.role or ["read-write"]))
+    _check_named(args.user, args.namespace)
     now_s = int(SystemClock().now_s())
     token = signed(needed_secret(found), args.user, args.namespace, roles, args.ttl)
     if args.quiet:
@@ -125,6 +128,18 @@ def _generate(args: argparse.Namespace) -> int:
         f' "{found.server}/api/v1/readdir?path=/"'
     )
     return OK
+
+
+def _check_named(user: str, namespace: str) -> None:
+    """Raise UsageError for a token that would hold nowhere."""
+    if not user:
+        raise UsageError("the user is empty")
+    if any("\ud800" <= char <= "\udfff" for char in user):
+        raise UsageError("the user is not UTF-8")
+    try:
+        check_namespace_name(namespace)
+    except InvalidArgument as error:
+        raise UsageError(f"Invalid namespace name: {error.detail}") from None
 
 
 def _decode(args: argparse.Namespace) -> int:

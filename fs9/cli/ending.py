@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import logging
 import sys
 from typing import TYPE_CHECKING
 
@@ -141,6 +142,13 @@ def visible(text: str) -> str:
         else f"\\x{ord(char) - 0xDC00:02x}"
         for char in text
     )
+
+
+def silence_libraries() -> None:
+    """What libraries log is no part of a command's output: the command tells what fails, once."""
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(logging.NullHandler())
 
 
 def command(name: str) -> Callable[[Callable[..., int]], Callable[[argparse.Namespace], int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import re
 import sys
@@ -12,8 +13,6 @@ from fs9.errors import Fs9Error
 from fs9.observe.audit_chain import ChainCheck, Tip
 
 if TYPE_CHECKING:
-    import argparse
-
     from fs9.config import Settings
 
 _TIP = re.compile(r"(\d{1,18}):([0-9a-f]{64}|)")
@@ -32,7 +31,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def _tip(text: str) -> Tip:
     found = _TIP.fullmatch(text)
     if found is None:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError("expected a tip as it was printed: N:DIGEST")
     return Tip(int(found[1]), found[2])
 
 

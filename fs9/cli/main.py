@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -64,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_guarded(program: str, run: Callable[[], int]) -> int:
     """The exit code of a program, also when it is interrupted or its reader leaves."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a terminal's encoding does not have is spelled out there, and no failure.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             return run()

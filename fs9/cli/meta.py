@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fs9 import __version__
 from fs9.cli import events
-from fs9.cli.ending import ERROR, OK, Ending
+from fs9.cli.ending import ERROR, OK, Ending, silence_libraries
 from fs9.config import ConfigError, Settings, add_flags, flags_of, load
 from fs9.config.dsn import sqlite_path
 from fs9.config.meta_service import load_meta_service
@@ -95,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
     """Do it and print a sentence about it."""
     if args.action == "serve":
         return _serve(args)
+    silence_libraries()
     ending = Ending(f"meta {args.action}")
     try:
         settings = _settings(args)

@@ -37,7 +37,10 @@ class Settings:
     retries: BackoffPolicy = field(default_factory=BackoffPolicy)
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
+        try:
+            parts = urlsplit(self.url)
+        except ValueError:  # half of an IPv6 address
+            raise InvalidArgument(f"{self.url!r} is not a URL such as {DEFAULT_URL}") from None
         if parts.scheme not in {"http", "https"} or not parts.netloc:
             raise InvalidArgument(f"{self.url!r} is not a URL such as {DEFAULT_URL}")
         if parts.query or parts.fragment:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import sys
 
 import pytest
@@ -125,6 +127,13 @@ def test_a_file_that_is_not_understood_is_an_error(run, tmp_path):
         ("mount", "add", "memfs"),
         ("token", "generate", "-u", "a", "-n", "b", "-r", "root"),
         ("token", "generate", "-u", "a", "-n", "b", "-T", "0"),
+        ("token", "generate", "-u", "a", "-n", "b", "-T", "x"),
+        ("token", "generate", "-u", "", "-n", "b", "--secret", "s"),
+        ("token", "generate", "-u", "a\udcff", "-n", "b", "--secret", "s"),
+        ("token", "generate", "-u", "a", "-n", "Not a name", "--secret", "s"),
+        ("-s", "", "health"),
+        ("mount", "add", "memfs", "-n", "acme", "-p", ""),
+        ("ns", "delete", "acme", "--json"),
         ("init",),
         ("users", "list"),
         ("users", "list", "--meta", "http://h", "--data-dir", "d"),
@@ -136,6 +145,7 @@ def test_a_file_that_is_not_understood_is_an_error(run, tmp_path):
         ("mount", "add", "memfs", "-n", "acme", "-c", "[1]"),
         ("events", "list", "-n", "acme", "--since", "yesterday"),
         ("events", "verify", "-n", "acme", "--noted", "1"),
+        ("keys", "create", "", "-n", "acme", "--data-dir", "d"),
         ("config", "--secret-file", "/nonexistent"),
     ],
 )
@@ -143,6 +153,7 @@ def test_what_makes_no_sense_has_exit_code_2(run, arguments):
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert err
+    assert "value: " not in err  # argparse's own words, with the name of a function
 
 
 def test_a_token_says_what_was_asked_for(run):
@@ -214,6 +225,22 @@ def test_the_server_is_asked_for_its_health(run, live):
     assert err.startswith("Error: ")
 
 
+def test_what_is_no_url_is_told(run):
+    for url in ("http://[bad", "http://h:port", "http://", "ftp://h"):
+        code, out, err = run("health", "-s", url)
+        assert (code, out) == (1, "")
+        assert err.startswith("Error: ")
+
+
+def test_a_stream_of_another_encoding_gets_what_it_can_hold(tmp_path, live):
+    """A mark or a name that Latin-1 does not have is spelled out, and is no failure."""
+    command = [sys.executable, "-m", "fs9.cli.admin", "health", "-s", live.url]
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, env=environ, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"\\u2713 Server is healthy\n")
+
+
 def test_namespaces_are_made_shown_and_missed(server):
     name = new_namespace()
     code, out, _ = server("ns", "create", name)
@@ -245,6 +272,19 @@ def test_mounts_are_shown(server):
     assert "  /hello → hellofs\n" in out
     mounts = json.loads(server("mount", "list", "-n", name, "--json")[1])
     assert {"path": "/hello", "provider_name": "hellofs"} in mounts
+
+
+def test_what_is_in_use_goes_by_force_alone(server):
+    """Each refusal says so; the root and what has something in it."""
+    name = new_namespace()
+    server("ns", "create", name)
+    code, _, err = server("mount", "remove", "/", "-n", name)
+    assert code == 1
+    assert err.endswith("; --force does it all the same\n")
+    code, out, _ = server("mount", "add", "kvfs", "-n", name, "--force")
+    assert (code, out) == (0, f"✓ Mounted kvfs at / (namespace: {name})\n")
+    code, out, _ = server("mount", "remove", "/", "-n", name, "-f")
+    assert (code, out) == (0, f"✓ Unmounted / (namespace: {name})\n")
 
 
 def test_a_wrong_secret_and_a_token_that_does_not_suffice(run, live_auth):

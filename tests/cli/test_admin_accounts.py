@@ -146,7 +146,8 @@ def test_users_come_and_go(run, database):
         "users", "create", "ann", "--email", "a@b.c", "--password-file", "-", stdin="pw\n"
     )
     assert (made["username"], made["email"], made["status"]) == ("ann", "a@b.c", "active")
-    assert run("users", "create", "ann")[0] == 1
+    code, _, err = run("users", "create", "ann")
+    assert (code, err) == (1, "Error: User 'ann' already exists\n")
     run.data("users", "create", "bob", "-n", "acme", "-r", "admin")
     assert [each["username"] for each in run.data("users", "list")] == ["ann", "bob"]
     code, out, _ = run("users", "list")
@@ -159,8 +160,9 @@ def test_users_come_and_go(run, database):
     assert run.data("users", "get", "bob")["status"] == "suspended"
     assert run.data("users", "activate", bob["id"])["status"] == "active"
     assert run("users", "delete", "bob")[1] == "✓ User bob is deleted\n"
-    code, _, err = run("users", "get", "bob")
-    assert (code, err) == (1, "Error: User 'bob' not found\n")
+    for name in ("bob", "a/b", "a b"):
+        code, _, err = run("users", "get", name)
+        assert (code, err) == (1, f"Error: User '{name}' not found\n")
 
     async def revoked(store, pool):
         return {(each.kind, each.subject) for each in (await store.changes_since(0)).revocations}

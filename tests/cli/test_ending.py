@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 
 import pytest
 
@@ -94,3 +96,14 @@ def test_a_mount_is_named_as_the_caller_names_it(path: str) -> None:
     assert describe("/data/a/b", errors.NotFound("/a/b")) == "/data/a/b: not found"
     assert describe("/data/ab", errors.NotFound("/b")) == "/data/ab: not found: /b"
     assert describe("/xa", errors.InvalidArgument("a")) == "/xa: invalid argument: a"
+
+
+def test_what_libraries_log_is_no_part_of_a_command():
+    """As the warnings of a pool for each try to reach a database: the command tells it once."""
+    code = (
+        "import logging; from fs9.cli.ending import silence_libraries; silence_libraries();"
+        "logging.getLogger('psycopg.pool').warning('again')"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == (b"", b"")
