@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fs9.errors import TooManyRequests, Unauthenticated
@@ -17,6 +18,8 @@ from fs9.resilience.limiter import CredentialLimiter
 from fs9.wire.forwarded import UNIX, TrustedProxies
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fs9.http.exchange import Exchange
     from fs9.http.gate import Gate
     from fs9.principal import Principal
@@ -52,7 +55,7 @@ class Limiting:
         if self._verifier is None or authorization is None:
             return self._gate.principal_nowait(authorization, tenant)
         if self._credentials.watching and not self._verifier.remembers(bearer_token(authorization)):
-            self._check_address(exchange)
+            self._check(self._address_of(exchange))
         try:
             return self._gate.principal_nowait(authorization, tenant)
         except Unauthenticated:
@@ -63,19 +66,56 @@ class Limiting:
         self, exchange: Exchange, authorization: str | None, tenant: str | None
     ) -> Principal:
         """The same for a credential that somebody must be asked about: `Gate.principal`."""
-        try:
+        if self._verifier is None or self._verifier.asks(bearer_token(authorization)):
+            # Asked about already, for another request: this one costs nothing.
+            try:
+                return await self._gate.principal(authorization, tenant)
+            except Unauthenticated:
+                self.failed(exchange)
+                raise
+        with self.asking(exchange):
             return await self._gate.principal(authorization, tenant)
-        except Unauthenticated:
-            self.failed(exchange)
-            raise
 
-    async def check_refresh(self, exchange: Exchange, token: str) -> None:
+    @contextmanager
+    def asking(self, exchange: Exchange) -> Iterator[None]:
+        """Around a question about the exchange's credential, which counts unless it holds.
+
+        Raises TooManyRequests when the address may ask no more. What ends by Unauthenticated
+        stays counted.
+        """
+        address = self._address_of(exchange)
+        self._begin(address)
+        try:
+            yield
+        except Unauthenticated:
+            raise
+        except BaseException:
+            self._credentials.held(address)
+            raise
+        self._credentials.held(address)
+
+    @contextmanager
+    def identifying(self, token: str, peer: str, forwarded_for: str | None) -> Iterator[None]:
+        """Around the question which namespace a credential is of: nothing is counted in the end.
+
+        Its request comes to `authenticate_nowait` yet, with the answer remembered. Raises as
+        `asking`.
+        """
+        if self._verifier is None or self._verifier.asks(token) or self._verifier.remembers(token):
+            yield
+            return
+        address = self._address(peer, forwarded_for)
+        self._begin(address)
+        try:
+            yield
+        finally:
+            self._credentials.held(address)
+
+    async def check_refresh(self, token: str) -> None:
         """Count that a token is to be refreshed, of which nobody knows yet whether it may be.
 
-        Raises TooManyRequests; the caller says `failed` when it may not.
+        Raises TooManyRequests.
         """
-        if self._credentials.watching:
-            self._check_address(exchange)
         if self.requests.on:
             digest = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
             now_s = self._clock.monotonic_s()
@@ -83,18 +123,25 @@ class Limiting:
 
     def failed(self, exchange: Exchange) -> None:
         """The exchange brought a credential that does not hold."""
-        self._credentials.failed(self._address(exchange), self._clock.monotonic_s())
+        self._credentials.failed(self._address_of(exchange), self._clock.monotonic_s())
 
-    def _check_address(self, exchange: Exchange) -> None:
+    def _check(self, address: str) -> None:
         try:
-            self._credentials.check(self._address(exchange), self._clock.monotonic_s())
+            self._credentials.check(address, self._clock.monotonic_s())
         except TooManyRequests:
             self._metrics.count(RATE_LIMITED, "address")
             raise
 
-    def _address(self, exchange: Exchange) -> str:
+    def _begin(self, address: str) -> None:
+        self._check(address)
+        self._credentials.begin(address, self._clock.monotonic_s())
+
+    def _address_of(self, exchange: Exchange) -> str:
+        return self._address(exchange.peer, exchange.headers.get("x-forwarded-for"))
+
+    def _address(self, peer: str, forwarded_for: str | None) -> str:
         """The client's; empty when a proxy of ours has not said it."""
-        address = self._proxies.client(exchange.peer, exchange.headers.get("x-forwarded-for"))
+        address = self._proxies.client(peer, forwarded_for)
         return "" if address == UNIX or self._proxies.trusts(address) else address
 
     async def admit(self, name: str, principal: Principal) -> None:

@@ -144,9 +144,25 @@ class CredentialLimiter:
         if address:
             self._addresses.take(network(address), now_s)
 
+    def begin(self, address: str, now_s: float) -> None:
+        """Count a credential of which nobody knows yet; raises as `check`, and counts nothing."""
+        self.check(address, now_s)
+        self.failed(address, now_s)
+
+    def held(self, address: str) -> None:
+        """The last one that was begun is none of those that count."""
+        if address:
+            self._addresses.give_back(network(address))
+
 
 def network(address: str) -> str:
-    """Whom an address stands for: itself, or with IPv6 all that one customer can take."""
+    """Whom an address stands for: itself, or with IPv6 all that one customer can take.
+
+    One of IPv4 is the same however a socket for both writes it (`::ffff:192.0.2.1`).
+    """
     if ":" not in address:
         return address
+    mapped = IPv6Address(address).ipv4_mapped
+    if mapped is not None:
+        return str(mapped)
     return str(ip_network(f"{address}/{_CUSTOMER_BITS}", strict=False))

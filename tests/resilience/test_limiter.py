@@ -98,6 +98,22 @@ def test_an_address_that_fails_too_often_is_refused_until_time_has_passed() -> N
     limits.check("", 100.0)  # nobody knows whose it is
 
 
+def test_a_credential_that_is_asked_about_counts_until_it_is_known_to_hold() -> None:
+    limits = CredentialLimiter(Limits(failed_credentials_per_minute_max=3))
+    for _ in range(3):
+        limits.begin("192.0.2.1", 100.0)
+    with pytest.raises(TooManyRequests):
+        limits.begin("192.0.2.1", 100.0)
+    limits.held("192.0.2.1")
+    limits.begin("192.0.2.1", 100.0)
+    with pytest.raises(TooManyRequests):
+        limits.check("192.0.2.1", 100.0)
+    limits.begin("", 100.0)
+    limits.held("")
+
+
 def test_one_customer_of_an_ipv6_network_is_one_address() -> None:
-    assert network("192.0.2.1") == "192.0.2.1"
+    """One of IPv4 is the same to a socket that is for both."""
+    assert network("192.0.2.1") == network("::ffff:192.0.2.1") == "192.0.2.1"
+    assert network("::ffff:192.0.2.2") != network("::ffff:192.0.2.1")
     assert network("2001:db8::1") == network("2001:db8::ffff:1") != network("2001:db8:0:1::1")

@@ -5,17 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import TYPE_CHECKING
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
 
 from fs9.auth.tokens import sign
+from fs9.clock import ManualClock
+from fs9.config.settings import Settings
+from fs9.limits import Limits
 from tests.fix_fleet import SECRET
+from tests.fix_http import TEMPLATE
+from tests.workers.fix_node import start_node_of
 from tests.workers.test_metrics import scrape_until, total
 from tests.workers.wire_client import Response, WireClient, request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.fix_fleet import Fleet
 
@@ -96,6 +104,48 @@ async def test_an_address_with_bad_tokens_is_refused_and_the_counts_say_so(
     await known.send(request("GET", STAT, headers=good))
     assert (await known.response()).status == 200, "it is known to hold"
     await known.close()
+
+
+async def test_no_more_keys_are_looked_up_than_an_address_may_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many come at once; one that holds is looked up, and counts for nothing."""
+    settings = Settings(
+        data_dir=tmp_path / "d",
+        jwt_secret=SECRET,
+        mounts=TEMPLATE,
+        limits=Limits(failed_credentials_per_minute_max=5),
+    )
+    clock = ManualClock(1_800_000_000)
+    asked: list[str] = []
+    go_on = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        node, port = await start_node_of(settings, clock, stack)
+        client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60)
+        stack.push_async_callback(client.aclose)
+        look_up = node.services.store.api_key
+
+        async def slow(digest: str) -> Any:
+            asked.append(digest)
+            await go_on.wait()
+            return await look_up(digest)
+
+        monkeypatch.setattr(node.services.store, "api_key", slow)
+
+        async def status(number: int) -> int:
+            headers = {"authorization": f"Bearer fs9_{number:032x}"}
+            return (await client.get(STAT, headers=headers)).status_code
+
+        asking = [asyncio.create_task(status(number)) for number in range(20)]
+        await asyncio.wait(asking, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+        go_on.set()
+        statuses = await asyncio.gather(*asking)
+        assert len(asked) == 5
+        assert sorted(statuses) == [401] * 5 + [429] * 15
+        assert await status(20) == 429
+        assert len(asked) == 5, "nor later"
+        clock.advance(12)
+        assert [await status(number) for number in (21, 22)] == [401, 429]
 
 
 async def test_refusals_that_are_answered_late_are_no_load(
