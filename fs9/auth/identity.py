@@ -31,6 +31,12 @@ def check_keys(settings: Settings) -> Keys:
             check_place(settings.jwks)
         except ValueError as error:
             raise ConfigError(f"server.auth.jwks: {error}") from None
+    lifetime_max_s = settings.token_lifetime_max_s
+    if lifetime_max_s is not None and settings.token_ttl_s > lifetime_max_s:
+        raise ConfigError(
+            "server.auth.token_ttl_secs: refreshed tokens would be refused; it may be at most"
+            f" server.auth.max_token_lifetime_secs ({lifetime_max_s})"
+        )
     found: list[Key] = []
     elsewhere = settings.jwks is not None or bool(settings.meta_endpoints)
     secrets = [] if elsewhere and not settings.jwt_secret else [settings.jwt_secret]
@@ -74,6 +80,7 @@ class Identity:
             clock,
             issuer=settings.token_issuer,
             audience=settings.token_audience,
+            lifetime_max_s=settings.token_lifetime_max_s,
             api_keys=api_keys,
             remote=remote,
             learn_keys=None if self.key_set is None else self.key_set.read_if_due,

@@ -59,6 +59,7 @@ class RemoteValidator:
             self._clock.now_s(),
             issuer=self._settings.token_issuer,
             audience=self._settings.token_audience,
+            lifetime_max_s=self._settings.token_lifetime_max_s,
         )
         if verdict.namespace is None:
             raise Unauthenticated(_NO_NAMESPACE)
@@ -111,6 +112,7 @@ class RemoteRefresher:
             self._clock.now_s(),
             issuer=self._settings.token_issuer,
             audience=self._settings.token_audience,
+            lifetime_max_s=self._settings.token_lifetime_max_s,
             grace_s=self._settings.refresh_grace_s,
         )
         principal = principal_of(claims, digest_of(token))

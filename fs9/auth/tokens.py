@@ -140,15 +140,18 @@ def verify(
     *,
     issuer: str | None = None,
     audience: str | None = None,
+    lifetime_max_s: int | None = None,
     grace_s: float = LEEWAY_S,
 ) -> Claims:
     """The claims of a token that holds now; raises Unauthenticated with the contract's text.
 
     With `issuer` the token must name it in `iss`; with `audience` it must name it in `aud`,
     and without one a token that has any `aud` is refused, since it was meant for another.
-    `grace_s`: for so long after its expiry it still holds.
+    `lifetime_max_s`: from its issue to its expiry at most. `grace_s`: for so long after its expiry
+    it still holds.
     """
-    return _holding(_signed_claims(token, keys), now_s, issuer, audience, grace_s)
+    claims = _signed_claims(token, keys)
+    return _holding(claims, now_s, issuer, audience, lifetime_max_s, grace_s)
 
 
 def read_vouched(
@@ -157,6 +160,7 @@ def read_vouched(
     *,
     issuer: str | None = None,
     audience: str | None = None,
+    lifetime_max_s: int | None = None,
     grace_s: float = LEEWAY_S,
 ) -> Claims:
     """The same of a token whose signature somebody else answers for; it is not looked at.
@@ -165,7 +169,8 @@ def read_vouched(
     """
     header, payload, _ = _parts(token)
     _read_header(header)
-    return _holding(_claims_object(payload), now_s, issuer, audience, grace_s)
+    claims = _claims_object(payload)
+    return _holding(claims, now_s, issuer, audience, lifetime_max_s, grace_s)
 
 
 def _holding(
@@ -173,6 +178,7 @@ def _holding(
     now_s: float,
     issuer: str | None,
     audience: str | None,
+    lifetime_max_s: int | None,
     grace_s: float,
 ) -> Claims:
     result = _typed(claims)
@@ -185,6 +191,8 @@ def _holding(
         raise _invalid("InvalidIssuer")
     if not _audience_fits(claims, audience):
         raise _invalid("InvalidAudience")
+    if lifetime_max_s is not None and result.exp_s - result.iat_s > lifetime_max_s:
+        raise _invalid(f"it holds for longer than the {lifetime_max_s} seconds allowed here")
     return result
 
 
@@ -303,7 +311,7 @@ def _typed(claims: dict[str, Any]) -> Claims:
     if "exp" not in claims:
         raise _invalid("Missing required claim: exp")
     return Claims(
-        sub=_text(claims, "sub"),
+        sub=_user(claims),
         iat_s=_integer(claims, "iat"),
         exp_s=_integer(claims, "exp"),
         roles=_texts(claims, "roles"),
@@ -321,6 +329,14 @@ def _text(claims: dict[str, Any], name: str) -> str:
     if not _is_text(value):
         raise _invalid(f"the `{name}` claim is too long, or has control characters")
     return value
+
+
+def _user(claims: dict[str, Any]) -> str:
+    """One without a name could not be revoked by it."""
+    user = _text(claims, "sub")
+    if not user:
+        raise _invalid("the `sub` claim is empty")
+    return user
 
 
 def _is_text(value: object) -> bool:

@@ -79,6 +79,7 @@ class Verifier:
         *,
         issuer: str | None = None,
         audience: str | None = None,
+        lifetime_max_s: int | None = None,
         api_keys: Validator | None = None,
         remote: Validator | None = None,
         learn_keys: Callable[[], Awaitable[object]] | None = None,
@@ -87,6 +88,7 @@ class Verifier:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
+        self._lifetime_max_s = lifetime_max_s
         self._api_keys = api_keys
         self._remote = remote
         self._learn_keys = learn_keys
@@ -155,6 +157,10 @@ class Verifier:
         entry = self._entries.get(digest_of(token))
         return entry is not None and self._clock.now_s() < entry.until_s
 
+    def asks(self, token: str) -> bool:
+        """Is somebody being asked about it just now?"""
+        return bool(self._asking) and digest_of(token) in self._asking
+
     def claims(self, token: str, *, grace_s: float) -> Claims:
         """What a token of a known key says, up to `grace_s` after its expiry.
 
@@ -166,6 +172,7 @@ class Verifier:
             self._clock.now_s(),
             issuer=self._issuer,
             audience=self._audience,
+            lifetime_max_s=self._lifetime_max_s,
             grace_s=grace_s,
         )
 
@@ -213,7 +220,14 @@ class Verifier:
     def _verify_here(self, token: str, digest: bytes, now_s: float) -> Principal:
         self._entries.pop(digest, None)
         try:
-            claims = verify(token, self._keys, now_s, issuer=self._issuer, audience=self._audience)
+            claims = verify(
+                token,
+                self._keys,
+                now_s,
+                issuer=self._issuer,
+                audience=self._audience,
+                lifetime_max_s=self._lifetime_max_s,
+            )
         except Unauthenticated as error:
             self._refuse(digest, error, now_s)
             raise

@@ -177,6 +177,15 @@ class Settings(TenantSettings):
         "For how many seconds a token holds that `/auth/refresh` makes.",
         default=86_400,
     )
+    token_lifetime_max_s: int | None = _declare(
+        "server.auth.max_token_lifetime_secs",
+        Whole(),
+        "When set, tokens that hold for longer (`exp` - `iat`) are refused, and so revocations by"
+        " user, namespace and `jti` need not be kept for ever. Before raising it, wait until the"
+        " tokens that were too long so far have expired: what was revoked of them is forgotten.",
+        optional=True,
+        example=604_800,
+    )
     refresh_grace_hours: int = _declare(
         "server.auth.refresh_grace_hours",
         Whole(least=0, most=24 * 365),

@@ -25,6 +25,7 @@ from fs9.http.failures import reply_to_error
 from fs9.http.files import NO_CONTENT
 from fs9.http.gate import bearer_token
 from fs9.meta.announce import Revoked
+from fs9.meta.client import MetaClient
 from fs9.meta.models import Revocation
 from fs9.names import check_namespace_name
 from fs9.principal import is_server_admin, require_namespace_admin
@@ -51,12 +52,10 @@ async def refresh(x: Exchange) -> Reply:
     if refresher is None:
         return _not_configured(InvalidArgument(_NOT_CONFIGURED))
     limiting = x.context.limiting
-    await limiting.check_refresh(x, token)
     try:
-        new, expires_in_s = await refresher.refresh(token, x.tenant)
-    except Unauthenticated:
-        limiting.failed(x)
-        raise
+        with limiting.asking(x):
+            await limiting.check_refresh(token)
+            new, expires_in_s = await refresher.refresh(token, x.tenant)
     except InvalidArgument as error:
         return _not_configured(error)
     await _record_refresh(x.context.services, new)
@@ -119,14 +118,39 @@ async def _revocation(
     elif not is_server_admin(principal, _admins(services)):
         namespace = principal.namespace
     require_namespace_admin(principal, namespace or principal.namespace, _admins(services))
-    # Nobody knows when the last of such tokens expires.
-    made |= {"namespace": namespace, "expires_at_s": TIME_MAX_S}
+    expires_s = await _last_expiry(services, request, namespace, now_s)
+    made |= {"namespace": namespace, "expires_at_s": expires_s}
     if request.jti is not None:
         return Revocation("jti", request.jti, **made)
     if request.user is not None:
         return Revocation("user", request.user, **made, issued_until_s=now_s)
     assert namespace is not None
     return Revocation("namespace", namespace, **made, issued_until_s=now_s)
+
+
+async def _last_expiry(
+    services: Services, request: RevokeRequest, namespace: str | None, now_s: int
+) -> int:
+    """When the last of such tokens can neither be used nor refreshed; mostly nobody knows.
+
+    Where lifetimes are bounded it is known, but for API keys: those may hold for ever.
+    """
+    lifetime_s = services.settings.token_lifetime_max_s
+    if lifetime_s is None:
+        return TIME_MAX_S
+    if request.jti is None:
+        if isinstance(services.store, MetaClient):
+            return TIME_MAX_S
+        keys = await services.store.api_keys(namespace)
+        if request.user is not None:
+            owners = [
+                user.id for user in await services.store.users() if user.username == request.user
+            ]
+            keys = [key for key in keys if key.user_id in owners]
+        if any(key.revoked_at_s is None for key in keys):
+            return TIME_MAX_S
+    # The issuer's clock may be ahead of ours, and this one ahead of another server's.
+    return now_s + lifetime_s + 2 * LEEWAY_S + services.settings.refresh_grace_s
 
 
 async def _of_token(

@@ -28,7 +28,7 @@ def forge(header: Any, payload: bytes, secret: str = SECRET) -> str:
     return f"{signed}.{encoded(digest)}"
 
 
-def refusal(token: str, now_s: float = NOW_S, **rules: str) -> str:
+def refusal(token: str, now_s: float = NOW_S, **rules: Any) -> str:
     with pytest.raises(Unauthenticated) as caught:
         verify(token, KEYS, now_s, **rules)
     return str(caught.value)
@@ -50,6 +50,11 @@ def test_a_token_made_by_others_is_verified():
     """HS256 as RFC 7515 defines it, not only as our own `sign` does it."""
     token = forge({"alg": "HS256"}, json.dumps(CLAIMS).encode())
     assert verify(token, KEYS, NOW_S).sub == "alice"
+
+
+def test_a_token_has_a_user():
+    """Without a name nobody could revoke what the user has."""
+    assert refusal(with_claims(sub="")) == "Invalid token: the `sub` claim is empty"
 
 
 def test_roles_may_be_missing():
@@ -209,3 +214,13 @@ def test_narrowing_claims_are_taken_or_refused():
     assert (claims.mounts, claims.permissions, claims.jti) == (("/a",), ("read",), "1")
     for changes in ({"mounts": "/a"}, {"permissions": None}, {"mounts": [1]}, {"jti": 1}):
         assert refusal(with_claims(**changes)).startswith("Invalid token: JSON error")
+
+
+def test_a_token_may_hold_for_the_longest_lifetime_and_no_longer():
+    """From its issue, however long ago that was, to its expiry; without a bound for ever."""
+    token = with_claims(iat=NOW_S - 50, exp=NOW_S + 50)
+    assert verify(token, KEYS, NOW_S, lifetime_max_s=100).exp_s == NOW_S + 50
+    assert "longer than the 99 seconds" in refusal(token, lifetime_max_s=99)
+    old = with_claims(iat=0, exp=NOW_S + 50)
+    assert "longer than" in refusal(old, lifetime_max_s=10_000)
+    assert verify(with_claims(exp=2**62), KEYS, NOW_S).exp_s == 2**62

@@ -14,6 +14,7 @@ import pytest
 from fs9.clock import ManualClock
 from fs9.config.settings import Settings
 from fs9.limits import Limits
+from fs9.meta.sql.store import SqlStore
 from tests.fix_http import SECRET, TEMPLATE, token
 from tests.workers.fix_node import start_node_of
 
@@ -241,6 +242,39 @@ async def test_refresh_is_refused_to_who_is_not_active(served: Served) -> None:
     await store.set_status("one", "suspended", "root")
     assert (await served.call("POST", "auth/refresh", mine)).status_code == 403
     assert (await served.client.post("/api/v1/auth/refresh")).status_code == 401
+
+
+async def test_revocations_are_kept_until_no_such_token_can_hold(tmp_path: Path) -> None:
+    """For ever, unless lifetimes are bounded: then that long, but for who has API keys."""
+    clock, bound_s = ManualClock(1_800_000_000), 3600
+    for lifetime_max_s in (None, bound_s):
+        settings = Settings(
+            data_dir=tmp_path / f"d{lifetime_max_s}",
+            jwt_secret=SECRET,
+            mounts=TEMPLATE,
+            token_ttl_s=bound_s,
+            token_lifetime_max_s=lifetime_max_s,
+        )
+        async with AsyncExitStack() as stack:
+            node, port = await start_node_of(settings, clock, stack)
+            client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30)
+            stack.push_async_callback(client.aclose)
+            served, store = Served(node, clock, client), node.services.store
+            assert isinstance(store, SqlStore)
+            user = await store.create_user("ann", password_hash=None, email=None)
+            await store.create_api_key(user.id, "default", "ci", ["read-only"], "0" * 64, None)
+            long = served.token("admin", exp=int(clock.now_s()) + bound_s + 1)
+            assert await served.stat(long) == (401 if lifetime_max_s else 200)
+            for what in ({"jti": "x"}, {"user": "bob"}, {"user": "ann"}, {"namespace": "acme"}):
+                assert await served.revoke(**what) == 204
+            kept = {
+                each.subject: each.expires_at_s - int(clock.now_s())
+                for each in (await store.changes_since(0)).revocations
+            }
+        least_s, most_s = bound_s + settings.refresh_grace_s, bound_s + 5 * 3600
+        assert kept.pop("ann") > most_s
+        for left_s in kept.values():
+            assert (least_s < left_s < most_s) is (lifetime_max_s is not None)
 
 
 async def test_an_api_key_opens_its_namespace_until_it_is_revoked(served: Served) -> None:
