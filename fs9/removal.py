@@ -14,11 +14,13 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+from fs9.auth.revocations import TIME_MAX_S
 from fs9.directories import storage_directories
 from fs9.errors import Fs9Error, InvalidArgument, NotFound, OwnerUnavailable
+from fs9.meta.models import Revocation
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from fs9.clock import Clock
@@ -47,6 +49,23 @@ class DeletedNamespaces(Protocol):
 
     async def forget_namespace(self, namespace_id: str) -> None:
         """As `fs9.meta.store.Metadata.forget_namespace`."""
+
+    async def revoke(self, revocations: Sequence[Revocation]) -> list[Revocation]:
+        """As `fs9.meta.store.Metadata.revoke`."""
+
+
+def last_tokens_of(record: NamespaceRecord) -> Revocation:
+    """All tokens of a deleted namespace, which must not hold in the next one of its name."""
+    deleted_at_s = record.deleted_at_s or 0
+    return Revocation(
+        "namespace",
+        record.name,
+        record.name,
+        TIME_MAX_S,
+        deleted_at_s,
+        record.created_by,
+        issued_until_s=deleted_at_s,
+    )
 
 
 class Removal:
@@ -96,20 +115,22 @@ class Removal:
         except (Fs9Error, OSError) as error:
             log.error("%s: its data could not be removed yet: %s", record.name, error)
 
-    async def purge(self, name: str) -> int:
-        """Remove the data of all deleted namespaces of this name, now; how many there were.
+    async def purge(self, name: str) -> tuple[int, list[Revocation]]:
+        """Remove the data of all deleted namespaces of this name, now.
 
-        Raises what keeps some of it from being removed.
+        Says how many there were, and which revocations other workers should hear of now. Raises
+        what keeps some of it from being removed.
         """
         now_s = int(self._clock.now_s())
         deleted = await self._store.deleted_namespaces(now_s + 2)
         meant = [record for record in deleted if record.name == name]
+        revoked: list[Revocation] = []
         for record in meant:
-            await self.remove(record)
-        return len(meant)
+            revoked += await self.remove(record)
+        return len(meant), revoked
 
-    async def remove(self, record: NamespaceRecord) -> None:
-        """Remove all data of one, and forget it.
+    async def remove(self, record: NamespaceRecord) -> list[Revocation]:
+        """Remove all data of one, and forget it; the revocations of what was issued for it.
 
         Raises OwnerUnavailable while it is still being closed, and the errors of backends.
         """
@@ -121,10 +142,13 @@ class Removal:
                 await self._destroy(record, spec)
             for path in storage_directories(self._settings.data_dir, record.storage):
                 await self._pool.run(_remove_tree, path)
+            # When the record is gone, nobody knows any more that there was one.
+            revoked = await self._store.revoke([last_tokens_of(record)])
             await self._store.forget_namespace(record.id)
         finally:
             self._locks.release(lock)
         log.info("%s: the data of the deleted namespace (%s) is removed", record.name, record.id)
+        return revoked
 
     async def _ended(self, record: NamespaceRecord) -> None:
         """Until its owner has closed it. Who has the name long after is another namespace."""

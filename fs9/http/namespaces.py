@@ -24,7 +24,8 @@ from fs9.http.administration import administrator, record_admin
 from fs9.http.decode import json_body
 from fs9.http.exchange import Reply
 from fs9.http.failures import reply_to_error
-from fs9.meta.announce import NamespaceChanged
+from fs9.meta.announce import NamespaceChanged, Revoked
+from fs9.meta.client import MetaClient
 from fs9.meta.models import SUSPENDED
 from fs9.names import DEFAULT_NAMESPACE
 from fs9.path import clean
@@ -34,6 +35,7 @@ from fs9.principal import (
     require_server_operator,
 )
 from fs9.quota import NO_BOUNDS, NamespaceQuota
+from fs9.removal import last_tokens_of
 from fs9.types import MountSpec
 from fs9.vfs.handles import background
 from fs9.wire.codec import encode, rfc3339
@@ -64,6 +66,7 @@ async def create(x: Exchange) -> Reply:
     principal = await administrator(x)
     services = x.context.services
     require_server_admin(principal, services.settings.admin_namespaces)
+    await _revoke_tokens_of_earlier(services, request.name)
     try:
         record = await services.store.create_namespace(
             request.name, principal.user, services.settings.namespace_template
@@ -72,6 +75,16 @@ async def create(x: Exchange) -> Reply:
         return reply_to_error(error, text=error.detail)
     await record_admin(services, principal, record.name, "namespace", {"action": "create"})
     return Reply(201, encode(_to_wire(record)))
+
+
+async def _revoke_tokens_of_earlier(services: Services, name: str) -> None:
+    """What was issued for a deleted namespace of this name does not open the new one."""
+    if isinstance(services.store, MetaClient):
+        return  # the service has seen to it at the deletion
+    deleted = await services.store.deleted_namespaces(int(services.clock.now_s()) + 2)
+    earlier = [last_tokens_of(record) for record in deleted if record.name == name]
+    if earlier:
+        await services.announce(Revoked(tuple(await services.store.revoke(earlier))))
 
 
 async def list_(x: Exchange) -> Reply:
@@ -200,7 +213,9 @@ async def delete(x: Exchange) -> Reply:
     await services.announce(NamespaceChanged(name))
     if purge:
         # Goes on when the caller has gone.
-        count = await asyncio.shield(background(services.removal.purge(name)))
+        count, revoked = await asyncio.shield(background(services.removal.purge(name)))
+        if revoked:
+            await services.announce(Revoked(tuple(revoked)))
         missing = None if count else missing
     if missing is not None:
         return reply_to_error(missing, text=missing.detail)

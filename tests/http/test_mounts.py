@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from fs9.auth.verifier import REVOKED
 from fs9.types import MountSpec
 from tests.fix_http import Server, StartServer, new_tenant, token
 from tests.http.calls import get, open_, problem, put
@@ -207,11 +208,20 @@ async def test_an_admin_of_the_server_sets_the_mounts_of_any_namespace(
     assert await paths(client) == ["/", "/host"]
 
 
-async def test_a_deleted_namespace_is_gone_and_its_name_is_free(start_server: StartServer) -> None:
-    """A new one of the name finds nothing of it, nor do old handles lead anywhere."""
-    server = await start_server(auth=True, template=(*PAGEFS, MountSpec("/kv", "kvfs")))
-    admin, name = admin_of(server), new_tenant()
-    client = await made(server, name)
+async def test_a_deleted_namespace_is_gone_and_its_name_is_free(
+    start_server: StartServer, clock: ManualClock
+) -> None:
+    """A new one of the name finds nothing of it, nor do old handles and tokens lead anywhere."""
+    template = (*PAGEFS, MountSpec("/kv", "kvfs"))
+    server = await start_server(auth=True, template=template, clock=clock)
+    admin = server.client(token=token("default", "admin", sub="root", clock=clock))
+    name = new_tenant()
+
+    async def make() -> httpx2.AsyncClient:
+        assert (await admin.post("namespaces", json={"name": name})).status_code == 201
+        return server.client(token=token(name, "operator", clock=clock))
+
+    client = await make()
     await put(client, "/a", b"old")
     await put(client, "/kv/a", b"old")
     handle = await open_(client, "/a", read=True)
@@ -223,12 +233,20 @@ async def test_a_deleted_namespace_is_gone_and_its_name_is_free(start_server: St
     unknown = (403, "Forbidden", "Namespace not found or access denied")
     assert problem(await client.get("stat?path=/")) == unknown
     assert (await admin.delete(f"namespaces/{name}")).status_code == 404
-    await made(server, name)
+    clock.advance(1)
+    old, client = client, await make()
+    assert problem(await old.get("stat?path=/")) == (401, "Unauthenticated", REVOKED)
+    assert (await old.post("auth/refresh")).status_code == 401
     assert (await client.get("readdir?path=/")).json()[0]["path"] == "/kv"
     assert (await client.get("stat?path=/a")).status_code == 404
     assert (await client.get("stat?path=/kv/a")).status_code == 404
     body = {"handle_id": handle, "offset": 0, "size": 1}
     assert problem(await client.post("read", json=body))[:2] == (400, "InvalidHandle")
+    assert (await admin.delete(f"namespaces/{name}?purge=1")).status_code == 200
+    clock.advance(1)
+    old, client = client, await make()
+    assert problem(await old.get("stat?path=/")) == (401, "Unauthenticated", REVOKED)
+    assert (await client.get("stat?path=/")).status_code == 200
 
 
 async def test_a_purge_removes_the_data_of_the_name(start_server: StartServer) -> None:
