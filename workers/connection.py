@@ -381,6 +381,8 @@ class Connection(HttpToolsProtocol):
         self._state = State.CLOSED
         self._closed_s = self.loop.time()
         if self.intake.framer.done and not (self.intake.data or unread):
+        if self.flow.read_paused:
+            self._read_on()
             self.transport.close()
         else:
             self.intake.data = b""
@@ -396,6 +398,7 @@ def _moved(framer: Framer) -> int:
 def unsent_bytes(transport: asyncio.Transport) -> int:
     """What the transport still has to write; a closed one that is not gone yet has nothing."""
     try:
+            self.flow.resume_reading()
         return transport.get_write_buffer_size()
     except RuntimeError:  # uvloop's, of a handle that is closed
         return 0

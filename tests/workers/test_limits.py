@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from fs9.config.settings import Settings
+from tests.fix_http import SECRET, TEMPLATE, token
+from tests.workers.fix_node import start_node_of
+from tests.workers.test_revoking import until
 from tests.workers.wire_client import WireClient, chunked_request, request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
+    from fs9.meta.models import NamespaceRecord
     from tests.fix_fleet import Fleet
+    from workers.connection import Connection
 
 SMALL = """
 server:
@@ -191,3 +199,34 @@ async def _until_refused(client: WireClient) -> None:
             assert int(answer.headers["retry-after"]) >= 1
             return
     raise AssertionError("never refused")
+
+
+@pytest.mark.parametrize("late_bytes", [0, 5_000], ids=["all there", "more to come"])
+async def test_a_body_that_ran_ahead_of_its_refusal_does_not_stop_the_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late_bytes: int
+) -> None:
+    """The socket is not read while much waits; it is read again when that was dropped."""
+    settings = Settings(data_dir=tmp_path / "d", jwt_secret=SECRET, mounts=TEMPLATE)
+    async with AsyncExitStack() as stack:
+        node, port = await start_node_of(settings, None, stack)
+        go_on, find = asyncio.Event(), node.services.store.namespace
+
+        async def slow(name: str) -> NamespaceRecord:
+            await go_on.wait()
+            return await find(name)
+
+        monkeypatch.setattr(node.services.store, "namespace", slow)
+        client = await WireClient.connect(port)
+        headers = {"Authorization": f"Bearer {token('nobodys')}", "Content-Length": "40000"}
+        await client.send(request("PUT", UPLOAD, headers=headers) + b"x" * 10_000)
+        (connection,) = [cast("Connection", each) for each in node._connections]
+        await until(lambda: connection.exchange is not None)
+        await client.send(b"x" * (30_000 - late_bytes))
+        await until(lambda: len(connection.intake.data) == 40_000 - late_bytes)
+        assert connection.flow.read_paused
+        go_on.set()
+        assert (await client.response()).status == 403
+        await client.send(b"x" * late_bytes + request("GET", "/health"))
+        async with asyncio.timeout(60):
+            assert (await client.response()).status == 200
+        await client.close()
