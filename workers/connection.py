@@ -369,6 +369,8 @@ class Connection(HttpToolsProtocol):
 
     def _drain(self) -> None:
         self.intake.take_body()
+        if self.flow.read_paused:
+            self._read_on()
         if self.intake.framer.done:
             self._state = State.IDLE
             self._advance()
@@ -381,11 +383,10 @@ class Connection(HttpToolsProtocol):
         self._state = State.CLOSED
         self._closed_s = self.loop.time()
         if self.intake.framer.done and not (self.intake.data or unread):
-        if self.flow.read_paused:
-            self._read_on()
             self.transport.close()
         else:
             self.intake.data = b""
+            self.flow.resume_reading()
             if self.transport.can_write_eof():
                 self.transport.write_eof()
 
@@ -398,7 +399,6 @@ def _moved(framer: Framer) -> int:
 def unsent_bytes(transport: asyncio.Transport) -> int:
     """What the transport still has to write; a closed one that is not gone yet has nothing."""
     try:
-            self.flow.resume_reading()
         return transport.get_write_buffer_size()
     except RuntimeError:  # uvloop's, of a handle that is closed
         return 0
