@@ -42,12 +42,16 @@ class Postgres(msgspec.Struct, frozen=True):
 
 
 class Slatedb(msgspec.Struct, frozen=True):
-    """Metadata in an S3 bucket. `blocks`: `s3` (default, the same bucket) or `inline`."""
+    """Metadata in an S3 bucket. `blocks`: `s3` (default, the same bucket) or `inline`.
+
+    `lease_secs`: how long another host waits for this one to be heard of again.
+    """
 
     bucket: str
     type: str = "slatedb"
     prefix: str = ""
     blocks: dict[str, Any] = {}
+    lease_secs: float = 15.0
     timeout_secs: float = 20.0
 
 
@@ -105,11 +109,12 @@ async def open_postgres(
 async def open_slatedb(
     config: Mapping[str, Any], context: ProviderContext
 ) -> tuple[MetaStore, BlockStore | None]:
+    """Waits for the lease as long as for another worker of this host (`owner_wait_s`)."""
     found = read_config("pagefs backend slatedb", Slatedb, config)
     kind = _blocks_type("slatedb", found.blocks, "s3")
-    _positive("slatedb", found, "timeout_secs")
+    _positive("slatedb", found, "lease_secs", "timeout_secs")
     try:
-        from fs9.providers.pagefs import slatestore
+        from fs9.providers.pagefs import s3client, s3lease, slatestore
     except ImportError:
         raise _missing("slatedb", "slatedb") from None
     same = {"type": "s3", "bucket": found.bucket, "prefix": found.prefix}
@@ -123,8 +128,22 @@ async def open_slatedb(
             opened.push_async_callback(blocks.aclose)
         elif kind == "s3" and set(found.blocks) - {"type"}:
             raise InvalidArgument("pagefs: blocks of slatedb with settings need a bucket")
+        # A renewal that takes longer than half the time comes too late.
+        deadline_s = found.lease_secs / 2
+        bucket = s3client.Bucket(found.bucket, deadline_s=deadline_s, request_s=deadline_s / 2)
+        held = s3lease.S3Lease(
+            s3client.S3Client(bucket, context.clock),
+            _path(found.prefix, context, "lease"),
+            await context.pool.run(lease.host_id, context.data_dir),
+            context.clock,
+            found.lease_secs,
+        )
+        await held.take(context.limits.owner_wait_s)
         store = await slatestore.open_store(
-            found.bucket, _path(found.prefix, context, "meta"), timeout_s=found.timeout_secs
+            found.bucket,
+            _path(found.prefix, context, "meta"),
+            held,
+            timeout_s=found.timeout_secs,
         )
         store.when_lost(context.lost)
         opened.pop_all()
@@ -148,10 +167,10 @@ async def open_objects(config: Mapping[str, Any], context: ProviderContext) -> B
     if bool(found.access_key_id) != bool(found.secret_access_key):
         raise InvalidArgument("pagefs: access_key_id and secret_access_key belong together")
     try:
-        from fs9.providers.pagefs import s3blocks
+        from fs9.providers.pagefs import s3blocks, s3client
     except ImportError:
         raise _missing("S3", "s3") from None
-    bucket = s3blocks.Bucket(
+    bucket = s3client.Bucket(
         found.bucket,
         _path(found.prefix, context, "objects"),
         endpoint=found.endpoint,

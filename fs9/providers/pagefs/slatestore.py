@@ -3,7 +3,8 @@
 SlateDB is a log-structured tree whose files are objects; only its newest writer can add to it,
 because each opening takes the next number of a manifest by a conditional put. That is our
 fencing; the epoch that the contract wants is kept as an item besides. A write is in memory
-first and in the object storage some milliseconds later, which each commit here waits for.
+first and in the object storage some milliseconds later, which each commit here waits for. So
+that hosts do not fence one another all the time, who opens it has a lease (`s3lease`).
 
 The binding takes the object storage's address and credentials from the process's environment
 (`AWS_ENDPOINT`, `AWS_ACCESS_KEY_ID`, …) and from nowhere else.
@@ -27,12 +28,13 @@ from fs9.errors import (
     Timeout,
 )
 from fs9.providers.pagefs import lease as leases
-from fs9.providers.pagefs.lease import Ownership
 from fs9.providers.pagefs.store import Batch, ChecksFailed, Item
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from typing import TypeAlias
+
+    from fs9.providers.pagefs.s3lease import S3Lease
 
     #: The binding has no types that a checker could use.
     Source: TypeAlias = Any
@@ -91,7 +93,8 @@ class SlateStore:
     volatile = False
     wants_sync = False
 
-    def __init__(self, database: Database, timeout_s: float) -> None:
+    def __init__(self, database: Database, timeout_s: float, lease: S3Lease) -> None:
+        self.lease = lease
         self._database = database
         self._timeout_s = timeout_s
         self._reader = SlateReader(database, timeout_s)
@@ -101,7 +104,6 @@ class SlateStore:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self.epoch = 0
-        self.ownership = Ownership()
 
     async def start(self) -> None:
         """Take the epoch. Raises OwnerUnavailable: yet another one was opened meanwhile."""
@@ -114,32 +116,39 @@ class SlateStore:
         await self._write(batch)
 
     def when_lost(self, call: Callable[[], None]) -> None:
-        self.ownership.when_lost(call)
+        self.lease.when_lost(call)
 
     # -- reading --------------------------------------------------------------------------------
 
     async def get(self, key: bytes) -> bytes | None:
-        self._check()
+        await self._ours()
         return await self._reader.get(key)
 
     async def scan(self, first: bytes, end: bytes, limit: int) -> list[Item]:
-        self._check()
+        await self._ours()
         return await self._reader.scan(first, end, limit)
 
     async def snapshot(self) -> SlateSnapshot:
-        self._check()
+        await self._ours()
         source = await self._reader.call(self._database.snapshot())
         return SlateSnapshot(source, self._timeout_s)
+
+    async def _ours(self) -> None:
+        """Raises OwnerUnavailable, BackendUnavailable, Timeout (it cannot be known)."""
+        self._check()
+        if self.lease.over:
+            await self.lease.renew()
+            self.lease.check()
 
     def _check(self) -> None:
         """Raises OwnerUnavailable. The database knows of a newer writer once it met its marks."""
         if self._closed:
             raise OwnerUnavailable("the storage is closed")
-        if not self.ownership.lost:
+        if not self.lease.lost:
             reason = self._database.status().close_reason
             if reason is not None:
-                self.ownership.lose(_why(reason))
-        self.ownership.check()
+                self.lease.lose(_why(reason))
+        self.lease.check()
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -194,8 +203,8 @@ class SlateStore:
             await self._reader.call(write())
         except Fs9Error:
             reason = self._database.status().close_reason
-            self.ownership.lose(leases.UNKNOWN_OUTCOME if reason is None else _why(reason))
-            self.ownership.check()
+            self.lease.lose(leases.UNKNOWN_OUTCOME if reason is None else _why(reason))
+            self.lease.check()
 
     async def sync(self, before: Callable[[], Awaitable[None]] | None = None) -> None:
         """What was committed is durable already; is the storage still ours? One write tells."""
@@ -215,12 +224,18 @@ class SlateStore:
         if self._tasks:
             await asyncio.wait(self._tasks)
         try:
+            await self._shut_down()
+        finally:
+            await self.lease.aclose()
+
+    async def _shut_down(self) -> None:
+        try:
             async with asyncio.timeout(_CLOSE_S):
                 await self._database.shutdown()
         except TimeoutError:  # nothing of ours waits for it: commits were durable
             return
         except slate.Error as error:
-            if not self.ownership.lost:
+            if not self.lease.lost:
                 raise _translated(error) from error
 
 
@@ -240,23 +255,19 @@ def _translated(error: Exception) -> Fs9Error:
             return BackendUnavailable(f"the object storage of pagefs: {error}")
 
 
-async def open_store(bucket: str, path: str, *, timeout_s: float) -> SlateStore:
+async def open_store(bucket: str, path: str, lease: S3Lease, *, timeout_s: float) -> SlateStore:
     """The database `path` in the bucket; who had it open before is fenced from now on.
 
-    Raises InvalidArgument, BackendUnavailable, Timeout, OwnerUnavailable.
+    The lease was taken; it is the store's. Raises InvalidArgument, BackendUnavailable, Timeout,
+    OwnerUnavailable.
     """
     try:
-        settings = slate.Settings.default()
-        settings.set("flush_interval", _FLUSH_EVERY)
-        builder = slate.DbBuilder(path, slate.ObjectStore.resolve(f"s3://{bucket}"))
-        builder.with_settings(settings)
-        async with asyncio.timeout(timeout_s):
-            database = await builder.build()
-    except TimeoutError:
-        raise Timeout(f"{timeout_s:g} s: the object storage of pagefs") from None
-    except slate.Error as error:
-        raise _translated(error) from error
-    store = SlateStore(database, timeout_s)
+        database = await _build(bucket, path, timeout_s)
+    except BaseException:
+        with contextlib.suppress(Fs9Error):
+            await lease.aclose()
+        raise
+    store = SlateStore(database, timeout_s, lease)
     try:
         await store.start()
     except BaseException:
@@ -264,3 +275,17 @@ async def open_store(bucket: str, path: str, *, timeout_s: float) -> SlateStore:
             await store.aclose()
         raise
     return store
+
+
+async def _build(bucket: str, path: str, timeout_s: float) -> Database:
+    try:
+        settings = slate.Settings.default()
+        settings.set("flush_interval", _FLUSH_EVERY)
+        builder = slate.DbBuilder(path, slate.ObjectStore.resolve(f"s3://{bucket}"))
+        builder.with_settings(settings)
+        async with asyncio.timeout(timeout_s):
+            return await builder.build()
+    except TimeoutError:
+        raise Timeout(f"{timeout_s:g} s: the object storage of pagefs") from None
+    except slate.Error as error:
+        raise _translated(error) from error

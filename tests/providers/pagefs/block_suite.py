@@ -80,6 +80,8 @@ class BlockStoreSuite:
         assert await blocks.list("", "", 100) == objects
         assert await blocks.list("000002", "", 100) == objects[12:]
         assert await blocks.list("000003", "", 100) == []
+        for each in objects:
+            assert await blocks.list(each[0], "", 1) == [each]
         joined: list[tuple[str, int]] = []
         while page := await blocks.list("", joined[-1][0] if joined else "", 5):
             assert len(page) <= 5

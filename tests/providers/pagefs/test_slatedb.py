@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fs9.clock import SystemClock
 from fs9.errors import Fs9Error, OwnerUnavailable
 from fs9.providers.pagefs import slatestore
+from fs9.providers.pagefs.s3client import Bucket, S3Client
+from fs9.providers.pagefs.s3lease import S3Lease
 from fs9.providers.pagefs.store import Batch
 from tests.providers.pagefs.store_suite import END, MetaStoreSuite, OpenStore
 
@@ -26,7 +29,10 @@ def open_store(s3: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch) ->
     path = f"test/{next(_numbers)}/meta"
 
     async def open_store() -> SlateStore:
-        return await slatestore.open_store(s3_bucket, path, timeout_s=30.0)
+        client = S3Client(Bucket(s3_bucket), SystemClock())
+        lease = S3Lease(client, f"{path}-lease", "host", SystemClock(), 30.0)
+        await lease.take(0)
+        return await slatestore.open_store(s3_bucket, path, lease, timeout_s=30.0)
 
     return open_store
 
@@ -55,5 +61,9 @@ async def test_the_owner_hears_of_its_loss(open_store: OpenStore) -> None:
 async def test_a_missing_bucket_is_an_error(s3: S3Server, monkeypatch) -> None:
     for name, value in s3.environ.items():
         monkeypatch.setenv(name, value)
+    client = S3Client(Bucket("no-such-bucket"), SystemClock())
+    lease = S3Lease(client, "lease", "host", SystemClock(), 30.0)
     with pytest.raises(Fs9Error):
-        await slatestore.open_store("no-such-bucket", "meta", timeout_s=3.0)
+        await lease.take(0)
+    with pytest.raises(Fs9Error):
+        await slatestore.open_store("no-such-bucket", "meta", lease, timeout_s=3.0)
