@@ -1,4 +1,4 @@
-"""`fs9 scrub`: read every block of every pagefs below a data directory and verify its checksum.
+"""`fs9 scrub`: read every block of every pagefs of a server and verify its checksum.
 
 The server must be stopped. Ends with 0 when every byte is what was written, else with 1.
 """
@@ -6,10 +6,9 @@ The server must be stopped. Ends with 0 when every byte is what was written, els
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fs9.cli.fsck import show
+from fs9.cli.fsck import add_place, show
 
 if TYPE_CHECKING:
     import argparse
@@ -19,12 +18,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "scrub", help="verify the checksums of all stored files", description=__doc__
     )
-    parser.add_argument(
-        "--data-dir", required=True, type=Path, metavar="DIR", help="the server's data directory"
-    )
+    add_place(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     # By name, at call time: commands need nothing of the server but here.
     offline = importlib.import_module("fs9.providers.pagefs.offline")
-    return show("scrub", lambda: offline.scrub_all(args.data_dir))
+    return show("scrub", args, offline.scrub_all)

@@ -1,10 +1,13 @@
-"""What `fs9 meta migrate`, `backup` and `restore` do, in a process of their own."""
+"""What `fs9 meta migrate`, `backup` and `restore` do, in a process of their own.
+
+And which namespaces there are, for `fs9 fsck`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from fs9.clock import SystemClock
@@ -12,18 +15,23 @@ from fs9.config.dsn import sqlite_path
 from fs9.config.masking import plain_value
 from fs9.errors import InvalidArgument
 from fs9.meta import backup as copies
+from fs9.meta.calls import Hooks, Wire
+from fs9.meta.client import MetaClient
 from fs9.meta.open import dsn_of, open_store
 from fs9.threads import BlockingPool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
     from typing import BinaryIO
 
     from fs9.config import Settings
+    from fs9.meta.models import NamespaceRecord
     from fs9.meta.sql.store import SqlStore
+    from fs9.meta.store import Metadata
 
 _LINES_BYTES = 1 << 20
+_PAGE = 500
 
 
 def migrate(settings: Settings) -> str:
@@ -76,6 +84,39 @@ def restore(settings: Settings, file: Path, *, force: bool) -> str:
 
     count = asyncio.run(run())
     return f"{count} rows of {file} are in {_shown(settings)}"
+
+
+def namespaces(
+    settings: Settings, wanted: Callable[[NamespaceRecord], bool]
+) -> list[NamespaceRecord]:
+    """Those wanted, deleted ones too while their data is kept; none without any metadata."""
+
+    async def run() -> list[NamespaceRecord]:
+        if settings.meta_endpoints:
+            calls = Wire(
+                settings.meta_endpoints, settings.meta_key, settings.limits, SystemClock(), Hooks()
+            )
+            async with aclosing(MetaClient(calls)) as client:
+                return await _namespaces(client, wanted)
+        path = sqlite_path(dsn_of(settings))
+        if path is not None and not path.exists():
+            return []
+        async with opened(settings, make=False) as (store, _):
+            return await _namespaces(store, wanted)
+
+    return asyncio.run(run())
+
+
+async def _namespaces(
+    metadata: Metadata, wanted: Callable[[NamespaceRecord], bool]
+) -> list[NamespaceRecord]:
+    found: list[NamespaceRecord] = []
+    after = ""
+    while page := await metadata.namespaces(after=after, limit=_PAGE):
+        found += filter(wanted, page)
+        after = page[-1].name
+    deleted = await metadata.deleted_namespaces(int(SystemClock().now_s()) + 2)
+    return [*found, *filter(wanted, deleted)]
 
 
 @asynccontextmanager

@@ -1,12 +1,16 @@
-"""`fs9 fsck` and `fs9 scrub`: every pagefs below a data directory, while no server has it open.
+"""`fs9 fsck` and `fs9 scrub`: every pagefs of a server, while no server has it open.
 
-Opening a storage finishes what a crash interrupted, as the next start of a server would; so a
-check after a crash says what a user will see.
+The embedded ones are the directories below the data directory; those in databases and buckets
+are the mounts that the metadata knows. Opening a storage finishes what a crash interrupted, as
+the next start of a server would; so a check after a crash says what a user will see.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -14,20 +18,31 @@ from urllib.parse import unquote
 import lmdb
 
 from fs9.clock import SystemClock
+from fs9.directories import locks_directory
 from fs9.errors import Fs9Error, InvalidArgument
 from fs9.limits import Limits
-from fs9.providers.pagefs import fileblocks, lmdbstore
+from fs9.meta import maintenance
+from fs9.meta.models import DELETED
+from fs9.path import clean
+from fs9.providers.pagefs import backends, fileblocks, lmdbstore
 from fs9.providers.pagefs.core import Core, Policy
 from fs9.providers.pagefs.fsck import Checker
 from fs9.providers.pagefs.provider import PageFs
+from fs9.providers.registry import ProviderContext
 from fs9.threads import BlockingPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from fs9.config import Settings
+    from fs9.meta.models import NamespaceRecord
     from fs9.providers.pagefs.fsck import Report
+    from fs9.types import MountSpec
 
+#: Backends whose data is not below the data directory.
+_REMOTE = frozenset({"postgres", "s3", "slatedb"})
+_IN_USE = "a server has it open; stop the server first"
 _THREADS = 2
 
 
@@ -45,24 +60,23 @@ class Finding:
         return self.report is not None and self.report.ok
 
 
-def check_all(data_dir: Path, *, repair: bool = False) -> Iterator[Finding]:
-    """Check the structure of every storage. Raises InvalidArgument: no such directory."""
-    return _each(data_dir, repair=repair, scrub=False)
+def check_all(settings: Settings, *, repair: bool = False) -> Iterator[Finding]:
+    """Check the structure of every storage. Raises InvalidArgument: no such data directory."""
+    return _each(settings, repair=repair, scrub=False)
 
 
-def scrub_all(data_dir: Path) -> Iterator[Finding]:
-    """Verify every block of every storage. Raises InvalidArgument: no such directory."""
-    return _each(data_dir, repair=False, scrub=True)
+def scrub_all(settings: Settings) -> Iterator[Finding]:
+    """Verify every block of every storage. Raises InvalidArgument: no such data directory."""
+    return _each(settings, repair=False, scrub=True)
 
 
-def _each(data_dir: Path, *, repair: bool, scrub: bool) -> Iterator[Finding]:
-    if not data_dir.is_dir():
-        raise InvalidArgument(f"{data_dir} is not a directory")
-    for directory in sorted((data_dir / "pagefs").glob("*/*")):
+def _each(settings: Settings, *, repair: bool, scrub: bool) -> Iterator[Finding]:
+    if not settings.data_dir.is_dir():
+        raise InvalidArgument(f"{settings.data_dir} is not a directory")
+    for directory in sorted((settings.data_dir / "pagefs").glob("*/*")):
         namespace, mount = unquote(directory.parent.name), unquote(directory.name)
         if lmdbstore.in_use(directory):
-            error = "a server has it open; stop the server first"
-            yield Finding(namespace, mount, error=error)
+            yield Finding(namespace, mount, error=_IN_USE)
             continue
         try:
             report = asyncio.run(_look(directory, repair=repair, scrub=scrub))
@@ -70,6 +84,73 @@ def _each(data_dir: Path, *, repair: bool, scrub: bool) -> Iterator[Finding]:
             yield Finding(namespace, mount, error=str(failure))
         else:
             yield Finding(namespace, mount, report)
+    try:
+        records = maintenance.namespaces(settings, lambda record: bool(_remote_mounts(record)))
+    except Fs9Error as failure:
+        yield Finding("metadata", "", error=f"mounts of other hosts are not known: {failure}")
+        return
+    for record in records:
+        for spec in _remote_mounts(record):
+            yield _remote(settings, record, spec, repair=repair, scrub=scrub)
+
+
+def _remote_mounts(record: NamespaceRecord) -> list[MountSpec]:
+    return [
+        spec
+        for spec in record.mounts
+        if spec.provider == "pagefs"
+        and isinstance(backend := spec.config.get("backend"), dict)
+        and backend.get("type") in _REMOTE
+    ]
+
+
+def _remote(
+    settings: Settings, record: NamespaceRecord, spec: MountSpec, *, repair: bool, scrub: bool
+) -> Finding:
+    name = record.name
+    try:
+        with contextlib.ExitStack() as held:
+            # Workers of this host would take the storage at once from one another, and from us.
+            # What is deleted is nobody's; its name may be another namespace's by now.
+            if record.status != DELETED and not held.enter_context(
+                _locked(locks_directory(settings.data_dir) / name)
+            ):
+                return Finding(name, spec.path, error=_IN_USE)
+            report = asyncio.run(_look_at(settings, record, spec, repair=repair, scrub=scrub))
+    except (OSError, Fs9Error) as failure:
+        return Finding(name, spec.path, error=str(failure))
+    return Finding(name, spec.path, report)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold the lock of a namespace as a worker would; False: a worker has it."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(fd)
+
+
+async def _look_at(
+    settings: Settings, record: NamespaceRecord, spec: MountSpec, *, repair: bool, scrub: bool
+) -> Report:
+    pool = BlockingPool(_THREADS)
+    try:
+        context = ProviderContext(
+            *(record.name, settings.data_dir, settings.limits, SystemClock(), pool),
+            mount=clean(spec.path),
+            storage=record.storage,
+        )
+        provider = await backends.create(spec.config, context)
+        return await _check(provider, repair=repair, scrub=scrub)
+    finally:
+        pool.shutdown()
 
 
 async def _look(directory: Path, *, repair: bool, scrub: bool) -> Report:
@@ -77,14 +158,21 @@ async def _look(directory: Path, *, repair: bool, scrub: bool) -> Report:
     try:
         store = await lmdbstore.open_store(directory, pool)
         blocks = await fileblocks.open_blocks(directory / "objects", pool)
-        core = Core(store, blocks, Policy(), Limits(), SystemClock())
+        provider = PageFs(Core(store, blocks, Policy(), Limits(), SystemClock()))
         try:
-            provider = PageFs(core)
             await provider.start()
-            await core.settle()
-            checker = Checker(provider, repair=repair)
-            return await (checker.scrub() if scrub else checker.check())
-        finally:
-            await core.aclose()
+        except BaseException:
+            await provider.core.aclose()
+            raise
+        return await _check(provider, repair=repair, scrub=scrub)
     finally:
         pool.shutdown()
+
+
+async def _check(provider: PageFs, *, repair: bool, scrub: bool) -> Report:
+    try:
+        await provider.core.settle()
+        checker = Checker(provider, repair=repair)
+        return await (checker.scrub() if scrub else checker.check())
+    finally:
+        await provider.core.aclose()

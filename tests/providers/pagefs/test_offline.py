@@ -1,0 +1,189 @@
+"""`fs9 fsck` and `fs9 scrub` on storages in databases and buckets, found by the metadata."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import obstore
+import psycopg
+import pytest
+from obstore.store import S3Store
+
+from fs9.cli.main import main
+from fs9.clock import SystemClock
+from fs9.directories import locks_directory
+from fs9.limits import Limits
+from fs9.meta.sqlite import SqliteStore
+from fs9.providers.pagefs import backends
+from fs9.providers.registry import ProviderContext
+from fs9.types import MountSpec
+from fs9.vfs.locks import FileLocks
+from tests.providers.pagefs.scenario import BIG, write
+from tests.providers.pagefs.test_branches import content, make
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fs9.providers.pagefs.provider import PageFs
+    from fs9.threads import BlockingPool
+    from tests.fix_postgres import PostgresServer
+    from tests.fix_s3 import S3Server
+
+_numbers = itertools.count()
+
+
+@dataclass
+class Server:
+    """What is left of a server that has stopped: its data directory, and what it stored."""
+
+    data_dir: Path
+    backend: dict[str, Any]
+    pool: BlockingPool
+    dsn: str
+    bucket: S3Store
+    prefix: str
+    capsys: pytest.CaptureFixture[str]
+
+    async def start(self, data_dir: Path | None = None) -> PageFs:
+        where = data_dir or self.data_dir
+        context = ProviderContext("acme", where, Limits(), SystemClock(), self.pool)
+        return await backends.create({"backend": self.backend}, context)
+
+    async def run(self, *words: str) -> tuple[int, str]:
+        """The exit code of the command, and all that it said."""
+        command = [words[0], "--data-dir", str(self.data_dir), *words[1:]]
+        code = await self.pool.run(main, command)
+        said = self.capsys.readouterr()
+        return code, said.out + said.err
+
+    def objects(self) -> list[str]:
+        """The paths of the blocks in the bucket."""
+        prefix = f"{self.prefix}/acme/=2F/objects"
+        return [each["path"] for page in obstore.list(self.bucket, prefix=prefix) for each in page]
+
+
+@pytest.fixture(params=["postgres+inline", "postgres+s3", "slatedb+s3"])
+async def server(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    pool: BlockingPool,
+    postgres: PostgresServer,
+    s3: S3Server,
+    s3_bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Server:
+    """With a namespace `acme`: `/big`, `/small`, `/d/e`."""
+    for name, value in s3.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    prefix, dsn = f"offline-{next(_numbers)}", postgres.new_database()
+    blocks: dict[str, Any] = {"type": "inline"}
+    if "s3" in request.param:
+        blocks = {"type": "s3", "bucket": s3_bucket, "prefix": prefix, **s3.settings}
+    backend: dict[str, Any] = {"type": "postgres", "dsn": dsn, "blocks": blocks}
+    if "slatedb" in request.param:
+        backend = {"type": "slatedb", "bucket": s3_bucket, "prefix": prefix}
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    metadata = await SqliteStore.open(data_dir / "meta.db", SystemClock(), pool)
+    spec = MountSpec("/", "pagefs", {"backend": backend})
+    await metadata.create_namespace("acme", "test", [spec, MountSpec("/m", "memfs", {})])
+    await metadata.create_namespace("other", "test", [MountSpec("/", "memfs", {})])
+    await metadata.aclose()
+    bucket = S3Store(s3_bucket, config=s3.settings, client_options={"allow_http": True})
+    found = Server(data_dir, backend, pool, dsn, bucket, prefix, capsys)
+    fs = await found.start()
+    await write(fs, "/big", BIG)
+    await write(fs, "/small", b"small")
+    await make(fs, "/d")
+    await write(fs, "/d/e", b"")
+    await fs.aclose()
+    return found
+
+
+async def test_what_is_in_order(server: Server, tmp_path: Path) -> None:
+    """Nobody else's lease, and no worker of this host, is disturbed."""
+    code, said = await server.run("fsck")
+    assert (code, said) == (0, "acme:/: ok, 5 files, 100005 bytes\n")
+    code, said = await server.run("scrub")
+    assert (code, said) == (0, "acme:/: ok, 3 files, 100005 bytes\n")
+    locks = FileLocks(locks_directory(server.data_dir), 1.0)
+    await locks.acquire("acme")
+    code, said = await server.run("fsck")
+    assert (code, "a server has it open; stop the server first" in said) == (1, True)
+    locks.release("acme")
+    (tmp_path / "fs9.yaml").write_text("server: {limits: {owner_wait_secs: 0.5}}")
+    elsewhere = await server.start(tmp_path / "another host")
+    code, said = await server.run("fsck", "--repair")
+    assert (code, "another host serves the namespace" in said) == (1, True)
+    assert await content(elsewhere, "/small") == b"small"
+    await elsewhere.aclose()
+    assert (await server.run("fsck"))[0] == 0
+
+
+async def test_damaged_objects(server: Server) -> None:
+    """A flipped byte, an orphan, a lost object."""
+    paths = server.objects()
+    if not paths:
+        pytest.skip("no objects")
+    (path,) = paths
+    whole = bytes(obstore.get(server.bucket, path).bytes())
+    obstore.put(server.bucket, path, whole[:777] + bytes([whole[777] ^ 4]) + whole[778:])
+    assert (await server.run("fsck"))[0] == 0
+    code, said = await server.run("scrub")
+    assert (code, "FAULTY" in said, "checksum" in said) == (1, True, True)
+    obstore.put(server.bucket, path, whole)
+    orphan = path[: -len("0000000000000000-0000000000000000")] + f"{99:016x}-{77:016x}"
+    obstore.put(server.bucket, orphan, b"orphan")
+    code, said = await server.run("fsck")
+    assert (code, "garbage: object" in said) == (0, True)
+    assert sorted(server.objects()) == sorted([path, orphan])
+    code, said = await server.run("fsck", "--repair")
+    assert (code, "garbage: object" in said) == (0, True)
+    assert server.objects() == [path]
+    obstore.delete(server.bucket, path)
+    for command in ("fsck", "scrub"):
+        code, said = await server.run(command)
+        assert (code, "FAULTY" in said) == (1, True)
+    obstore.put(server.bucket, path, whole)
+    assert (await server.run("scrub"))[0] == 0
+
+
+async def test_a_flipped_page_in_the_database(server: Server) -> None:
+    if server.backend["type"] != "postgres":
+        pytest.skip("no rows")
+    async with await psycopg.AsyncConnection.connect(server.dsn, autocommit=True) as connection:
+        flip = (
+            "UPDATE pagefs_items SET value = set_byte(value, 6, get_byte(value, 6) # 16)"
+            " WHERE get_byte(key, 0) = ascii('E') AND get_byte(value, 0) = ascii('i')"
+        )
+        assert (await connection.execute(flip)).rowcount > 0
+        for command in ("fsck", "scrub"):
+            code, said = await server.run(command)
+            assert (code, "checksum does not match" in said) == (1, True)
+        await connection.execute(flip)
+        assert (await server.run("scrub"))[0] == 0
+
+
+async def test_metadata_that_cannot_be_reached(
+    tmp_path: Path, pool: BlockingPool, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    """It is an error, not "all is well"."""
+    monkeypatch.chdir(tmp_path)
+    nowhere = "meta: {dsn: 'postgresql://x@127.0.0.1:1/x', timeout_secs: 0.5}"
+    await pool.run((tmp_path / "fs9.yaml").write_text, nowhere)
+    assert await pool.run(main, ["fsck", "--data-dir", str(tmp_path)]) == 1
+    assert "metadata" in capsys.readouterr().err
+
+
+async def test_where_there_is_nothing(
+    tmp_path: Path, pool: BlockingPool, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert await pool.run(main, ["fsck", "--data-dir", str(tmp_path)]) == 0
+    assert "there is no pagefs" in capsys.readouterr().out
+    assert await pool.run(os.listdir, tmp_path) == []
