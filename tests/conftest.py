@@ -6,6 +6,7 @@ pytest_plugins = [
     "tests.fix_logging",
     "tests.fix_meta",
     "tests.fix_fleet",
+    "tests.fix_network",
     "tests.fix_postgres",
     "tests.fix_providers",
     "tests.fix_s3",

