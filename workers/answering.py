@@ -143,20 +143,21 @@ async def send_reply(connection: Connection, request: Request, reply: Reply) -> 
         _write_head(connection, request, reply, reply.length)
         if request.line.method == b"HEAD":
             return
+        chunked = reply.length is None and bool(request.line.minor)
         connection.release_endless()
         async for piece in stream:
             # Not after the write: the next piece is read while this one goes out.
             await connection.flow.drain()
             if connection.transport.is_closing():
                 return
-            _write_piece(connection, piece, chunked=reply.length is None)
+            _write_piece(connection, piece, chunked=chunked)
             connection.touch()
-        if reply.length is None:
+        if chunked:
             connection.transport.write(b"0\r\n\r\n")
     except Exception:
         # The status is out: only a broken connection says that the body is not whole.
         connection.node.log.warning("an answer broke off", exc_info=True)
-        connection.transport.abort()
+        connection.break_off()
     finally:
         await cast("Any", stream).aclose()
 
@@ -204,7 +205,10 @@ def _head(
     connection.status = reply.status
     start = connection.node.head_start(reply.status, reply.content_type, connection.server_state)
     request_id = connection.node.account.begin_refusal() if request is None else request.id
-    if length is None:
+    if length is None and request is not None and not request.line.minor:
+        # HTTP/1.0 knows no chunks: the body ends with the connection (RFC 9112, section 6.1).
+        end = b"x-request-id: %b\r\n" % request_id
+    elif length is None:
         end = b"x-request-id: %b\r\ntransfer-encoding: chunked\r\n" % request_id
     elif reply.status in _BODILESS:
         end = b"x-request-id: %b\r\n" % request_id

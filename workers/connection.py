@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import abc
+import socket
+import struct
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -48,6 +50,8 @@ INPUT_BYTES_MAX = 16 * 1024
 #: How long a closing connection is read, so that a reset does not destroy the answer on its
 #: way (RFC 9112, section 9.6).
 LINGER_S = 2.0
+#: The value of SO_LINGER with which a close resets the connection (socket(7)).
+_RESET = struct.pack("ii", 1, 0)
 
 #: Refusals after which the connection is as good as before.
 _PASSING = (Overloaded, OwnerUnavailable, MisdirectedRequest, RouteNotFound, TooManyRequests)
@@ -307,6 +311,14 @@ class Connection(HttpToolsProtocol):
         self._begin(request)
         self._state = State.FORWARD
         self.flow.resume_reading()
+
+    def break_off(self) -> None:
+        """End the connection within an answer, which must not look whole."""
+        if self.request is not None and not self.request.line.minor:
+            # HTTP/1.0: an orderly end of the connection could be that of the answer.
+            sock = self.transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
 
     def let_go(self) -> None:
         """The connection lives on in another worker: close only our descriptor of it."""

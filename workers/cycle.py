@@ -29,9 +29,13 @@ if TYPE_CHECKING:
 def take_over(connection: Connection, cycle: RequestResponseCycle) -> None:
     """Put ourselves between the cycle and the connection."""
     send = cycle.send
+    scope = cast("dict[str, object]", cycle.scope)
 
     async def watched_send(message: ASGISendEvent) -> None:
         if message["type"] == "http.response.start":
+            if scope["http_version"] == "1.0" and not _has_length(message):
+                # It knows no chunks: the body ends with the connection (RFC 9112, section 6.1).
+                cycle.chunked_encoding = False
             connection.status = message["status"]
             if connection.request is not None:
                 message = _with_id(message, connection.request.id)
@@ -41,12 +45,20 @@ def take_over(connection: Connection, cycle: RequestResponseCycle) -> None:
             connection.release_endless()
         elif message["type"] == "http.response.body":
             connection.sent_bytes += len(message.get("body", b""))
+            if cycle.chunked_encoding is False and not cycle.expected_content_length:
+                cycle.expected_content_length = len(message.get("body", b""))
         connection.touch()
         await send(message)
 
-    cast("dict[str, object]", cycle.scope)[NOTICE] = connection.notice
+    scope[NOTICE] = connection.notice
+    if connection.request is not None:  # its parser may have been given another one
+        scope["method"] = connection.request.line.method.decode("ascii")
     cycle.send = watched_send  # type: ignore[method-assign]
     cycle.transport = cast("asyncio.Transport", CycleTransport(connection, cycle))
+
+
+def _has_length(message: HTTPResponseStartEvent) -> bool:
+    return any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
 
 
 def _with_id(message: HTTPResponseStartEvent, request_id: bytes) -> HTTPResponseStartEvent:
@@ -86,4 +98,4 @@ class CycleTransport:
 
     def close(self) -> None:
         if not self._cycle.response_complete:
-            self._connection.transport.abort()
+            self._connection.break_off()

@@ -59,7 +59,7 @@ class Departure:
         """
         connection = self._connection
         self.waits_for_writes = False
-        if self._moves >= MOVES_MAX and connection.node.forwarding:
+        if self._is_forwarded(request):
             connection.run(self._reach(request, owner, forward=True), here=False)
         elif connection.transport.get_write_buffer_size():
             self.waits_for_writes = True
@@ -70,6 +70,12 @@ class Departure:
                 self._hand_over(owner)
             except OwnerUnavailable:
                 connection.run(self._reach(request, owner, forward=False), here=False)
+
+    def _is_forwarded(self, request: Request) -> bool:
+        """Rather than handed over; not what an answer to may end with the connection (HTTP/1.0)."""
+        if not self._connection.node.forwarding or not request.line.minor:
+            return False
+        return self._moves >= MOVES_MAX
 
     def _hand_over(self, owner: int) -> None:
         connection = self._connection

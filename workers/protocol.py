@@ -24,7 +24,6 @@ import httptools
 from fs9.errors import (
     Fs9Error,
     MalformedRequest,
-    MethodNotAllowed,
     RouteNotFound,
 )
 from fs9.names import is_namespace_name
@@ -351,12 +350,7 @@ class Fs9Protocol(Connection):
         self._count()
         self.parser = httptools.HttpRequestParser(self)
         try:
-            self.parser.feed_data(request.head_without_upgrade())
-        except httptools.HttpParserUpgrade:
-            pass  # CONNECT, which is refused like every method that a route has not
-        except httptools.HttpParserInvalidMethodError:
-            self.refuse(MethodNotAllowed(request.line.method.decode("ascii")))
-            return
+            self.parser.feed_data(request.head_for_app())
         except httptools.HttpParserError:
             self.refuse(MalformedRequest("the request is not HTTP/1.1"))
             return

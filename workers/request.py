@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 HEADS_MAX = 4096
 HEAD_BYTES_MAX = 2048
 
+#: RFC 9110, section 9, and RFC 5789; but CONNECT, which makes a tunnel of the connection.
+_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE"))
+_NO_ROUTE_HAS = b"TRACE"
+
 _LONE_LF = re.compile(rb"(?<!\r)\n")
 _NO_QUERY: Mapping[str, str] = {}
 
@@ -84,12 +88,17 @@ class Request:
         self.id = b""
         self.trail: Trail | None = None
 
-    def head_without_upgrade(self) -> bytes:
-        """The head without an offer to change protocols, which is declined by ignoring it."""
-        fields = self.block.fields
-        if b"upgrade" not in fields:
+    def head_for_app(self) -> bytes:
+        """The head for uvicorn's parser, which refuses methods that are not HTTP's in its own way.
+
+        Those are exchanged for one that no route has; the ASGI scope says the real one. Without
+        an offer to change protocols, which is declined by ignoring it.
+        """
+        fields, method = self.block.fields, self.line.method
+        if method in _METHODS and b"upgrade" not in fields:
             return self.head
-        first = self.head[: self.head.index(b"\r\n") + 2]
+        first = self.head[len(method) : self.head.index(b"\r\n") + 2]
+        first = (method if method in _METHODS else _NO_ROUTE_HAS) + first
         kept = (b"%b: %b\r\n" % item for item in fields.items() if item[0] != b"upgrade")
         return first + b"".join(kept) + b"\r\n"
 

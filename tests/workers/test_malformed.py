@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SMUGGLED = b"GET /api/v1/stat?path=/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /api/v1/close HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 PUT = b"PUT /api/v1/upload?path=/f HTTP/1.1\r\nHost: x\r\n"
+JSON = {"Content-Type": "application/json"}
 
 MALFORMED = {
     "two lengths": POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}" + SMUGGLED,
@@ -110,6 +111,92 @@ async def test_http_1_0_is_answered_and_closed(start_fleet: Callable[..., Fleet]
         assert answer.headers["connection"] == "close"
         assert await client.at_end()
         await client.close()
+
+
+@pytest.mark.parametrize("lane", ["true", "false"])
+async def test_no_answer_to_http_1_0_is_chunked(
+    start_fleet: Callable[..., Fleet], lane: str
+) -> None:
+    """What has no length ends with the connection (RFC 9112, section 6.1), on every lane."""
+    fleet = start_fleet(workers=1, environ={"FS9_FAST_LANE": lane})
+    content = bytes(range(256)) * 6000
+    client = await WireClient.connect(fleet.port)
+    await client.send(request("PUT", "/api/v1/upload?path=/f", body=content))
+    assert (await client.response()).status == 200
+    opening = b'{"path":"/f","flags":{"read":true}}'
+    await client.send(request("POST", "/api/v1/open", headers=JSON, body=opening))
+    handle_id = json.loads((await client.response()).body)["handle_id"]
+    asked = json.dumps({"handle_id": handle_id, "offset": 0, "size": 2 * len(content)}).encode()
+    wire = request("POST", "/api/v1/read", headers=JSON, body=asked)
+    head, _, body = await _until_closed(fleet, wire.replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert b"transfer-encoding" not in head
+    assert b"content-length" not in head
+    assert b"connection: close" in head
+    assert body == content
+    await client.close()
+
+
+async def _until_closed(fleet: Fleet, wire: bytes) -> tuple[bytes, bytes, bytes]:
+    client = await WireClient.connect(fleet.port)
+    await client.send(wire)
+    answer = await client.reader.read()
+    await client.close()
+    return answer.partition(b"\r\n\r\n")
+
+
+async def test_an_answer_to_http_1_0_that_breaks_off_does_not_look_whole(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    """The handle is closed while its bytes are on their way: the connection is reset."""
+    fleet = start_fleet(workers=1)
+    client = await WireClient.connect(fleet.port)
+    content = bytes(48 * 1024 * 1024)
+    await client.send(request("PUT", "/api/v1/upload?path=/f", body=content))
+    assert (await client.response()).status == 200
+    opening = b'{"path":"/f","flags":{"read":true}}'
+    await client.send(request("POST", "/api/v1/open", headers=JSON, body=opening))
+    handle = {"handle_id": json.loads((await client.response()).body)["handle_id"]}
+    asked = json.dumps(handle | {"offset": 0, "size": len(content)}).encode()
+    slow = await WireClient.connect(fleet.port)
+    wire = request("POST", "/api/v1/read", headers=JSON, body=asked)
+    await slow.send(wire.replace(b"HTTP/1.1", b"HTTP/1.0"))
+    await slow.reader.readuntil(b"\r\n\r\n")
+    closing = json.dumps(handle).encode()
+    await client.send(request("POST", "/api/v1/close", headers=JSON, body=closing))
+    assert (await client.response()).status == 204
+    with pytest.raises(ConnectionResetError):
+        await slow.reader.read()
+    await slow.close()
+    await client.close()
+
+
+async def test_events_for_http_1_0_are_not_chunked(start_fleet: Callable[..., Fleet]) -> None:
+    fleet = start_fleet(workers=1)
+    client = await WireClient.connect(fleet.port)
+    await client.send(b"GET /api/v1/watch?path=/ HTTP/1.0\r\nAccept: text/event-stream\r\n\r\n")
+    head = await client.reader.readuntil(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head
+    assert await client.reader.readline() == b"retry: 500\n"
+    await client.close()
+
+
+async def test_a_method_that_no_standard_knows_is_405_with_allow(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    """As any other that a route has not; where there is no route it is 404."""
+    fleet = start_fleet(workers=1)
+    client = await WireClient.connect(fleet.port)
+    for method in ("BREW", "SOURCE", "DESCRIBE", "QUERY", "PRI"):
+        await client.send(request(method, "/api/v1/stat?path=/"))
+        answer = await client.response()
+        assert (answer.status, answer.headers.get("allow")) == (405, "GET, HEAD"), method
+        assert json.loads(answer.body)["error"] == f"method not allowed: {method}"
+        assert "connection" not in answer.headers
+        await client.send(request(method, "/api/v1/nothing"))
+        assert (await client.response()).status == 404, method
+    await client.send(request("BREW", "/api/v1/upload?path=/f", body=b"x"))
+    assert (await client.response()).headers["allow"] == "PUT"
+    await client.close()
 
 
 async def test_a_half_closed_connection_still_gets_its_answer(

@@ -80,5 +80,5 @@ def test_the_offer_of_another_protocol_is_taken_out() -> None:
     wire = b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"
     request = heads().read(wire)
     assert request is not None
-    assert b"upgrade: h2c" not in request.head_without_upgrade().lower()
-    assert request.head_without_upgrade().endswith(b"connection: Upgrade\r\n\r\n")
+    assert b"upgrade: h2c" not in request.head_for_app().lower()
+    assert request.head_for_app().endswith(b"connection: Upgrade\r\n\r\n")
