@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
 from gunicorn.workers.workertmp import WorkerTmp
 
 from workers import broker
@@ -28,6 +29,8 @@ from workers.renewal import Handover, KeptWorker, Rehearsal, command_line, envir
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
+
+    from gunicorn.config import Config
 
     from workers.fleet import FleetApplication
     from workers.worker import FleetWorker
@@ -43,6 +46,15 @@ _WORKER_PAUSE_S = 0.5
 def give_slot(arbiter: FleetArbiter, worker: FleetWorker) -> None:
     """gunicorn's `pre_fork` hook."""
     worker.slot = arbiter.slot_to_fill
+
+
+class FleetLogger(Logger):  # type: ignore[misc]
+    """gunicorn's logger without a stream and a format of its own: its lines go where ours do."""
+
+    def setup(self, cfg: Config) -> None:
+        self.cfg = cfg
+        self.error_log.setLevel(logging.WARNING)
+        self.error_log.propagate = True
 
 
 class _KeptSign(WorkerTmp):  # type: ignore[misc]

@@ -59,7 +59,7 @@ def endpoint_of(run_directory: RunDirectory) -> Endpoint:
     """Where the broker of this fleet binds."""
     try:
         said = msgspec.json.decode(run_directory.bus_file.read_bytes(), type=_Tcp)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         paths = run_directory.bus_publications, run_directory.bus_requests
         return Endpoint(f"ipc://{paths[0]}", f"ipc://{paths[1]}", None)
     host, port = split_address(said.bind)

@@ -28,7 +28,7 @@ from fs9.observe.log import configure as configure_logging
 from fs9.observe.metrics import forget_all, forget_gauges
 from fs9.services import preflight
 from fs9.vfs.journal import clear_journals
-from workers.arbiter import FleetArbiter, give_slot
+from workers.arbiter import FleetArbiter, FleetLogger, give_slot
 from workers.bus import prepare_bus
 from workers.endpoint import UnusableKeys, endpoint_of, split_address
 from workers.notify import Notifier
@@ -199,7 +199,7 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
             "timeout": 60,
             "proc_name": "fs9",
             "control_socket_disable": True,
-            "loglevel": "warning",
+            "logger_class": FleetLogger,
             "pre_fork": give_slot,
             "child_exit": self._bury,
         }

@@ -64,6 +64,7 @@ class FleetWorker(UvicornWorker):  # type: ignore[misc]
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
+        logging.getLogger("uvicorn.error").propagate = True  # as the arbiter's (FleetLogger)
         self.config.loop = self.app.settings.event_loop
         self.config.timeout_graceful_shutdown = self._graceful_s()
 

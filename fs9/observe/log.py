@@ -124,7 +124,11 @@ class Json(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        try:
+            return msgspec.json.encode(line, enc_hook=str).decode()
+        except UnicodeEncodeError:  # surrogates, as in names of files that are not UTF-8
+            plain = {name: _encodable(value) for name, value in line.items()}
+            return msgspec.json.encode(plain, enc_hook=str).decode()
 
 
 FORMATTERS: Mapping[str, type[logging.Formatter]] = {
@@ -136,6 +140,12 @@ FORMATTERS: Mapping[str, type[logging.Formatter]] = {
 
 def _fields(record: logging.LogRecord) -> list[tuple[str, object]]:
     return [(name, record.__dict__[name]) for name in FIELDS if name in record.__dict__]
+
+
+def _encodable(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return value.encode("utf-8", "backslashreplace").decode()
 
 
 def _escaped(text: str) -> str:

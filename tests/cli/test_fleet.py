@@ -192,6 +192,17 @@ def test_a_data_directory_without_a_fleet(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_data_directory_that_is_none(
+    fs9: Fs9, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "_ANSWER_S", 0.1)
+    (tmp_path / "file").write_text("")
+    for path in ("file", "file/below"):
+        code, out, err = fs9("fleet", "status", "--data-dir", tmp_path / path)
+        assert (code, out) == (7, "")
+        assert "fs9 serve" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "request_"),
     [

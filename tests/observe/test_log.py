@@ -97,6 +97,13 @@ def test_json_is_for_programs():
     }
 
 
+def test_what_is_not_unicode_is_told_all_the_same():
+    """The name of a file that is not UTF-8, a lone surrogate of a token."""
+    value = json.loads(line("json", "no such file: a\udcffb", user="\ud800", status=404))
+    assert value["message"] == r"no such file: a\udcffb"
+    assert (value["user"], value["status"]) == (r"\ud800", 404)
+
+
 @pytest.mark.parametrize("log_format", ["pretty", "compact"])
 def test_a_caller_cannot_forge_lines(log_format):
     """Control characters in messages and fields are escaped."""

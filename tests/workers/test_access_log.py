@@ -119,8 +119,13 @@ async def test_the_lines_of_a_fleet_are_json_and_hold_no_secret(
     await client.send(request("GET", "/api/v1/stat", headers={"Authorization": f"Bearer {wrong}"}))
     assert (await client.response()).status == 401
     await client.close()
+    fleet.kill_worker(0)  # the arbiter tells of it
+    async with asyncio.timeout(20):
+        while "SIGKILL" not in fleet.log.read_text():  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(0.05)
     assert fleet.stop() == 0
     text = fleet.log.read_text()
+    assert all(line.startswith("{") for line in text.splitlines())
     assert not any(secret in text for secret in (*tokens.values(), wrong, SECRET))
     assert "\x1b" not in text
     lines = [json.loads(line) for line in text.splitlines() if "fs9.access" in line]
