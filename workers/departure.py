@@ -163,7 +163,7 @@ class Departure:
         if not keeper.isdecimal() or int(keeper) == node.slot:
             return False
         try:
-            if connection.private or (self._moves >= MOVES_MAX and node.forwarding):
+            if connection.private or self._is_forwarded(request):
                 self._forward(request, await self._upstream(int(keeper)))
             elif connection.transport.get_write_buffer_size():
                 return False  # earlier answers go out first

@@ -187,7 +187,7 @@ class Rules:
         if node is None:
             raise NotFound(path)
         if node.is_dir and path != target and is_within(target, path):
-            raise InvalidArgument(f"cannot move a directory into itself: {path}")
+            raise InvalidArgument("cannot move a directory into itself")
         target_parent, target_name = self._place(change, target)
         check_condition(condition, node, path)
         old = change.child(target_parent, target_name)
@@ -236,7 +236,7 @@ class Rules:
             if node.is_dir:
                 raise IsDirectory(path)
             if node.file_type is FileType.SYMLINK:
-                raise InvalidArgument(f"cannot truncate symlink {path}")
+                raise InvalidArgument("cannot truncate a symlink")
             self._resize(change, node, changes.size)
         if changes.mode is not None:
             node.mode = changes.mode & (_DIRECTORY_BITS if node.is_dir else _FILE_BITS)
@@ -316,7 +316,7 @@ def check_openable(node: Inode, path: str, flags: OpenFlags) -> None:
     elif flags.directory:
         raise NotDirectory(path)
     elif node.file_type is FileType.SYMLINK:
-        raise InvalidArgument(f"cannot {'write' if flags.write else 'read'} symlink {path}")
+        raise InvalidArgument(f"cannot {'write' if flags.write else 'read'} a symlink")
 
 
 def check_condition(condition: Condition, node: Inode | None, path: str) -> None:

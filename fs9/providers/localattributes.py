@@ -41,7 +41,7 @@ def check_type(path: str, changes: StatChanges, found: os.stat_result) -> None:
         if changes.mode is not None:  # nor has Linux it
             raise NotSupported(f"chmod of a symbolic link: {path}")
         if changes.size is not None:
-            raise InvalidArgument(f"cannot truncate symlink: {path}")
+            raise InvalidArgument("cannot truncate a symlink")
     if changes.size is not None and stat.S_ISDIR(found.st_mode):
         raise IsDirectory(path)
 

@@ -159,7 +159,7 @@ def _clear_reserved(entry: Entry) -> bool:
 
 def check_replaced(name: str, found: os.stat_result | None) -> None:
     if found is not None and file_type(found) is None:
-        raise InvalidArgument(f"cannot replace, not a regular file: {name}")
+        raise InvalidArgument("cannot replace what is no regular file")
 
 
 def rename(path: str, source: Entry, target: Entry) -> None:

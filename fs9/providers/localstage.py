@@ -105,9 +105,9 @@ def check_target(
 def check_regular(path: str, found: os.stat_result) -> None:
     """Refuse to open a symbolic link, a FIFO, a socket or a device."""
     if stat.S_ISLNK(found.st_mode):
-        raise InvalidArgument(f"cannot open symlink: {path}")
+        raise InvalidArgument("cannot open a symlink")
     if file_type(found) is not FileType.REGULAR:
-        raise InvalidArgument(f"cannot open, not a regular file: {path}")
+        raise InvalidArgument("cannot open what is no regular file")
 
 
 def stage(

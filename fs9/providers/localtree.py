@@ -302,7 +302,7 @@ class Tree:
             found = visible(path, source.stat())
             is_directory = stat.S_ISDIR(found.st_mode)
             if name != path and is_directory and is_within(name, path):
-                raise InvalidArgument(f"cannot move a directory into itself: {path}")
+                raise InvalidArgument("cannot move a directory into itself")
             with (
                 Translated(name),
                 self._jail.parent(name) as target,

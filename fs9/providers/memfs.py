@@ -311,7 +311,7 @@ class MemFs(BaseProvider):
         if node is None:
             raise NotFound(path)
         if isinstance(node, Directory) and path != target and is_within(target, path):
-            raise InvalidArgument(f"cannot move a directory into itself: {path}")
+            raise InvalidArgument("cannot move a directory into itself")
         target_parent, target_name = find_parent(self._root, target)
         _check(condition, node, path)
         old = target_parent.children.get(target_name)
@@ -335,7 +335,7 @@ class MemFs(BaseProvider):
             if isinstance(node, Directory):
                 raise IsDirectory(path)
             if isinstance(node, Link):
-                raise InvalidArgument(f"cannot truncate symlink {path}")
+                raise InvalidArgument("cannot truncate a symlink")
             self._resize(node, changes.size)
         if changes.mode is not None:
             kept = _DIRECTORY_BITS if isinstance(node, Directory) else _FILE_BITS
@@ -441,7 +441,7 @@ def _openable(node: Node, path: str, flags: OpenFlags) -> File | Directory:
     if flags.directory:
         raise NotDirectory(path)
     if isinstance(node, Link):
-        raise InvalidArgument(f"cannot {'write' if flags.write else 'read'} symlink {path}")
+        raise InvalidArgument(f"cannot {'write' if flags.write else 'read'} a symlink")
     return node
 
 

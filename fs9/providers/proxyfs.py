@@ -343,7 +343,7 @@ class ProxyFs(BaseProvider):
         if there.is_dir:
             raise IsDirectory(path)
         if there.is_symlink:
-            raise InvalidArgument(f"{path} is a symlink")
+            raise InvalidArgument("cannot write a symlink")
         return there
 
     async def _commit(self, file: ProxyOpen, upload: Upload) -> FileInfo:

@@ -232,6 +232,23 @@ class TreeSuite(FileSuite):
             await driver.remove("/link")
         assert await names_in(driver, "/d") == ["f"]
 
+    async def test_the_name_of_a_file_does_not_make_it_an_invalid_handle(
+        self, driver: Driver
+    ) -> None:
+        """The first clients take any text of a 400 in which "handle" stands for that."""
+        await make_directory(driver, "/handle")
+        calls: list[Callable[[], Awaitable[object]]] = [
+            partial(driver.wstat, "/handle", StatChanges(name="/handle/in"))
+        ]
+        if await driver.capabilities() & Capability.SYMLINK:
+            await make_link(driver, "/a Handle", "/handle")
+            calls += (partial(driver.open, "/a Handle", flags) for flags in (READ, OVERWRITE))
+            calls.append(partial(driver.wstat, "/a Handle", StatChanges(size=1)))
+        for call in calls:
+            with pytest.raises(InvalidArgument) as caught:
+                await call()
+            assert "handle" not in str(caught.value).lower()
+
     async def test_a_link_needs_a_target(self, driver: Driver) -> None:
         await needs_links(driver)
         for target in ("", "a\0b"):

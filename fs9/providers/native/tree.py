@@ -361,7 +361,7 @@ class Tree:
         with self._names:
             source = self._plugin.stat(path)
             if source.is_dir and path != target and is_within(target, path):
-                raise InvalidArgument(f"cannot move a directory into itself: {path}")
+                raise InvalidArgument("cannot move a directory into itself")
             old = self._look_for_new(target)
             _check(condition, source, path)
             if path == target:
@@ -403,7 +403,7 @@ class Tree:
                 if found.is_dir:
                     raise IsDirectory(path)
                 if found.is_symlink:
-                    raise InvalidArgument(f"cannot truncate symlink {path}")
+                    raise InvalidArgument("cannot truncate a symlink")
                 if size > self._file_bytes_max:
                     raise QuotaExceeded(f"a file of a plugin may have {self._file_bytes_max} bytes")
             if mode is not None:
@@ -460,7 +460,7 @@ def _check(condition: Condition, found: FileInfo | None, path: str) -> None:
 
 def _check_openable(found: FileInfo, path: str, flags: OpenFlags) -> None:
     if found.is_symlink:
-        raise InvalidArgument(f"cannot open symlink {path}")
+        raise InvalidArgument("cannot open a symlink")
     if found.is_dir:
         if flags.write or flags.create:
             raise IsDirectory(path)

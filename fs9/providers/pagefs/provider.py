@@ -169,7 +169,7 @@ class PageFs(BaseProvider):
             raise PermissionDenied(f"{target} is reserved")
         to_view, to_inner = self._writable(target)
         if to_view is not view:
-            raise InvalidArgument(f"cannot rename from one tree to another: {target}")
+            raise InvalidArgument("cannot rename from one tree to another")
         if inner == path:
             await self.tree.rename(view, inner, to_inner, condition)
         else:
@@ -185,7 +185,7 @@ class PageFs(BaseProvider):
             view, inner = self._writable(path)
             to_view, to_inner = self._writable(target)
             if to_view is not view:
-                raise InvalidArgument(f"cannot link from one tree to another: {target}")
+                raise InvalidArgument("cannot link from one tree to another")
             await self.tree.link(view, inner, to_inner)
 
     async def _change(

@@ -46,7 +46,7 @@ def check_openable(inode: Inode, path: str, flags: OpenFlags) -> None:
     elif flags.directory:
         raise NotDirectory(path)
     elif inode.kind == SYMLINK:
-        raise InvalidArgument(f"cannot {'write' if flags.write else 'read'} symlink {path}")
+        raise InvalidArgument(f"cannot {'write' if flags.write else 'read'} a symlink")
 
 
 def check_kind(inode: Inode, path: str, changes: StatChanges) -> None:
@@ -56,7 +56,7 @@ def check_kind(inode: Inode, path: str, changes: StatChanges) -> None:
         if inode.kind == DIRECTORY:
             raise IsDirectory(path)
         if inode.kind == SYMLINK:
-            raise InvalidArgument(f"cannot truncate symlink {path}")
+            raise InvalidArgument("cannot truncate a symlink")
 
 
 def apply(inode: Inode, changes: StatChanges) -> None:

@@ -233,7 +233,7 @@ class Tree:
                 raise NotFound(path)
             number, kind = found
             if kind == DIRECTORY and path != target and is_within(target, path):
-                raise InvalidArgument(f"cannot move a directory into itself: {path}")
+                raise InvalidArgument("cannot move a directory into itself")
             to_parent, to_name = await self.parent(view, target)
             inode = await self.inode(view, number)
             check(condition, inode, path)
