@@ -54,7 +54,7 @@ def add_commands(commands: Commands) -> None:
             option,
             dest=field,
             metavar="N",
-            type=_bound,
+            type=_rate if field == "requests_per_second_max" else _bound,
             default=argparse.SUPPRESS,
             help=f"{text}; '{_UNSET}' leaves it to the server's settings",
         )
@@ -106,6 +106,13 @@ def _bound(text: str) -> int | None:
     if not (digits.isascii() and digits.isdigit()) or int(digits) << shift >= 2**63:
         raise argparse.ArgumentTypeError(f"expected a number such as 1000 or 2G, or '{_UNSET}'")
     return int(digits) << shift
+
+
+def _rate(text: str) -> int | None:
+    rate = _bound(text)
+    if rate == 0:
+        raise argparse.ArgumentTypeError("expected at least 1; `ns suspend` lets nobody in")
+    return rate
 
 
 def _path(name: str) -> str:

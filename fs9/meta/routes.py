@@ -90,7 +90,7 @@ async def _set_status(c: Call) -> object:
 
 
 async def _set_quota(c: Call) -> object:
-    return wire.namespace_reply(await c.service.store.set_quota(c.ns, c.body.quota, c.body.by))
+    return wire.namespace_reply(await c.service.set_quota(c.ns, c.body.quota, c.body.by))
 
 
 async def _deleted_namespaces(c: Call) -> object:

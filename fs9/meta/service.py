@@ -14,10 +14,13 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from fs9 import path as slash_path
 from fs9.errors import AlreadyExists, InvalidArgument, NotFound
 from fs9.meta.models import ACTIVE, DELETED, Revocation
 from fs9.names import DEFAULT_NAMESPACE, check_namespace_name
+from fs9.quota import NamespaceQuota
 from fs9.types import MountSpec
 
 if TYPE_CHECKING:
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
     from fs9.meta.models import (
         ApiKeyRecord,
         MountRecord,
-        NamespaceQuota,
         NamespaceRecord,
         NamespaceStatus,
         RoleGrant,
@@ -45,6 +47,9 @@ API_KEY_DAYS_MAX = 3650
 #: The latest time that readers of the feed can keep, far behind the expiry of any token.
 FOREVER_S = 2**32 - 1
 DAY_S = 86_400
+
+#: Of a quota.
+BOUND_MAX = 2**63 - 1
 
 _USERNAME = re.compile(r"[^\x00-\x20\x7f/][^\x00-\x1f\x7f/]{0,127}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}", re.IGNORECASE)
@@ -88,6 +93,7 @@ class MetaService:
     ) -> NamespaceRecord:
         """Raises InvalidArgument, AlreadyExists."""
         check_namespace_name(name)
+        _check_quota(quota)
         checked = [_mount(spec) for spec in mounts]
         return await self.store.create_namespace(
             name, by, checked, quota=quota, description=_text("description", description)
@@ -102,6 +108,11 @@ class MetaService:
             # Else its tokens would hold in the next namespace of that name.
             await self._revoke("namespace", name, by, issued_until_s=self._now_s())
         return await self.store.set_status(name, status, by)
+
+    async def set_quota(self, name: str, quota: NamespaceQuota, by: str) -> NamespaceRecord:
+        """Raises InvalidArgument, NotFound."""
+        _check_quota(quota)
+        return await self.store.set_quota(name, quota, by)
 
     async def add_mount(self, name: str, spec: MountSpec, by: str) -> MountRecord:
         """Raises InvalidArgument, NotFound, AlreadyExists."""
@@ -304,6 +315,13 @@ def check_roles(roles: Sequence[str]) -> None:
     for role in roles:
         if role not in ROLES:
             raise InvalidArgument(f"'{role}' is not a role; there are {', '.join(ROLES)}")
+
+
+def _check_quota(quota: NamespaceQuota | None) -> None:
+    for name, value in msgspec.structs.asdict(quota or NamespaceQuota()).items():
+        least = 1 if name == "requests_per_second_max" else 0
+        if value is not None and not least <= value <= BOUND_MAX:
+            raise InvalidArgument(f"{name} is from {least} to {BOUND_MAX}, or null")
 
 
 def _mount(spec: MountSpec) -> MountSpec:

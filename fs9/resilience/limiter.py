@@ -62,12 +62,13 @@ class RequestLimiter:
     def set_namespace_rate(self, namespace: str, qps: int | None) -> None:
         """Give a namespace a rate of its own, also while the others are not limited.
 
-        None: it is again as the others are.
+        None: it is again as the others are. Less than 1, which nobody can set, is 1.
         """
         if qps is None:
             self._own_rates.pop(namespace, None)
             self._own_told_rates.pop(namespace, None)
         else:
+            qps = max(qps, 1)
             self._own_rates[namespace] = Rate.of(qps)
             self._own_told_rates[namespace] = _told_rate(qps)
         self.on = self._enabled or bool(self._own_rates)

@@ -95,6 +95,8 @@ class MountRequest(msgspec.Struct):
 
 
 _Bound = Annotated[int, Meta(ge=0, le=OFFSET_MAX)] | None | UnsetType
+#: To let nobody in there is the status `suspended`.
+_RateBound = Annotated[int, Meta(ge=1, le=OFFSET_MAX)] | None | UnsetType
 
 
 class QuotaRequest(msgspec.Struct, gc=False):
@@ -103,7 +105,7 @@ class QuotaRequest(msgspec.Struct, gc=False):
     bytes_max: _Bound = UNSET
     files_max: _Bound = UNSET
     handles_max: _Bound = UNSET
-    requests_per_second_max: _Bound = UNSET
+    requests_per_second_max: _RateBound = UNSET
 
 
 class NamespaceChangeRequest(msgspec.Struct):

@@ -141,6 +141,7 @@ def test_a_file_that_is_not_understood_is_an_error(run, tmp_path):
         ("users", "password", "a", "--data-dir", "d"),
         ("quotas", "set", "acme"),
         ("quotas", "set", "acme", "--bytes", "much"),
+        ("quotas", "set", "acme", "--requests-per-second", "0"),
         ("ns", "create", "acme", "--set", "a=1"),
         ("mount", "add", "memfs", "-n", "acme", "-c", "[1]"),
         ("events", "list", "-n", "acme", "--since", "yesterday"),

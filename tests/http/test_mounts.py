@@ -168,7 +168,7 @@ async def test_a_suspended_namespace_is_403_until_it_is_active_again(
 
 
 async def test_a_quota_holds_from_the_answer_on(auth_server: Server, acme: str) -> None:
-    """What the body leaves out stays; null leaves it to the settings."""
+    """What the body leaves out stays; null leaves it to the settings. No rate is below one."""
     admin, client = admin_of(auth_server), auth_server.client(token=token(acme))
     await put(client, "/a", b"x")
     answer = await admin.patch(f"namespaces/{acme}", json={"quota": {"files_max": 1}})
@@ -179,7 +179,12 @@ async def test_a_quota_holds_from_the_answer_on(auth_server: Server, acme: str) 
     )
     assert answer.json()["quota"] == {"bytes_max": 9}
     assert (await client.put("upload?path=/b", content=b"x")).status_code == 200
-    for wrong in ({"files_max": -1}, {"files_max": "1"}, {"bytes_max": 2**63}):
+    for wrong in (
+        {"files_max": -1},
+        {"files_max": "1"},
+        {"bytes_max": 2**63},
+        {"requests_per_second_max": 0},
+    ):
         answer = await admin.patch(f"namespaces/{acme}", json={"quota": wrong})
         assert problem(answer)[:2] == (422, "UnprocessableBody")
 

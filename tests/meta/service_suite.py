@@ -119,6 +119,16 @@ class ServiceSuite:
         assert (await api("DELETE", "/admin/namespaces/acme"))["status"] == "deleted"
         await api("DELETE", "/admin/namespaces/default", status=400)
 
+    async def test_a_quota_is_one_that_can_be_kept(self, api, acme):
+        """None is negative, and no rate of requests is below one a second."""
+        for quota in ({"bytes_max": -1}, {"handles_max": 2**63}, {"requests_per_second_max": 0}):
+            await api("PUT", "/namespaces/acme/quota", {"quota": quota}, status=400)
+            await api("POST", "/namespaces", {"name": "new", "quota": quota}, status=400)
+        await api("GET", "/namespaces/new", status=404)
+        quota = {"bytes_max": 0, "requests_per_second_max": 1}
+        changed = await api("PUT", "/namespaces/acme/quota", {"quota": quota})
+        assert changed["quota"] == quota
+
     async def test_mounts(self, api, acme):
         """Case 68: created, listed by path, found and deleted, nested and with odd characters."""
         assert acme["mounts"] == []

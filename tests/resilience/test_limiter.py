@@ -81,6 +81,14 @@ def test_a_namespace_may_have_a_rate_of_its_own_also_while_nothing_else_is_limit
     assert sum(allowed(both, "big", str(user), 1.0, 10) for user in range(50)) == 500
 
 
+def test_a_rate_that_was_kept_before_there_was_a_least_one_is_that() -> None:
+    """One request a second rather than an error at every request."""
+    limits = limiter()
+    for kept in (0, -1):
+        limits.set_namespace_rate("acme", kept)
+        assert [allowed(limits, "acme", "a", now_s - kept * 10, 3) for now_s in (1, 2)] == [1, 1]
+
+
 def test_an_address_that_fails_too_often_is_refused_until_time_has_passed() -> None:
     limits = CredentialLimiter(Limits(failed_credentials_per_minute_max=60))
     assert not limits.watching
