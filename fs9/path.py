@@ -12,7 +12,7 @@ import re
 
 from fs9.errors import InvalidArgument
 
-#: Bytes of a whole path and of one name, as Linux has them (PATH_MAX, NAME_MAX).
+#: Bytes of a whole path, and of one name, as Linux has it (NAME_MAX; its PATH_MAX counts a NUL).
 PATH_BYTES_MAX = 4096
 NAME_BYTES_MAX = 255
 
@@ -22,7 +22,7 @@ _CLEAN = re.compile(r"/|(?:/(?!\.)[\x20-\x2e\x30-\x7e]{1,255})+")
 
 def clean(path: str) -> str:
     """The clean form of `path`; raises InvalidArgument for one that no file can have."""
-    if len(path) < PATH_BYTES_MAX and _CLEAN.fullmatch(path):
+    if len(path) <= PATH_BYTES_MAX and _CLEAN.fullmatch(path):
         return path
     names: list[str] = []
     for name in path.split("/"):
@@ -42,8 +42,8 @@ def _check(path: str, names: list[str]) -> None:
         lengths = [len(name.encode()) for name in names]
     except UnicodeEncodeError:
         raise InvalidArgument("a path must be valid Unicode") from None
-    if sum(lengths) + len(lengths) >= PATH_BYTES_MAX:
-        raise InvalidArgument(f"the path is too long: at most {PATH_BYTES_MAX - 1} bytes")
+    if sum(lengths) + len(lengths) > PATH_BYTES_MAX:
+        raise InvalidArgument(f"the path is too long: at most {PATH_BYTES_MAX} bytes")
     if max(lengths, default=0) > NAME_BYTES_MAX:
         raise InvalidArgument(f"a name in the path is too long: at most {NAME_BYTES_MAX} bytes")
 

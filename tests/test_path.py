@@ -100,8 +100,8 @@ def test_lengths_are_in_bytes():
     for name in ("x" * (NAME_BYTES_MAX + 1), "é" * (NAME_BYTES_MAX // 2 + 1)):
         with pytest.raises(InvalidArgument, match="name in the path is too long"):
             clean("/" + name)
-    longest = "/ab" * (PATH_BYTES_MAX // 3)
-    assert len(longest) == PATH_BYTES_MAX - 1
+    longest = "/abc" * (PATH_BYTES_MAX // 4)
+    assert len(longest) == PATH_BYTES_MAX
     assert clean(longest) == longest
     with pytest.raises(InvalidArgument, match="path is too long"):
         clean(longest + "c")
