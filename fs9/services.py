@@ -169,6 +169,8 @@ class Services:
         """Have those below call those above."""
         self.namespaces.on_request_rate = self.limiter.set_namespace_rate
         self.namespaces.on_end = self._namespace_ended
+        if self.verifier is not None:
+            self.namespaces.revoked = self.verifier.revocations.mean
         self.registry.on_lost = partial(_give_up, self.namespaces)
         self.registry.addresses_of = self.mount_policy.addresses_of
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from fs9.principal import Principal
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -35,16 +37,19 @@ class _Handle(msgspec.Struct, gc=False):
     node: _Node | None
     bits: int
     file_id: str
-    user: str
+    opener: Principal
 
 
 class Known(NamedTuple):
-    """A handle as it is asked for: its path ("" when the file has none), flags as bits."""
+    """A handle as it is asked for: its path ("" when the file has none), flags as bits.
+
+    `opener` is who opened it, as far as a revocation can mean it.
+    """
 
     path: str
     bits: int
     file_id: str
-    user: str
+    opener: Principal
 
 
 class Handles:
@@ -69,18 +74,18 @@ class Handles:
         if handle is None:
             return None
         path = "" if handle.node is None else _path(handle.node)
-        return Known(path, handle.bits, handle.file_id, handle.user)
+        return Known(path, handle.bits, handle.file_id, handle.opener)
 
-    def user(self, handle_id: str) -> str | None:
+    def opener(self, handle_id: str) -> Principal | None:
         """Who opened it; None: unknown."""
         handle = self._handles.get(handle_id)
-        return None if handle is None else handle.user
+        return None if handle is None else handle.opener
 
-    def add(self, handle_id: str, path: str, bits: int, file_id: str, user: str) -> None:
+    def add(self, handle_id: str, path: str, bits: int, file_id: str, opener: Principal) -> None:
         """`path`: clean, or "" for a file without one."""
         self.discard(handle_id)
         node = self._make(path) if path else None
-        self._handles[handle_id] = _Handle(node, bits, file_id, user)
+        self._handles[handle_id] = _Handle(node, bits, file_id, opener)
         if node is not None:
             node.handle_ids.add(handle_id)
 

@@ -50,6 +50,9 @@ _STREAMING = int(Capability.STREAMING)
 
 _UNJOURNALED = contextlib.nullcontext()
 
+#: Who opened what no session did.
+_NOBODY = Principal("", "")
+
 
 class File(msgspec.Struct, gc=False, eq=False):
     """An open file. `info` is as it was at open, with the namespace path.
@@ -69,7 +72,7 @@ class File(msgspec.Struct, gc=False, eq=False):
     info: FileInfo
     in_use: InUse
     used_s: float
-    #: Who opened it, and alone may use it by a handle; and as what, unless it was revived.
+    #: Who opened it, and alone may use it by a handle; and as what.
     user: str = ""
     opened_by: Principal | None = None
     #: For `HandleTable.place`: the path (None: that of `info`) after so many renames.
@@ -245,7 +248,8 @@ class HandleTable:
         self._enter(handle_id, file)
         if self.journal is not None and file.lasting:
             info = file.info
-            self.journal.opened(handle_id, info.path, file.flags, info.file_id, file.user)
+            opener = file.opened_by or _NOBODY
+            self.journal.opened(handle_id, info.path, file.flags, info.file_id, opener)
         return handle_id
 
     def adopt(self, handle_id: str, file: File) -> None:
@@ -253,7 +257,8 @@ class HandleTable:
         assert self.journal is not None
         known = self.journal.dormant.get(handle_id)
         assert known is not None
-        file.place, file.user, file.renames = known.path, known.user, self.moves.count
+        file.place, file.renames = known.path, self.moves.count
+        file.user, file.opened_by = known.opener.user, known.opener
         self.journal.dormant.discard(handle_id)
         self._enter(handle_id, file)
 
@@ -337,26 +342,23 @@ class HandleTable:
         self._journal_closed(taken, closed)
         return taken
 
-    def take_of(self, means: Callable[[Principal], bool], namespace: str) -> list[File]:
-        """Remove and return the live handles of whom it means, and forget their dormant ones.
+    def take_of(self, means: Callable[[Principal], bool]) -> list[File]:
+        """Remove and return the live handles of whom it means, and forget their dormant ones."""
+        # Many files have one opener.
+        answers: dict[int, bool] = {}
 
-        A dormant one is known by its user alone.
-        """
-        # Many files have one opener; those of a user who is known by name alone, too.
-        answers: dict[int | str, bool] = {}
+        def meant(opener: Principal | None) -> bool:
+            opener = opener or _NOBODY
+            if id(opener) not in answers:
+                answers[id(opener)] = means(opener)
+            return answers[id(opener)]
 
-        def meant(user: str, principal: Principal | None = None) -> bool:
-            key = user if principal is None else id(principal)
-            if key not in answers:
-                answers[key] = means(principal or Principal(user, namespace))
-            return answers[key]
-
-        taken = [id_ for id_, file in self._files.items() if meant(file.user, file.opened_by)]
+        taken = [id_ for id_, file in self._files.items() if meant(file.opened_by)]
         files = [self._files.pop(id_) for id_ in taken]
         self._journal_closed(files, taken)
         if self.journal is not None:
             dormant = self.journal.dormant
-            gone = [id_ for id_ in dormant if meant(dormant.user(id_) or "")]
+            gone = [id_ for id_ in dormant if meant(dormant.opener(id_))]
             if gone:
                 self.journal.closed(gone)
         return files

@@ -4,7 +4,7 @@ One file for each namespace that has handles, of JSON lines: appended with one w
 open and close, never synced, so it survives the process and not the power. A new owner reads
 it; the handles in it are *dormant* until somebody uses one (`fs9.vfs.revival`).
 
-    opened    a handle, its path, flags, the file's id, and who opened it
+    opened    a handle, its path, flags, the file's id, and who opened it by what credential
     closed    handles
     begun     a rename or, without a target, a removal; then one of
       moved, gone    it was done: what was there has another path, or none
@@ -28,8 +28,9 @@ import msgspec
 
 from fs9.errors import Fs9Error
 from fs9.path import is_within
+from fs9.principal import Principal
 from fs9.types import OpenFlags
-from fs9.vfs.dormant import Handles
+from fs9.vfs.dormant import Handles, Known
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,6 +46,8 @@ _SLACK_RECORDS = 1024
 #: Suffixes that no namespace name has.
 _NEW = ".new"
 _UNREADABLE = ".unreadable"
+#: What revocations are known by (`fs9.auth.revocations`).
+_CREDENTIAL_BYTES = 16
 
 #: The flags a handle is registered with again, by bit. A replacement is never journaled.
 _FLAGS = ("read", "write", "create", "truncate", "append", "directory", "exclusive")
@@ -56,6 +59,11 @@ class Opened(msgspec.Struct, frozen=True, array_like=True, tag="o", gc=False):
     bits: int
     file_id: str
     user: str
+    #: What a revocation can mean; the credential is half of its digest.
+    credential: bytes = b""
+    issued_at_s: int = 0
+    jti: str = ""
+    key_id: str = ""
 
 
 class Closed(msgspec.Struct, frozen=True, array_like=True, tag="c"):
@@ -154,9 +162,11 @@ class NamespaceJournal:
         self._changes: list[tuple[str, str]] = []
         self._watches: set[Watch] = set()
 
-    def opened(self, handle_id: str, path: str, flags: OpenFlags, file_id: str, user: str) -> None:
+    def opened(
+        self, handle_id: str, path: str, flags: OpenFlags, file_id: str, opener: Principal
+    ) -> None:
         self._open += 1
-        self._append(Opened(handle_id, path, bits_of(flags), file_id, user))
+        self._append(_opened(handle_id, Known(path, bits_of(flags), file_id, opener)))
 
     def closed(self, handle_ids: list[str]) -> None:
         """Those were journaled, and are closed or expired."""
@@ -352,7 +362,7 @@ def _load(path: Path) -> tuple[Handles, list[tuple[str, str]]]:
     """What the file adds up to; it is written anew, or removed when there is nothing."""
     try:
         data = path.read_bytes()
-        handles, unsettled, count = _replay(data)
+        handles, unsettled, count = _replay(data, path.name)
         if not handles:
             path.unlink()
         elif count != len(handles) or not data.endswith(b"\n"):
@@ -372,7 +382,7 @@ def _load(path: Path) -> tuple[Handles, list[tuple[str, str]]]:
 def _rewrite(path: Path, new: Path, size: int) -> int:
     """Write what the first `size` bytes add up to; how many lines."""
     with path.open("rb") as file:
-        handles, unsettled, _ = _replay(file.read(size))
+        handles, unsettled, _ = _replay(file.read(size), path.name)
     return _write(new, handles, unsettled)
 
 
@@ -381,7 +391,7 @@ def _write(new: Path, handles: Handles, unsettled: Iterable[tuple[str, str]]) ->
     for handle_id in handles:
         known = handles.get(handle_id)
         assert known is not None
-        records.append(Opened(handle_id, *known))
+        records.append(_opened(handle_id, known))
     records.extend(Begun(*change) for change in unsettled)
     new.unlink(missing_ok=True)  # left by a crash
     fd = _open_file(new)
@@ -390,18 +400,22 @@ def _write(new: Path, handles: Handles, unsettled: Iterable[tuple[str, str]]) ->
     return len(records)
 
 
-def _replay(data: bytes) -> tuple[Handles, list[tuple[str, str]], int]:
+def _replay(data: bytes, namespace: str) -> tuple[Handles, list[tuple[str, str]], int]:
     """The handles, the unsettled changes, and the number of records.
 
     A last line that was cut off by a crash is left out.
     """
     records = _decode_lines(data[: data.rfind(b"\n") + 1])
     handles = Handles()
+    #: Each kept once: many handles have one opener.
+    openers: dict[Principal, Principal] = {}
     unsettled: dict[tuple[str, str], int] = {}
     for record in records:
         match record:
             case Opened():
-                handles.add(record.handle_id, record.path, record.bits, record.file_id, record.user)
+                by = _opener(record, namespace)
+                by = openers.setdefault(by, by)
+                handles.add(record.handle_id, record.path, record.bits, record.file_id, by)
             case Closed():
                 for handle_id in record.handle_ids:
                     handles.discard(handle_id)
@@ -418,6 +432,24 @@ def _replay(data: bytes) -> tuple[Handles, list[tuple[str, str]], int]:
                 if not record.kept:
                     _settled(unsettled, record.path, "")
     return handles, list(unsettled), len(records)
+
+
+def _opened(handle_id: str, known: Known) -> Opened:
+    path, bits, file_id, by = known
+    credential = by.credential[:_CREDENTIAL_BYTES]
+    means = (by.user, credential, by.issued_at_s, by.jti, by.key_id)
+    return Opened(handle_id, path, bits, file_id, *means)
+
+
+def _opener(record: Opened, namespace: str) -> Principal:
+    return Principal(
+        record.user,
+        namespace,
+        issued_at_s=record.issued_at_s,
+        jti=record.jti,
+        key_id=record.key_id,
+        credential=record.credential,
+    )
 
 
 def _settled(unsettled: dict[tuple[str, str], int], path: str, target: str) -> None:

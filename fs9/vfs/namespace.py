@@ -136,7 +136,7 @@ class Namespace:
 
     async def close_handles(self) -> None:
         """Close all that clients have open here, for good; a new owner revives none."""
-        files = self.handles.take_of(lambda _: True, self.name)
+        files = self.handles.take_of(lambda _: True)
         await close_files(files, timeout_s=self.limits.handle_close_timeout_s, sync=True)
 
     async def hand_over(self) -> None:

@@ -95,6 +95,8 @@ class Namespaces:
         self._reading: dict[str, asyncio.Task[None]] = {}
         #: Told of a namespace that is not active any more, to cut what is in progress for it.
         self.on_end: Callable[[str], None] = lambda name: None
+        #: Was the credential revoked? Then handles of an earlier owner are not taken over.
+        self.revoked: Callable[[Principal], bool] = lambda by: False
         self._trails = trails or AuditTrails(MemoryEvents(limits.events_max), limits, clock, pool)
         #: Loads that wait for the lock, and namespaces that go to another owner.
         self._acquiring: dict[str, asyncio.Task[None]] = {}
@@ -178,6 +180,7 @@ class Namespaces:
         except BaseException:
             self.locks.release(name)
             raise
+        namespace.handles.take_of(self.revoked)
         self._loaded[name] = namespace
         return namespace
 
@@ -420,8 +423,8 @@ class Namespaces:
         background(self._close_handles_of(means))
 
     async def _close_handles_of(self, means: Callable[[Principal], bool]) -> None:
-        for name, namespace in list(self._loaded.items()):
-            files = namespace.handles.take_of(means, name)
+        for namespace in list(self._loaded.values()):
+            files = namespace.handles.take_of(means)
             if files:
                 await close_files(files, timeout_s=self._limits.handle_close_timeout_s)
             await asyncio.sleep(0)  # a table is looked through at a time

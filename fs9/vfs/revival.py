@@ -80,7 +80,8 @@ class Revival:
     def _check(self, handle_id: str, user: str) -> None:
         if self._vfs.in_use.closed:
             raise OwnerUnavailable(UNLOADING)
-        if self._journal is None or self._journal.dormant.user(handle_id) != user:
+        opener = None if self._journal is None else self._journal.dormant.opener(handle_id)
+        if opener is None or opener.user != user:
             raise InvalidHandle(handle_id)
 
     def _reopened(self, handle_id: str, task: asyncio.Task[File]) -> None:

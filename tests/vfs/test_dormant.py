@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fs9.path import is_within
+from fs9.principal import Principal
 from fs9.vfs.dormant import Handles
 
+ANN = Principal("ann", "acme")
 PATHS = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map(lambda n: "/" + "/".join(n))
 IDS = st.sampled_from([f"h{number}" for number in range(6)])
 STEPS = st.lists(
@@ -31,7 +33,7 @@ def test_as_a_plain_dict_of_paths(steps):
     handles, model = Handles(), {}
     for step, first, second in steps:
         if step == "add":
-            handles.add(first, second, 1, f"id{first}", "ann")
+            handles.add(first, second, 1, f"id{first}", ANN)
             model[first] = second
         elif step == "discard":
             handles.discard(first)
@@ -60,11 +62,11 @@ def test_as_a_plain_dict_of_paths(steps):
 
 def test_a_handle_without_a_path_can_still_be_closed():
     handles = Handles()
-    handles.add("h", "/a", 3, "1", "ann")
+    handles.add("h", "/a", 3, "1", ANN)
     handles.lose("/a")
     assert "h" in handles
-    assert handles.get("h") == ("", 3, "1", "ann")
-    handles.add("h", "/b", 3, "1", "ann")
-    assert handles.get("h") == ("/b", 3, "1", "ann")
+    assert handles.get("h") == ("", 3, "1", ANN)
+    handles.add("h", "/b", 3, "1", ANN)
+    assert handles.get("h") == ("/b", 3, "1", ANN)
     handles.clear()
     assert (len(handles), handles.get("h")) == (0, None)

@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import structs
 
 from fs9.errors import (
     BackendUnavailable,
@@ -31,7 +32,7 @@ from fs9.vfs.namespaces import Namespaces
 from tests.vfs.test_namespace import Record, Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from fs9.clock import ManualClock
@@ -52,7 +53,7 @@ class Owners:
         self.volatile = (MountSpec("/mem", "memfs"),)
         self.made: list[Namespaces] = []
 
-    async def next(self) -> Session:
+    async def next(self, revoked: Callable[[Principal], bool] = lambda by: False) -> Session:
         store = Store()
         root = MountSpec("/", "localfs", {"root": str(self.path / "files")})
         mounted = MountSpec("/m", "localfs", {"root": str(self.path / "mounted")})
@@ -68,6 +69,7 @@ class Owners:
             locks=FileLocks(self.path / "locks", self.limits.owner_wait_s),
             journal=HandleJournal(self.path / "handles", self.pool),
         )
+        namespaces.revoked = revoked
         self.made.append(namespaces)
         return (await namespaces.find("acme", create=False)).attach(ALICE)
 
@@ -542,3 +544,28 @@ async def test_a_dormant_handle_is_its_users_and_its_places(owners: Owners):
         await narrowed.write(made, 0, b"abc")
     await second.write(kept, 0, b"x")
     await second.close(closed)
+
+
+@pytest.mark.parametrize("when", ["dormant", "not loaded", "used again"])
+async def test_handles_of_a_revoked_token_end(owners: Owners, when: str):
+    """Whatever they are at that moment; those that another token of the user opened stay."""
+    first = await owners.next()
+    old = first.namespace.attach(structs.replace(ALICE, credential=b"o" * 32))
+    new = first.namespace.attach(structs.replace(ALICE, credential=b"n" * 32))
+    ended, _ = await old.open("/f", CREATE)
+    kept, _ = await new.open("/g", CREATE)
+    owners.crash()
+
+    def revoked(by: Principal) -> bool:
+        return by.credential[:16] == b"o" * 16
+
+    second = await owners.next(revoked if when == "not loaded" else lambda by: False)
+    if when == "used again":
+        assert bytes(await second.read(ended, 0, 9)) == b""
+    if when != "not loaded":
+        await owners.made[-1]._close_handles_of(revoked)
+    with pytest.raises(InvalidHandle):
+        await second.read(ended, 0, 9)
+    assert bytes(await second.read(kept, 0, 9)) == b""
+    owners.crash()
+    assert len((await owners.next()).namespace.handles) == 1

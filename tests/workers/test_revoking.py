@@ -215,6 +215,18 @@ async def test_a_refreshed_token_says_the_same_and_is_another(served: Served) ->
     assert (await served.call("POST", "auth/refresh", new)).json()["token"] != new
 
 
+async def test_what_was_refreshed_before_ends_by_user(served: Served) -> None:
+    """Each token is its own: the revocation of the first one is not the second one's."""
+    mine = served.token("read-write", sub="mallory", jti="m1")
+    new = (await served.call("POST", "auth/refresh", mine)).json()["token"]
+    assert await served.revoke(token=mine) == 204
+    assert (await served.stat(mine), await served.stat(new)) == (401, 200)
+    assert await served.revoke(jti="m1") == 204
+    assert await served.stat(new) == 200
+    assert await served.revoke(user="mallory") == 204
+    assert await served.stat(new) == 401
+
+
 async def test_a_token_is_refreshed_for_hours_after_its_end_and_no_longer(served: Served) -> None:
     """Four by default; the setting counts (tests.test_services)."""
     mine = served.token("read-write", sub="ann")
