@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -32,6 +33,7 @@ from fs9.errors import (
     RouteNotFound,
     Unauthenticated,
     UnprocessableBody,
+    UnsupportedMediaType,
 )
 from fs9.meta import wire
 from fs9.meta.routes import ADMIN, ROUTES, Call, Route
@@ -44,6 +46,7 @@ log = logging.getLogger(__name__)
 
 _BODY_BYTES_MAX = 4 * 1024 * 1024
 _BODY_TIMEOUT_S = 30.0
+_OTHER_JSON = re.compile(r"application/[^/]+\+json")
 _METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "TRACE", "CONNECT")
 
 encode = msgspec.json.Encoder().encode
@@ -93,7 +96,8 @@ class MetaApplication:
             scheme, _, given = headers.get("authorization", "").partition(" ")
             given = given if scheme.lower() == "bearer" else ""
         wanted = self._admin_key.encode()
-        if hmac.compare_digest(given.encode(errors="surrogateescape"), wanted):
+        # The bytes of the header, without the blanks around its value.
+        if hmac.compare_digest(given.strip(" \t").encode("latin-1", "replace"), wanted):
             return
         if path.startswith(f"{ADMIN}/"):
             raise Forbidden(wire.NO_KEY_ADMIN)
@@ -152,8 +156,15 @@ class _Resource:
 
 
 class _Health:
-    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+    def __init__(self) -> None:
+        for method in _METHODS:
+            setattr(self, f"on_{method.lower()}", self._serve)
+
+    async def _serve(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """JSON for whoever asks for it, as one of the contract's services; else text."""
+        if req.method not in {"GET", "HEAD"}:
+            resp.set_header("allow", "GET")
+            raise MethodNotAllowed(req.method)
         if "json" in (req.get_header("accept") or ""):
             resp.data = encode({"status": "ok", "service": "fs9-meta"})
             resp.content_type = "application/json"
@@ -181,6 +192,10 @@ def _query(req: falcon.asgi.Request) -> dict[str, str]:
 
 
 async def _body(req: falcon.asgi.Request, decoder: msgspec.json.Decoder[Any]) -> Any:  # noqa: ANN401
+    kind = (req.content_type or "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not _OTHER_JSON.fullmatch(kind):
+        # Else a page in a browser could send one without being asked first.
+        raise UnsupportedMediaType("the body must be application/json")
     data = bytearray()
     try:
         async with asyncio.timeout(_BODY_TIMEOUT_S):
@@ -192,7 +207,9 @@ async def _body(req: falcon.asgi.Request, decoder: msgspec.json.Decoder[Any]) ->
         raise RequestTimeout(f"the body took longer than {_BODY_TIMEOUT_S:g} seconds") from None
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UnicodeDecodeError:
+        raise UnprocessableBody("the body is not UTF-8") from None
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UnprocessableBody(str(error)) from None
 
 

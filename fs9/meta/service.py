@@ -116,7 +116,11 @@ class MetaService:
 
     async def add_mount(self, name: str, spec: MountSpec, by: str) -> MountRecord:
         """Raises InvalidArgument, NotFound, AlreadyExists."""
-        return await self.store.add_mount(name, _mount(spec), by)
+        mount = _mount(spec)
+        try:
+            return await self.store.add_mount(name, mount, by)
+        except AlreadyExists:
+            raise AlreadyExists(f"Mount '{mount.path}' already exists") from None
 
     async def mount(self, name: str, path: str) -> MountRecord:
         """Raises NotFound."""
@@ -128,7 +132,12 @@ class MetaService:
 
     async def remove_mount(self, name: str, path: str, by: str) -> None:
         """Raises NotFound."""
-        await self.store.remove_mount(name, slash_path.clean("/" + path), by)
+        await self.store.namespace(name)
+        wanted = slash_path.clean("/" + path)
+        try:
+            await self.store.remove_mount(name, wanted, by)
+        except NotFound:
+            raise NotFound(f"Mount '{wanted}' not found") from None
 
     async def user_count(self, name: str) -> int:
         return len(await self.store.members(name))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
 
-from fs9.errors import KINDS, Fs9Error, InvalidArgument
+from fs9.errors import KINDS, Fs9Error, InvalidArgument, MethodNotAllowed, RouteNotFound
 from fs9.meta.models import (
     ACTIVE,
     DELETED,
@@ -409,8 +409,14 @@ def token_reply(issued: Issued) -> TokenReply:
 
 
 def problem(error: Fs9Error, text: str | None = None) -> ProblemReply:
-    words = text or error.detail or str(error)
+    words = text or _sentence(error)
     return ProblemReply(words, words, error.status, error.kind)
+
+
+def _sentence(error: Fs9Error) -> str:
+    """What most errors of ours have as their detail; of others it is the subject alone."""
+    alone = isinstance(error, RouteNotFound | MethodNotAllowed) or " " not in error.detail
+    return str(error) if alone else error.detail
 
 
 def error_of(status: int, body: bytes) -> Fs9Error | None:

@@ -21,6 +21,7 @@ from fs9.threads import BlockingPool
 SECRET = "a secret of the tests, longer than 32 bytes"
 KEY = "the admin key of the tests"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+JSON = "application/json"
 DAY_S = 86_400
 
 
@@ -355,20 +356,50 @@ class ServiceSuite:
         assert (await http.get("/api/v1/namespaces")).status_code == 401
         health = await http.get("/health")
         assert (health.status_code, health.text) == (200, "ok")
+        assert (await http.head("/health")).status_code == 200
+        blank = {"x-fs9-meta-key": f"{KEY} "}  # no part of the value (RFC 9110 5.5)
+        assert (await http.get("/api/v1/namespaces", headers=blank)).status_code == 200
 
-    async def test_wrong_requests_get_errors_that_say_so(self, api):
+    async def test_wrong_requests_get_errors_that_say_so(self, api, acme):
         """With both keys, never a page of the framework."""
+        await api("POST", "/namespaces/acme/mounts", {"path": "/", "provider": "memfs"})
         for method, path, content, status in (
             ("POST", "/namespaces", b"{", 422),
             ("POST", "/namespaces", b'{"nam": 1}', 422),
+            ("POST", "/namespaces", b'{"name": "\xff"}', 422),
             ("PATCH", "/namespaces", b"", 405),
             ("GET", "/nothing", b"", 404),
+            ("POST", "/namespaces/acme/mounts", b'{"path": "/", "provider": "memfs"}', 409),
+            ("DELETE", "/namespaces/acme/mounts/none", b"", 404),
             ("GET", "/changes?after=x", b"", 400),
             ("POST", "/tokens/validate", b'{"token": "\\ud800"}', 422),
         ):
-            reply = await api.http.request(method, f"/api/v1{path}", content=content)
+            reply = await api.http.request(
+                method, f"/api/v1{path}", content=content, headers={"content-type": JSON}
+            )
             assert reply.status_code == status, (path, reply.text)
             assert reply.json()["error"] == reply.json()["detail"]
+            assert " " in reply.json()["error"], "a sentence"
+        reply = await api.http.post("/health")
+        assert (reply.status_code, reply.headers["allow"]) == (405, "GET")
+        assert reply.json()["error"] == reply.json()["detail"]
+
+    async def test_a_body_says_that_it_is_json(self, api):
+        """As a page in a browser cannot without being asked first: it may reach the loopback."""
+        for kind, status in (
+            (None, 415),
+            ("text/plain", 415),
+            ("application/x-www-form-urlencoded", 415),
+            ("application/jsonp", 415),
+            ("application/vnd.fs9+json", 200),
+            ("Application/JSON; charset=utf-8", 200),
+        ):
+            reply = await api.http.post(
+                "/api/v1/tokens/validate",
+                content=b'{"token": "x"}',
+                headers={} if kind is None else {"content-type": kind},
+            )
+            assert reply.status_code == status, kind
 
 
 def now(clock):
