@@ -254,6 +254,21 @@ async def test_a_deleted_namespace_is_gone_and_its_name_is_free(
     assert (await client.get("stat?path=/")).status_code == 200
 
 
+async def test_a_token_made_after_the_name_was_given_anew_holds(
+    start_server: StartServer,
+) -> None:
+    """Also within the second of the deletion: what names no time finer than that is not meant."""
+    server = await start_server(auth=True)
+    admin, name = admin_of(server), new_tenant()
+    assert (await admin.post("namespaces", json={"name": name})).status_code == 201
+    old = token(name, "operator")
+    assert (await admin.delete(f"namespaces/{name}")).status_code == 200
+    assert (await admin.post("namespaces", json={"name": name})).status_code == 201
+    new = token(name, "operator")
+    assert (await server.client(token=old).get("stat?path=/")).status_code == 401
+    assert (await server.client(token=new).get("stat?path=/")).status_code == 200
+
+
 async def test_a_purge_removes_the_data_of_the_name(start_server: StartServer) -> None:
     """Of all that had it, and of nobody else."""
     root = {"root": "{data_dir}/namespaces/{namespace}/local"}
