@@ -82,6 +82,30 @@ async def test_an_answer_is_the_worker_s_own(
     assert through.headers.get("content-length") == direct.headers.get("content-length")
 
 
+async def test_too_many_requests_are_told_as_by_the_worker(proxy: Proxy, fleet: Fleet) -> None:
+    """429 with the worker's own words and `Retry-After`, of a namespace that may ask once a
+    second."""
+    name = f"hurried-{proxy.kind}"
+    await make_namespaces(fleet, [name])
+    admin = bearer("default", "admin") | {"Content-Type": "application/json"}
+    body = b'{"quota": {"requests_per_second_max": 1}}'
+    patched = await ask(fleet, "PATCH", f"/api/v1/namespaces/{name}", admin, body)
+    assert patched.status == 200, patched.body
+    refused = []
+    for server in (proxy, fleet):
+        for _ in range(50):
+            headers = bearer(name) | {"X-Request-ID": "the-client-s-own"}
+            answer = await ask(server, "GET", "/api/v1/stat?path=/", headers)
+            if answer.status == 429:
+                break
+        refused.append(comparable(answer))
+    (status, headers, body), direct = refused
+    assert (status, body) == (429, direct[2])
+    assert json.loads(body)["kind"] == "TooManyRequests"
+    assert headers.keys() == direct[1].keys()
+    assert int(headers["retry-after"]) >= 1
+
+
 async def test_a_body_that_is_too_large_is_refused_with_413(
     proxy: Proxy, fleet: Fleet, token: dict[str, str]
 ) -> None:

@@ -3,6 +3,7 @@ client says of the way changes nothing."""
 
 from __future__ import annotations
 
+import json
 import random
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,25 @@ async def test_every_token_of_a_namespace_reaches_its_owner_directly(
     assert slots == {name: {str(ring.owner(name))} for name in NAMES}
     assert len({next(iter(found)) for found in slots.values()}) == WORKERS
     check_arrivals(proxy, len(wires))
+
+
+async def test_a_token_that_was_refreshed_through_the_proxy_stays_there(
+    proxy: Proxy, fleet: Fleet
+) -> None:
+    """The refresh itself, and what comes with the new token, are answered by the owner directly."""
+    await make_namespaces(fleet, NAMES[:6])
+    ring = Ring(range(WORKERS))
+    proxy.forget()
+    for name in NAMES[:6]:
+        token = bearer(name)
+        for _ in range(2):
+            answer = await ask(proxy, "POST", "/api/v1/auth/refresh", token)
+            assert answer.status == 200, answer.body
+            assert answer.headers["x-fs9-slot"] == str(ring.owner(name))
+            token = {"Authorization": f"Bearer {json.loads(answer.body)['token']}"}
+            answer = await ask(proxy, "GET", "/api/v1/stat?path=/", token)
+            assert (answer.status, answer.headers["x-fs9-slot"]) == (200, str(ring.owner(name)))
+    check_arrivals(proxy, 24)
 
 
 async def test_the_tenant_prefix_decides_without_authentication(open_proxy: Proxy) -> None:
