@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fs9.config.yaml_file import Node
 
 #: The values of older services' examples, which everybody knows.
-_KNOWN_TO_ALL = frozenset({"change-me-in-production", "admin-key-change-me"})
+KNOWN_TO_ALL = frozenset({"change-me-in-production", "admin-key-change-me"})
 ADMIN_KEY_BYTES_MIN = 16
 
 
@@ -79,9 +79,12 @@ def _from_file(path: Path) -> dict[str, object]:
     by_key = {key: (name, kind) for name, (key, _, kind) in _SOURCES.items()}
     given: dict[str, object] = {}
     for section, node in table.items.items():
-        if section not in _SECTIONS or not isinstance(node, Table):
+        place = f"{path}:{table.key_lines[section]}"
+        if section not in _SECTIONS:
             hint = nearest(section, _SECTIONS)
-            raise ConfigError(f"{path}:{table.key_lines[section]}: unknown section {section}{hint}")
+            raise ConfigError(f"{place}: unknown section {section}{hint}")
+        if not isinstance(node, Table):
+            raise ConfigError(f"{place}: the section {section} has keys and values, as port: 9998")
         for name, value in node.items.items():
             key = f"{section}.{name}"
             place = f"{path}:{node.key_lines[name]}: {key}"
@@ -95,8 +98,10 @@ def _from_file(path: Path) -> dict[str, object]:
 def _read(kind: Kind, node: Node, place: str) -> object:
     try:
         return kind.read(node)
-    except Mismatch:
-        raise ConfigError(f"{place}: expected {kind.title}") from None
+    except Mismatch as mismatch:
+        # A text may be a secret, a number is none.
+        text = str(mismatch) if isinstance(kind, Whole) else f"expected {kind.title}"
+        raise ConfigError(f"{place}: {text}") from None
 
 
 def _check(settings: MetaServiceSettings) -> None:
@@ -124,7 +129,7 @@ def _check(settings: MetaServiceSettings) -> None:
 
 
 def _check_secret(name: str, value: str, bytes_min: int) -> None:
-    if value in _KNOWN_TO_ALL:
+    if value in KNOWN_TO_ALL:
         raise ConfigError(f"{name} is the example that everybody knows: `openssl rand -hex 32`")
     if len(value.encode()) < bytes_min:
         raise ConfigError(
@@ -134,6 +139,7 @@ def _check_secret(name: str, value: str, bytes_min: int) -> None:
 
 __all__ = [
     "ADMIN_KEY_BYTES_MIN",
+    "KNOWN_TO_ALL",
     "MetaServiceSettings",
     "load_meta_service",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -51,8 +52,11 @@ def migrate(settings: Settings) -> str:
 def backup(settings: Settings, file: Path) -> str:
     """Write all metadata to `file`, for this user alone; servers may go on meanwhile.
 
-    The file appears under its name when it is whole.
+    The file appears under its name when it is whole. Raises InvalidArgument for a name under
+    which something else than a file is.
     """
+    target_path = _replaceable(file)
+    partial = target_path.with_name(f"{target_path.name}.partial")
 
     async def run() -> int:
         count = 0
@@ -64,10 +68,10 @@ def backup(settings: Settings, file: Path) -> str:
                 await pool.run(_sync, target)
         return count - 2  # head and end
 
-    partial = file.with_name(file.name + ".partial")
     try:
         count = asyncio.run(run())
-        partial.replace(file)
+        partial.replace(target_path)
+        _sync_directory(target_path.parent)
     finally:
         with suppress(FileNotFoundError):
             partial.unlink()
@@ -142,6 +146,25 @@ async def _lines(source: BinaryIO, pool: BlockingPool) -> AsyncIterator[bytes]:
     while lines := await pool.run(source.readlines, _LINES_BYTES):
         for line in lines:
             yield line
+
+
+def _replaceable(file: Path) -> Path:
+    """The path itself, behind all links: a rename would put the copy in the place of a device."""
+    try:
+        mode = file.stat().st_mode
+    except FileNotFoundError:
+        return file.resolve()
+    if not stat.S_ISREG(mode):
+        raise InvalidArgument(f"{file} is not a file: name one, or a new one, for the copy")
+    return file.resolve()
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _new_private_file(path: Path) -> BinaryIO:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import re
 import sqlite3
 from contextlib import asynccontextmanager, contextmanager
@@ -147,6 +148,7 @@ def _filled_in(sql: str) -> str:
 
 def _open(path: Path, now_s: int) -> sqlite3.Connection:
     with _translated(), _alone(path):
+        _make_private(path)
         connection = _connect(path)
         try:
             _prepare(connection, now_s)
@@ -169,6 +171,19 @@ def _look(connection: sqlite3.Connection, version: int) -> tuple[int, int]:
         return version, 0
     last_id: int = _drive(connection, last_change())
     return seen, last_id
+
+
+def _make_private(path: Path) -> None:
+    """Make a new file for its owner alone; SQLite gives those beside it the same mode.
+
+    One that is there is not opened: to close it would take away SQLite's locks of this process.
+    """
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise BackendUnavailable(f"cannot open {path}: {error.strerror}") from None
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """`fs9 meta` makes, copies and brings back metadata."""
 
 import asyncio
+import os
+import stat
 
 import pytest
 
@@ -77,6 +79,38 @@ def test_a_copy_goes_from_database_to_database(meta, tmp_path, postgres_dsn):
     assert not (tmp_path / "copy.partial").exists()
 
 
+def test_a_copy_takes_the_place_of_a_file_alone(meta, tmp_path):
+    """Not of a device, a FIFO or a directory; through a link it goes where that leads."""
+    create(tmp_path / "a.db", "acme")
+    source = ("--dsn", "sqlite:a.db")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "link").symlink_to("fifo")
+    (tmp_path / "full").symlink_to("/dev/full")
+    for name in ("fifo", "directory", "link", "full", "/", ".", "..", "", "directory/none/x"):
+        before = sorted(tmp_path.rglob("*"))
+        code, out, err = meta("backup", name, *source)
+        assert (code != 0, out) == (True, ""), name
+        assert err.startswith("fs9: meta backup: ")
+        assert sorted(tmp_path.rglob("*")) == before
+    assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode)
+    (tmp_path / "to-copy").symlink_to("directory/copy")
+    assert meta("backup", "to-copy", *source)[0] == 0
+    assert (tmp_path / "to-copy").is_symlink()
+    assert (tmp_path / "directory" / "copy").stat().st_size > 0
+
+
+def test_a_database_is_for_its_owner_alone(meta, tmp_path):
+    """It has the hashes of passwords and keys in it; whatever the umask."""
+    before = os.umask(0o022)
+    try:
+        create(tmp_path / "a.db", "acme")
+    finally:
+        os.umask(before)
+    modes = {each.name: each.stat().st_mode & 0o777 for each in tmp_path.glob("a.db*")}
+    assert set(modes.values()) == {0o600}, modes
+
+
 def test_what_cannot_be_done_is_said(meta, tmp_path):
     """Without passwords and without traces."""
     code, _, err = meta("backup", "copy")
@@ -102,6 +136,7 @@ def test_what_cannot_be_done_is_said(meta, tmp_path):
         ((), {}, "no secret"),
         (("--host", "0.0.0.0"), {"FS9_JWT_SECRET": SECRET}, "without an admin key"),
         (("--dsn", "sqlite:no/where.db"), {"FS9_JWT_SECRET": SECRET}, "no directory"),
+        (("--port", "99999"), {"FS9_JWT_SECRET": SECRET}, "from 0 to 65535"),
         (("-c", "nothing.yaml"), {"FS9_JWT_SECRET": SECRET}, "nothing.yaml"),
         (("--admin-key", "admin-key-change-me"), {"FS9_JWT_SECRET": SECRET}, "everybody knows"),
     ],

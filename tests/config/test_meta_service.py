@@ -54,6 +54,8 @@ def test_the_defaults_are_the_contracts(tmp_path: Path) -> None:
         ("", {"FS9_META_DSN": "mysql://x"}, "sqlite:PATH"),
         ("server: {prot: 1}", {}, "meta.yaml:1: server.prot: unknown key"),
         ("sever: {}", {}, "did you mean server"),
+        ("server: [1]", {}, "meta.yaml:1: the section server has keys and values"),
+        ("server: {port: 70000}", {}, "from 0 to 65535, got 70000"),
         ("{", {}, "not valid YAML"),
     ],
 )
