@@ -73,10 +73,40 @@ def main(settings: Settings, environ: Mapping[str, str], notify_socket: str | No
     run_directory.log_levels.unlink(missing_ok=True)
     forget_all(metrics_directory(settings.data_dir))
     _prepare_bus(settings, run_directory)
-    asyncio.run(preflight(settings))
+    _try_out(settings)
     listener = _listen(settings)
     application = FleetApplication(settings, environ, run_directory, listener, lock, notify_socket)
     return application.serve()
+
+
+def _try_out(settings: Settings) -> None:
+    """The preflight, in a process of its own. Raises ConfigError.
+
+    Threads that providers start, and libraries that they load, would be in the workers, which are
+    forked from this process, without the threads: what waits for one waits for ever.
+    """
+    said_fd, say_fd = os.pipe()
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            os.close(said_fd)
+            with suppress(KeyboardInterrupt), open(say_fd, "w", encoding="utf-8") as say:
+                try:
+                    asyncio.run(preflight(settings))
+                except ConfigError as error:
+                    say.write(str(error))
+                status = 0
+        except BaseException:
+            log.exception("the settings cannot be tried")
+        finally:
+            os._exit(status)
+    os.close(say_fd)
+    with open(said_fd, encoding="utf-8") as answer:
+        said = answer.read()
+    _, status = os.waitpid(child, 0)
+    if said or status:
+        raise ConfigError(said or "the settings cannot be tried: see the log")
 
 
 def renew(order: str, environ: Mapping[str, str], read_settings: Callable[[], Settings]) -> int:

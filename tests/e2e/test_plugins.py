@@ -79,3 +79,20 @@ async def test_plugins_in_a_fleet(start_fleet: Callable[..., Fleet], tmp_path: P
     fleet.process.send_signal(signal.SIGTERM)
     assert fleet.process.wait(60) == 0
     await until(lambda: not plugin_processes(library))
+
+
+async def test_what_mounts_need_is_not_there_when_workers_are_forked(
+    start_fleet: Callable[..., Fleet], tmp_path: Path
+) -> None:
+    """A library, or a thread, of the process that forks them would be in every worker."""
+    library = tmp_path / "libodd.so"
+    library.write_bytes(compiled("odd").read_bytes())
+    settings = {
+        "server": {"plugins": {"preload": [{"name": "odd", "path": str(library)}]}},
+        "mounts": [{"path": "/", "provider": "odd", "config": {"isolation": "inline"}}],
+    }
+    fleet = start_fleet(workers=2, yaml=json.dumps(settings))
+    answer = httpx2.get(f"{fleet.url}/api/v1/stat?path=/", timeout=60)
+    assert answer.status_code == 200
+    owner = fleet.pid_of(int(answer.headers["x-fs9-slot"]))
+    assert set(plugin_processes(library)) == {owner}
