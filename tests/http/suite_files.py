@@ -158,10 +158,15 @@ async def test_mkdir_of_what_exists_is_409_without_a_parent_404(api: httpx2.Asyn
     assert problem(await api.post("open", json=body))[:2] == (404, "NotFound")
 
 
-@pytest.mark.parametrize("name", ["a b", ".dot", "ünïcödé ✓", "x" * 255, "+", "%2F", "a&b=c", "'"])
+_NAMES = ["a b", ".dot", "ünïcödé ✓", "x" * 255, "+", "%2F", "a&b=c", "'", " a", "a ", " ", "a\nb"]
+
+
+@pytest.mark.parametrize("name", _NAMES)
 async def test_names_round_trip(api: httpx2.AsyncClient, name: str) -> None:
+    """Nothing is trimmed: what differs in a blank is another file."""
     path = f"/{name}"
     await put(api, path, b"x")
+    assert (await api.get("stat", params={"path": "/a"})).status_code == 404
     assert (await stat(api, path))["path"] == path
     listed = (await api.get("readdir", params={"path": "/"})).json()
     assert path in [entry["path"] for entry in listed]
