@@ -218,7 +218,7 @@ class _Restoring:
 def _decoded(line: bytes) -> tuple[str, dict[str, Any]]:
     try:
         return msgspec.json.decode(line, type=tuple[str, dict[str, Any]])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidArgument("this is not a backup of metadata, or not a whole one") from None
 
 

@@ -137,6 +137,8 @@ async def test_a_damaged_one_changes_nothing(make_store, database):
         [*lines[:-2], lines[-1]],
         [*lines[:-1], lines[-1][:20]],
         [lines[0], lines[1].replace(b"root", b"evil"), *lines[2:]],
+        [lines[0], lines[1].replace(b"root", b"r\xb2ot"), *lines[2:]],
+        [lines[0], b"[" * 100_000, *lines[1:]],
         [*lines, lines[-1]],
         [msgspec.json.encode(head), *lines[1:]],
         lines[1:],
