@@ -246,6 +246,9 @@ async def test_a_failed_opening_leaves_nothing_open(settings, monkeypatch):
     with pytest.raises(ConfigError, match=r"server\.auth\.jwt_secret"):
         await Services.open(Settings(data_dir=settings.data_dir, jwt_secret=public_key))
     assert closed == [1, 1]
+    known = Settings(data_dir=settings.data_dir, jwt_secret="change-me-in-production")
+    with pytest.raises(ConfigError, match="everybody knows"):
+        await Services.open(known)
 
 
 async def test_the_preflight_accepts_what_works(settings):

@@ -13,6 +13,7 @@ from fs9.auth.remote import RemoteKeys, RemoteRefresher, RemoteValidator
 from fs9.auth.tokens import Keys
 from fs9.auth.verifier import Verifier
 from fs9.config.errors import ConfigError
+from fs9.config.meta_service import KNOWN_TO_ALL
 from fs9.meta.client import MetaClient
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ def check_keys(settings: Settings) -> Keys:
     elsewhere = settings.jwks is not None or bool(settings.meta_endpoints)
     secrets = [] if elsewhere and not settings.jwt_secret else [settings.jwt_secret]
     for key, values in (("jwt_secret", secrets), ("previous_secrets", settings.previous_secrets)):
+        if not KNOWN_TO_ALL.isdisjoint(values):
+            raise ConfigError(
+                f"server.auth.{key}: the example that everybody knows: `openssl rand -hex 32`"
+            )
         try:
             found += Keys.of_secrets(values).keys
         except ValueError as error:

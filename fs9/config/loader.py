@@ -268,8 +268,10 @@ def _build(
         origins={key: item.origin for key, item in given.items()},
         warnings=tuple(warnings),
     )
-    if not settings.host:
-        raise ConfigError(f"{settings.origins['server.host']}: server.host is empty")
+    # An empty key set, as a variable that is not set leaves it, would turn authentication off.
+    for key, value in (("server.host", settings.host), ("server.auth.jwks", settings.jwks)):
+        if value == "":
+            raise ConfigError(f"{settings.origins[key]}: {key} is empty")
     try:
         parse_filter(settings.log_filter)
     except ValueError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
@@ -50,3 +52,38 @@ def serve_bytes() -> Iterator[Callable[[bytes], Answers]]:
     yield serve
     for answers in made:
         answers.close()
+
+
+@pytest.fixture
+def serve_raw() -> Iterator[Callable[[bytes, bytes], str]]:
+    """`serve_raw(first, drips)`: the URL of a server that says so, the second for ever."""
+    over = threading.Event()
+    listeners, threads = [], []
+
+    def serve(first: bytes, drips: bytes) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+
+        def answer() -> None:
+            with suppress(OSError):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.sendall(first)
+                    while drips and not over.wait(0.05):
+                        connection.sendall(drips)
+
+        def serve_all() -> None:
+            while not over.is_set():
+                answer()
+
+        threads.append(threading.Thread(target=serve_all))
+        threads[-1].start()
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/jwks"
+
+    yield serve
+    over.set()
+    for listener in listeners:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+    for thread in threads:
+        thread.join()

@@ -11,10 +11,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
+from fs9.auth import jwks
 from fs9.auth.identity import Identity
 from fs9.auth.jwks import READ_MIN_S, KeySet, UnusableKeySet, check_place, parse
 from fs9.auth.tokens import EDDSA, RS256
-from fs9.clock import ManualClock
+from fs9.clock import ManualClock, SystemClock
 from fs9.config.settings import Settings
 from fs9.errors import Unauthenticated
 from fs9.threads import BlockingPool
@@ -211,3 +212,20 @@ async def test_a_set_is_fetched_over_http_within_bounds(clock, pool, serve_bytes
         with pytest.raises(UnusableKeySet):
             await KeySet(answers.url, clock, pool, found.append).read()
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("drips", [b"X: y\r\n", b"x"], ids=["lines", "a line"])
+async def test_an_answer_that_drips_ends_in_time(pool, serve_raw, monkeypatch, drips):
+    """In its head, too."""
+    monkeypatch.setattr(jwks, "_FETCH_TIMEOUT_S", 0.5)
+    url = serve_raw(b"HTTP/1.1 200 OK\r\n", drips)
+    with pytest.raises(UnusableKeySet, match=r"too long|timed out"):
+        await KeySet(url, SystemClock(), pool, list).read()
+
+
+async def test_what_is_not_http_is_no_set(identity, pool, clock, serve_raw):
+    """It ends no timer either."""
+    url = serve_raw(b"SSH-2.0-OpenSSH_9.2\r\n", b"")
+    with pytest.raises(UnusableKeySet, match="SSH"):
+        await KeySet(url, clock, pool, list).read()
+    await KeySet(url, clock, pool, list).read_or_log()

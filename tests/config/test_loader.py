@@ -254,6 +254,7 @@ def test_an_empty_variable_counts_as_not_set(host, setting):
         ("server: {request_timeout_secs: 1s}\n", "expected a number of seconds, got the text"),
         ("server: {host: 5}\n", ":1: server.host: expected text, got the number 5; quote it"),
         ("server: {host: ''}\n", ":1: server.host is empty"),
+        ("server: {auth: {jwks: ''}}\n", ":1: server.auth.jwks is empty"),
         ("server: {auth: {enabled: maybe}}\n", "expected true or false, got the text 'maybe'"),
         ("logging: {level: inof}\n", "got 'inof'; did you mean info?"),
         ("logging: {filter: a=loud}\n", ":1: logging.filter: 'loud' is no level"),
