@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from fs9.errors import MalformedRequest
+from fs9.errors import HeadersTooLarge, MalformedRequest
 from router.key import token_namespace
 
 if TYPE_CHECKING:
@@ -75,8 +75,10 @@ def parse_block(block: bytes, minor: int = 1) -> Block:
     """The header lines `block`, each ended by CRLF, without the empty line."""
     fields: dict[bytes, bytes] = {}
     lines = block.split(b"\r\n")
-    if lines.pop() or len(lines) > HEADERS_MAX:
-        raise MalformedRequest(f"more than {HEADERS_MAX} header lines")
+    if lines.pop():
+        raise MalformedRequest("the last header line is not ended")
+    if len(lines) > HEADERS_MAX:
+        raise HeadersTooLarge(f"at most {HEADERS_MAX} header lines")
     for line in lines:
         match = _FIELD_LINE.fullmatch(line)
         if match is None:
