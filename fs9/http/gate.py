@@ -8,7 +8,7 @@ when it is not in memory. All but the loading is synchronous.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from fs9.errors import Forbidden, Unauthenticated
 from fs9.names import DEFAULT_NAMESPACE, check_namespace_name
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 _SCHEME = "Bearer "
 #: Principals of callers without authentication that are kept made.
 _ANONYMOUS_KEPT = 4096
+
+
+class ForeignTenant(Forbidden):
+    """The prefix is not that of the token's namespace; whose token it is, for the audit trail."""
+
+    kind: ClassVar[str] = "Forbidden"
+
+    def __init__(self, principal: Principal) -> None:
+        super().__init__("Namespace not found or access denied")
+        self.principal = principal
 
 
 class Gate:
@@ -71,7 +81,7 @@ class Gate:
 
 def _of_tenant(principal: Principal, tenant: str | None) -> Principal:
     if tenant is not None and tenant != principal.namespace:
-        raise Forbidden("Namespace not found or access denied")
+        raise ForeignTenant(principal)
     return principal
 
 

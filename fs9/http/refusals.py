@@ -6,11 +6,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fs9.errors import Forbidden, Fs9Error, PermissionDenied, QuotaExceeded, TooManyRequests
+from fs9.http.gate import ForeignTenant
 from fs9.path import clean
 from fs9.vfs.changes import wstat_event
 from fs9.vfs.permissions import Hidden
 from fs9.wire.codec import changes_from_wire
-from fs9.wire.messages import OpenRequest, WstatRequest
+from fs9.wire.messages import MountRequest, OpenRequest, WstatRequest
 
 if TYPE_CHECKING:
     from fs9.http.exchange import Exchange
@@ -33,6 +34,7 @@ _TYPES = {
     "write": "write",
     "close": "upload",
     "auth_revoke": "revoke",
+    "mount_remove": "unmount",
 }
 
 #: Of the others the first word of the operation's name, if it is one of these.
@@ -42,10 +44,12 @@ _KNOWN = frozenset({*_TYPES.values(), "namespace", "plugin", "mount"})
 def record_refusal(x: Exchange, operation: str, error: Fs9Error) -> None:
     """Tell the trail of the namespace of who asked; of somebody unknown nothing is told."""
     principal = x.principal if x.session is None else x.session.principal
+    if isinstance(error, ForeignTenant):
+        principal = error.principal
     if principal is None:
         return
     event_type, path = ("request", "/")
-    if not isinstance(error, TooManyRequests):
+    if not isinstance(error, TooManyRequests | ForeignTenant):
         event_type, path = _subject(x, operation)
     trail = x.context.services.trails.trail(principal.namespace)
     trail.refused(event_type, path, principal.user, error.kind)
@@ -60,6 +64,8 @@ def _subject(x: Exchange, operation: str) -> tuple[str, str]:
             return "write" if flags.write or flags.truncate else "read", _cleaned(path)
         case WstatRequest(path=path):
             return wstat_event(changes_from_wire(x.request.changes)), _cleaned(path)
+        case MountRequest(path=path):
+            return "mount", _cleaned(path)
     event_type = _TYPES.get(operation) or operation.partition("_")[0]
     handle_id = x.query.get("handle_id") or getattr(x.request, "handle_id", None)
     if handle_id is not None and x.session is not None:

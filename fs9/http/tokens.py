@@ -58,6 +58,9 @@ async def refresh(x: Exchange) -> Reply:
             new, expires_in_s = await refresher.refresh(token, x.tenant)
     except InvalidArgument as error:
         return _not_configured(error)
+    except Forbidden as error:
+        _record_refused(x.context.services, token, error)
+        raise
     await _record_refresh(x.context.services, new)
     body = encode(RefreshReply(new, expires_in_s))
     return Reply(200, body, headers=(("cache-control", "no-store"),))
@@ -70,6 +73,14 @@ async def _record_refresh(services: Services, new: str) -> None:
         claims = services.verifier.claims(new, grace_s=0)
         details = {"expires": claims.exp_s}
         await services.trails.record(claims.ns, "refresh", claims.sub, details)
+
+
+def _record_refused(services: Services, token: str, error: Forbidden) -> None:
+    """Tell the trail of the token's namespace: it was signed, and must not go on."""
+    assert services.verifier is not None
+    with suppress(Unauthenticated):
+        claims = services.verifier.claims(token, grace_s=services.settings.refresh_grace_s)
+        services.trails.trail(claims.ns).refused("refresh", "/", claims.sub, error.kind)
 
 
 def _not_configured(error: InvalidArgument) -> Reply:

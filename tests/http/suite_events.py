@@ -70,6 +70,30 @@ async def test_refusals_are_told_of_to_who_asks(auth_server: Server, acme: str) 
     assert [event["event_type"] for event in everything if event["outcome"] == "ok"] == ["upload"]
 
 
+async def test_refusals_before_the_namespace_are_told_of(auth_server: Server, acme: str) -> None:
+    """Another tenant's prefix, a mount that is not allowed, a refresh for another tenant."""
+    admin, mine = auth_server.client(token=token(acme, "admin")), token(acme, "operator", sub="ann")
+    operator = auth_server.client(token=mine)
+    foreign = auth_server.client(token=mine, tenant="other")
+    local = {"path": "/etc", "provider": "localfs", "config": {"root": "/etc"}}
+    answers = [
+        await foreign.get("stat", params={"path": "/secret"}),
+        await operator.post("mount", json=local),
+        await auth_server.client(token=token(acme, "read-only", sub="ann")).delete(
+            "mount", params={"path": "/hello"}
+        ),
+        await foreign.post("auth/refresh"),
+    ]
+    assert [answer.status_code for answer in answers] == [403] * 4
+    refused = await events(admin, outcome="refused", type="all")
+    assert [(e["event_type"], e["path"], e["user"]) for e in reversed(refused)] == [
+        ("request", "/", "ann"),
+        ("mount", "/etc", "ann"),
+        ("unmount", "/hello", "ann"),
+        ("refresh", "/", "ann"),
+    ]
+
+
 async def test_administration_is_told_of(auth_server: Server, acme: str) -> None:
     """Who made the namespace, revoked or refreshed a token; nothing of the token itself."""
     admin = auth_server.client(token=token(acme, "admin"))
