@@ -79,14 +79,18 @@ class MetaProcesses:
     def kill(self) -> None:
         """As a loss of power would: the processes and their parent at once."""
         assert self.process is not None
-        pid = self.process.pid
-        children = [int(text) for text in _children(pid)]
-        self.stop(signal.SIGKILL)
-        for child in children:
+        for child in self.kill_parent():
             try:
                 os.kill(child, signal.SIGKILL)
             except ProcessLookupError:
                 continue
+
+    def kill_parent(self) -> list[int]:
+        """As the kernel would, for want of memory; what it leaves behind."""
+        assert self.process is not None
+        children = [int(text) for text in _children(self.process.pid)]
+        self.stop(signal.SIGKILL)
+        return children
 
     def close(self) -> None:
         if self.process is not None:

@@ -33,6 +33,7 @@ from fs9.meta.service import MetaService
 from fs9.meta.upkeep import Upkeep
 from fs9.observe import log
 from fs9.threads import BlockingPool
+from workers.parent import leave_with
 
 if TYPE_CHECKING:
     from uvicorn.config import Config
@@ -100,6 +101,7 @@ class MetaWorker(UvicornWorker):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         """As the base, with a server that also lets go of those who wait."""
+        leave_with(self.ppid)
         self.config.app = self.wsgi.app
         self._install_sigquit_handler()
         server = _Server(self.config, self.wsgi)

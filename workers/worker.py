@@ -23,6 +23,7 @@ from workers.admission import raise_files_max
 from workers.bus import BusClient
 from workers.lifecycle import Lifecycle
 from workers.node import Node
+from workers.parent import leave_with
 from workers.protocol import Fs9Protocol
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ log = logging.getLogger("fs9.worker")
 
 #: Before the deadline of the whole shutdown: time to close handles after the last request.
 _CLOSING_RESERVE_S = 2.0
-_PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
@@ -79,7 +79,7 @@ class FleetWorker(UvicornWorker):  # type: ignore[misc]
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     async def _serve(self) -> None:
-        _leave_with_the_arbiter()
+        leave_with(self.ppid)
         _keep_pieces_in_the_heap()
         raise_files_max()
         application = self.app
@@ -143,11 +143,6 @@ def _leave(server: Server, node: Node) -> None:
     if node.moving_out:
         node.stop_taking()
     server.should_exit = True
-
-
-def _leave_with_the_arbiter() -> None:
-    """Have the kernel send SIGTERM when the arbiter is gone, however it went (prctl(2))."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _keep_pieces_in_the_heap() -> None:

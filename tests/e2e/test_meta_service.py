@@ -189,6 +189,21 @@ mounts: [{{path: /, provider: memfs}}]
             assert time.monotonic() < end_s, answer.text
 
 
+def test_nothing_goes_on_without_its_parent(start_meta: Callable[..., MetaProcesses]) -> None:
+    """The address is free for who is started next."""
+    meta = start_meta(processes=2)
+    meta.kill_parent()
+    end_s = time.monotonic() + _PATIENCE_S
+    while listens(meta.port):
+        assert time.monotonic() < end_s
+    meta.start()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_a_service_on_postgres(world: Callable[..., World], postgres_dsn: str) -> None:
     """The same calls; and it stops gracefully."""
     w = world(postgres_dsn, processes=2)
