@@ -168,6 +168,9 @@ class BaseProvider:
 
     name: str = ""
     volatile: bool = False
+    #: May the operations begin where no task runs? Not those that ask for the current task before
+    #: they have waited, as `asyncio.timeout` does. It saves small requests a turn of the loop.
+    untasked: bool = False
 
     async def stat(self, path: str) -> FileInfo:
         raise NotSupported("stat")

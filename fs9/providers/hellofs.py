@@ -94,6 +94,7 @@ class HelloOpen(OpenFile):
 
 class HelloFs(BaseProvider):
     name = "hellofs"
+    untasked = True
     volatile = True
 
     def __init__(self, greeting: str, clock: Clock) -> None:

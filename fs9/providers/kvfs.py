@@ -143,6 +143,7 @@ class Staged(KvOpen):
 
 class KvFs(BaseProvider):
     name = "kvfs"
+    untasked = True
 
     def __init__(
         self, store: Store, config: Config, context: ProviderContext, directory: Path | None

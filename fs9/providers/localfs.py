@@ -123,6 +123,7 @@ def _open_root(root: Path, context: ProviderContext, confined: bool) -> LocalFs:
 
 class LocalFs(BaseProvider):
     name = "localfs"
+    untasked = True
     volatile = False
 
     def __init__(

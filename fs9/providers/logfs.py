@@ -70,6 +70,7 @@ class LogOpen(OpenFile):
 class LogFs(BaseProvider, abc.ABC):
     """`mode` of a log's file."""
 
+    untasked = True
     mode = 0o644
 
     def __init__(

@@ -103,6 +103,7 @@ class Staged(MemOpen):
 
 class MemFs(BaseProvider):
     name = "memfs"
+    untasked = True
     volatile = True
 
     def __init__(self, limits: Limits, clock: Clock, quota: Quota | None = None) -> None:

@@ -153,6 +153,7 @@ class ProxyOpen(OpenFile):
 
 class ProxyFs(BaseProvider):
     name = "proxyfs"
+    untasked = True
 
     def __init__(
         self, calls: Calls, config: Config, clock: Clock, release: Callable[[], Awaitable[None]]

@@ -17,6 +17,7 @@ import msgspec
 from fs9.errors import AlreadyExists, InvalidArgument, NotFound
 from fs9.path import clean
 from fs9.provider import Provider
+from fs9.providers.tasked import tasked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,7 +136,7 @@ class Registry:
             trial=trial,
             storage=storage,
         )
-        return await factory(spec.config, context)
+        return tasked(await factory(spec.config, context))
 
 
 def read_config(provider: str, kind: type[ConfigT], config: Mapping[str, Any]) -> ConfigT:

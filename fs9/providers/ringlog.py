@@ -15,7 +15,6 @@ All of it belongs to one event loop.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -184,23 +183,26 @@ class Log:
     def wake(self) -> None:
         """Something has changed for those who wait."""
         for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            _finish(waiter)
 
     async def wait(self, ready: Callable[[], bool], wait_s: float) -> None:
-        """Until it is so, or so long."""
-        if wait_s <= 0 or ready():
-            return
+        """Until it is so, or so long. Needs no task around it."""
         loop = asyncio.get_running_loop()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                while not ready():
-                    waiter: asyncio.Future[None] = loop.create_future()
-                    self._waiters.add(waiter)
-                    try:
-                        await waiter
-                    finally:
-                        self._waiters.discard(waiter)
+        until_s = loop.time() + wait_s
+        while not ready() and loop.time() < until_s:
+            waiter: asyncio.Future[None] = loop.create_future()
+            timer = loop.call_at(until_s, _finish, waiter)
+            self._waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                timer.cancel()
+                self._waiters.discard(waiter)
+
+
+def _finish(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class Tape:
@@ -239,11 +241,16 @@ class Tape:
             self._skip(offset, position, start, lost)
             return self.read(offset, size)
         data = log.read(position, size)
-        if position > self.reached:
-            self.reached = position
-            log.wake()  # a writer may wait for this reader
+        self.reach(offset)
         self._number = log.number_at(position + len(data))
         return data
+
+    def reach(self, offset: int) -> None:
+        """The reader asks for what is at the offset: it is done with all before."""
+        position = self._position + offset - self._offset
+        if position > self.reached:
+            self.reached = position
+            self._log.wake()  # a writer may wait for this reader
 
     def _skip(self, offset: int, position: int, start: int, lost: int) -> None:
         """Go on with the oldest entry that is kept."""

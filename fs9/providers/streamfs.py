@@ -100,6 +100,7 @@ class StreamFs(LogFs):
         log.commit(log.prepare(data, self._clock.now_ns()))
 
     async def wait_to_read(self, log: Log, tape: Tape, offset: int) -> None:
+        tape.reach(offset)  # before it waits: the writer may be waiting for that
         await log.wait(lambda: log.ended or tape.behind(offset), self._config.read_wait_s)
 
     def tape(self, log: Log) -> Tape:

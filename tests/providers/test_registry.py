@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -75,6 +76,7 @@ async def test_a_factory_gets_config_and_context(context: dict[str, Any]):
 
     async def factory(config: Any, context: ProviderContext) -> Any:
         seen.append((config, context))
+        return SimpleNamespace(untasked=True)
 
     registry = Registry()
     registry.register("mine", factory)

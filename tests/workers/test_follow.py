@@ -213,6 +213,37 @@ async def test_a_stream_is_followed_too(api: httpx2.AsyncClient):
     assert await read(5) == b"more"
 
 
+async def test_reads_and_writes_wait_for_a_stream(start_server: StartServer):
+    """As small requests, which begin in no task."""
+    config = {"ring_size": 1, "channel_size": 1, "back_pressure": True}
+    config |= {"write_wait_s": 20, "read_wait_s": 20}
+    server = await start_server(template=(MountSpec("/", "streamfs", config),))
+    api = server.client(tenant="acme")
+
+    async def opened(**flags: bool) -> str:
+        answer = await api.post("open", json={"path": "/s", "flags": flags})
+        return answer.json()["handle_id"]
+
+    async def write(data: bytes) -> int:
+        answer = await api.post("write", params={"handle_id": writer, "offset": 0}, content=data)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["bytes_written"]
+
+    async def read(offset: int) -> bytes:
+        body = {"handle_id": reader, "offset": offset, "size": 100}
+        answer = await api.post("read", json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+    writer, reader = await opened(write=True), await opened(read=True)
+    waits = asyncio.create_task(read(0))
+    assert await write(b"one") == 3
+    assert await waits == b"one"
+    blocked = asyncio.create_task(write(b"two"))
+    assert await read(3) == b"two"
+    assert await blocked == 3
+
+
 async def test_followers_end_when_the_namespace_goes(server: Server, api: httpx2.AsyncClient):
     """Those who wait are told at once, and do not hold it up: polls empty, events over."""
     await publish(api, b"one")

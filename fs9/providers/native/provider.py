@@ -134,6 +134,7 @@ class NativeFs(BaseProvider):
     ) -> None:
         self.name = name
         self.calls = calls
+        self.untasked = isinstance(calls, PluginProcess)
         self._call = calls.call
         self._capabilities = Capability(capabilities & _KNOWN & ~_UNSPEAKABLE)
         self._on_close = on_close

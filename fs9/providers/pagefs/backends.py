@@ -99,6 +99,9 @@ BACKENDS: dict[str, Backend] = {
     "tikv": refuse_tikv,
 }
 
+#: Those whose calls need no task around them.
+_UNTASKED = frozenset({"lmdb", "memory"})
+
 
 async def create(config: Mapping[str, Any], context: ProviderContext) -> PageFs:
     """The provider of a mount.
@@ -119,6 +122,7 @@ async def create(config: Mapping[str, Any], context: ProviderContext) -> PageFs:
     )
     core = Core(store, blocks, policy, context.limits, context.clock, context.quota)
     provider = PageFs(core)
+    provider.untasked = kind in _UNTASKED
     try:
         with Translated(f"pagefs storage {context.mount}"):
             await provider.start()
