@@ -14,14 +14,12 @@ object until the file is compacted (`Compaction`) or gone.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
-from fs9.errors import Fs9Error, Internal, InvalidHandle
+from fs9.errors import Internal, InvalidHandle
 from fs9.providers.pagefs import records
 from fs9.providers.pagefs.core import PAGE_ROWS, Known
 from fs9.providers.pagefs.records import EXTENT_BYTES_MAX, PAGE_BYTES, Extent, Inode
-from fs9.providers.pagefs.store import Batch
 
 if TYPE_CHECKING:
     from fs9.providers.pagefs.core import Core
@@ -31,15 +29,11 @@ if TYPE_CHECKING:
 #: Reads are tried again when a compaction took the object away meanwhile.
 _READ_TRIES = 3
 
+#: Extents that a read looks for that goes on where the last one ended.
+_AHEAD = 16
+
 #: Pages of the metadata store that one write fills at once.
 PAGES_MAX = 16
-
-#: Puts from this size on are written by a thread; meanwhile there is time for their checksums.
-_BESIDE_BYTES = 256 * 1024
-
-#: A file is written anew when its objects hold this many times its size, and so much more.
-COMPACT_FACTOR = 2
-COMPACT_BYTES = 8 * 1024 * 1024
 
 Changes = dict[bytes, bytes | None]
 
@@ -106,11 +100,10 @@ class Content:
         end = min(offset + size, inode.size)
         if end <= offset:
             return b""
-        extents = await self.extents(view, number, inode, offset, end, 1 << 30)
-        if known is not None and known.inode is inode:
-            for extent in extents[:PAGE_ROWS]:
-                if extent.data is None:  # the others are in memory already, or LMDB's
-                    known.add(extent)
+        if known is None or known.inode is not inode:
+            extents = await self.extents(view, number, inode, offset, end, 1 << 30)
+        else:
+            extents = await self._look(view, number, inode, offset, end, known)
         if len(extents) == 1 and extents[0].start <= offset and extents[0].end >= end:
             return await self._bytes(number, extents[0], offset, end)
         buffer = bytearray(end - offset)
@@ -120,7 +113,22 @@ class Content:
             buffer[start - offset : stop - offset] = piece
         return buffer
 
-    async def _read_own(
+    async def _look(
+        self, view: View, number: int, inode: Inode, offset: int, end: int, known: Known
+    ) -> list[Extent]:
+        """The extents of the range; notes them, and in a sequence of reads also the next ones."""
+        extents: list[Extent] = []
+        if offset == known.looked:
+            extents = await self.extents(view, number, inode, offset, inode.size, _AHEAD)
+        if not extents or extents[-1].end < end:
+            extents = await self.extents(view, number, inode, offset, end, 1 << 30)
+        for extent in extents[:PAGE_ROWS]:
+            if extent.data is None:  # the others are in memory already, or LMDB's
+                known.add(extent)
+        known.looked = extents[-1].end if extents else end
+        return [extent for extent in extents if extent.start < end]
+
+    async def read_own(
         self, view: View, number: int, inode: Inode, offset: int, size: int
     ) -> Buffer:
         """`read_inode` by who has the file's turn: nothing can have moved meanwhile."""
@@ -158,17 +166,18 @@ class Content:
         The caller has the file's turn and has checked the size. Raises QuotaExceeded, OSError.
         """
         core = self._core
-        inode = await self._inode(view, number)
+        inode = await self.inode_of(view, number)
         size = max(inode.size, offset + len(data))
         if core.blocks is None or size <= core.policy.inline_bytes:
             return await self._write_pages(view, number, offset, data)
         view_of = memoryview(data)[: min(EXTENT_BYTES_MAX, core.blocks.put_bytes_max)]
-        covered = await self.extents(view, number, inode, offset, offset + len(view_of))
-        if len(covered) == PAGE_ROWS:  # more would be too much for one batch
-            view_of = view_of[: covered[-1].start - offset]
+        if offset < inode.size:
+            covered = await self.extents(view, number, inode, offset, offset + len(view_of))
+            if len(covered) == PAGE_ROWS:  # more would be too much for one batch
+                view_of = view_of[: covered[-1].start - offset]
         return await self._write_object(view, number, inode, offset, view_of)
 
-    async def _inode(self, view: View, number: int) -> Inode:
+    async def inode_of(self, view: View, number: int) -> Inode:
         value = await view.get(records.inode_key(number))
         if value is None:  # a snapshot was restored, or the fork deleted
             raise InvalidHandle("the file is gone")
@@ -181,7 +190,7 @@ class Content:
         end = offset + len(piece)
         core = self._core
         async with core.lock:
-            inode = await self._inode(view, number)
+            inode = await self.inode_of(view, number)
             last = end + -end % PAGE_BYTES
             covered = await self.extents(view, number, inode, page, last)
             if len(covered) == PAGE_ROWS:  # more would be too much for one batch
@@ -192,7 +201,7 @@ class Content:
             merged = piece
             if offset != page or end < held:
                 whole = bytearray(max(held, end) - page)
-                old = await self._read_own(view, number, inode, page, held - page)
+                old = await self.read_own(view, number, inode, page, held - page)
                 whole[: len(old)] = old
                 whole[offset - page : end - page] = piece
                 merged = memoryview(whole)
@@ -217,7 +226,8 @@ class Content:
         )
         tail, place = (core.serial(), 0) if began else (inode.tail, inode.tail_end)
         try:
-            sums = await self._put(tail, number, place, data)
+            sums = records.checksums(data, core.unit_bytes)  # first: it leaves them in the cache
+            await core.put(tail, number, place, data)
             async with core.lock:
                 await self._refer(view, number, offset, data, sums, tail, place, began=began)
         except BaseException as error:
@@ -225,19 +235,6 @@ class Content:
                 core.lost(tail, number, error)
             raise
         return len(data)
-
-    async def _put(self, tail: int, number: int, place: int, data: memoryview) -> bytes:
-        """Put the bytes into the object; their checksums, computed while a thread writes."""
-        core, unit = self._core, self._core.unit_bytes
-        if len(data) < _BESIDE_BYTES:
-            await core.put(tail, number, place, data)
-            return records.checksums(data, unit)
-        putting = asyncio.ensure_future(core.put(tail, number, place, data))
-        try:
-            await asyncio.sleep(0)  # it starts
-            return records.checksums(data, unit)
-        finally:
-            await putting
 
     async def _refer(
         self,
@@ -254,21 +251,26 @@ class Content:
         """Commit that the file's bytes at the offset are those at `place` in the object."""
         unit = self._core.unit_bytes
         end = offset + len(data)
-        inode = await self._inode(view, number)
-        # From one byte before, to find the extent that this one may go on.
-        covered = await self.extents(view, number, inode, max(0, offset - 1), end)
+        inode = await self.inode_of(view, number)
+        covered: list[Extent] = []
+        if offset < inode.size or len(data) < EXTENT_BYTES_MAX:
+            # From one byte before, to find the extent that this one may go on.
+            covered = await self.extents(view, number, inode, max(0, offset - 1), end)
         changes: Changes = {}
         last = covered[0] if covered and covered[0].end == offset else None
         self._cut_out(view, changes, number, inode, covered, offset, end)
         if last is not None and not began and _goes_on(last, tail, place, len(data)):
+            sums = records.grown_checksums(last, data, sums, unit)
+            stored = last.stored + len(data)
             new = Extent(
                 last.start,
                 end,
                 number=tail,
                 offset=last.offset,
                 skip=last.skip,
-                stored=last.stored + len(data),
-                checksums=records.grown_checksums(last, data, sums, unit),
+                stored=stored,
+                checksums=sums,
+                whole=records.whole_checksum(stored, sums, unit),
             )
             view.delete(changes, records.extent_key(number, inode.content, last.end))
         else:
@@ -279,6 +281,7 @@ class Content:
                 offset=place,
                 stored=len(data),
                 checksums=sums,
+                whole=records.whole_checksum(len(data), sums, unit),
             )
         view.put(changes, records.extent_key(number, inode.content, end), new.encode())
         if began:
@@ -402,88 +405,6 @@ class Content:
         """After the commit: remember the objects that it made garbage."""
         garbage = [records.garbage_of(key) for key in changes if key[:2] == records.GARBAGE]
         self._core.garbage += garbage
-
-    # -- compaction -----------------------------------------------------------------------------
-
-    def is_sparse(self, inode: Inode) -> bool:
-        """Do the objects hold so much that was overwritten that the file is to be compacted?"""
-        return self._core.blocks is not None and inode.stored > (
-            COMPACT_FACTOR * inode.size + COMPACT_BYTES
-        )
-
-    async def compact(self, view: View, number: int) -> None:
-        """Write the file's bytes into a new content, and forget the old one.
-
-        The caller has the file's turn. A crash leaves the old content, and garbage.
-        """
-        core = self._core
-        if core.blocks is None:  # pages are merged as they are written
-            return
-        inode = await self._inode(view, number)
-        copy = records.decode_inode(records.encode(inode))
-        copy.content, copy.stored, copy.tail = core.serial(), 0, 0
-        try:
-            await self._copy_all(view, number, inode, copy)
-        except (OSError, Fs9Error):
-            await self.reap(view, number, copy.content)
-            raise
-        async with core.lock:
-            inode = await self._inode(view, number)
-            old = inode.content
-            inode.content, inode.stored = copy.content, copy.stored
-            inode.tail, inode.tail_end = copy.tail, copy.tail_end
-            inode.tail_generation = copy.tail_generation
-            changes: Changes = {}
-            more = await self.drop(view, changes, number, old)
-            view.put(changes, records.inode_key(number), records.encode(inode))
-            view.delete(changes, records.reaped_key(number, inode.content))
-            await core.commit(view, changes)
-        self.note_garbage(changes)
-        if more:
-            await self.reap(view, number, old)
-
-    async def _copy_all(self, view: View, number: int, inode: Inode, copy: Inode) -> None:
-        offset = 0
-        while offset < inode.size:
-            covered = await self.extents(view, number, inode, offset, inode.size, 1)
-            if not covered:
-                return
-            offset = max(offset, covered[0].start)
-            data = await self._read_own(view, number, inode, offset, EXTENT_BYTES_MAX)
-            await self._copy(view, number, copy, offset, memoryview(data))
-            offset += len(data)
-
-    async def _copy(
-        self, view: View, number: int, copy: Inode, offset: int, data: memoryview
-    ) -> None:
-        core = self._core
-        assert core.blocks is not None
-        began = not (core.blocks.appends and copy.tail)
-        if began:
-            copy.tail, copy.tail_end, copy.tail_generation = core.serial(), 0, view.generation
-        new = Extent(
-            offset,
-            offset + len(data),
-            number=copy.tail,
-            offset=copy.tail_end,
-            stored=len(data),
-            checksums=records.checksums(data, core.unit_bytes),
-        )
-        copy.tail_end += len(data)
-        copy.stored += len(data)
-        changes: Changes = {}
-        view.put(changes, records.extent_key(number, copy.content, new.end), new.encode())
-        if began:
-            view.put(changes, records.object_key(number, copy.content, copy.tail), b"1")
-        # Until the copy is complete it is marked for removal, so a crash leaves nothing of it.
-        view.put(changes, records.reaped_key(number, copy.content), records.encode(0))
-        try:
-            await core.put(copy.tail, number, new.offset, data)
-            await core.store.commit(Batch(changes))
-        except BaseException as error:
-            if began:
-                core.lost(copy.tail, number, error)
-            raise
 
 
 def _goes_on(last: Extent, tail: int, place: int, size: int) -> bool:

@@ -76,14 +76,16 @@ class Known:
     """Extents of one version of an inode: those in objects, by their ends, in order.
 
     `stored` is the inode's row. Whatever changes the bytes of a file gives its inode a new
-    version, hence another row, and what is known of the old one is forgotten.
+    version, hence another row, and what is known of the old one is forgotten. `looked`: up to
+    which offset it was looked; a read that goes on there is one of a sequence.
     """
 
-    __slots__ = ("ends", "extents", "inode", "stored")
+    __slots__ = ("ends", "extents", "inode", "looked", "stored")
 
     def __init__(self) -> None:
         self.stored = b""
         self.inode: Inode | None = None
+        self.looked = 0
         self.ends: list[int] = []
         self.extents: list[Extent] = []
 
@@ -93,7 +95,8 @@ class Known:
         if inode is None or stored != self.stored:
             inode = self.inode = records.decode_inode(stored)
             self.stored = stored
-            self.ends, self.extents = [], []
+            self.looked = 0
+            self.forget()
         return inode
 
     def find(self, start: int, end: int) -> Extent | None:
@@ -106,12 +109,21 @@ class Known:
         return None
 
     def add(self, extent: Extent) -> None:
-        if len(self.ends) >= KNOWN_EXTENTS_MAX:
-            self.ends, self.extents = [], []
-        place = bisect_left(self.ends, extent.end)
-        if place == len(self.ends) or self.ends[place] != extent.end:
-            self.ends.insert(place, extent.end)
-            self.extents.insert(place, extent)
+        ends, end = self.ends, extent.end
+        if len(ends) >= KNOWN_EXTENTS_MAX:
+            self.forget()
+            ends = self.ends
+        if not ends or ends[-1] < end:
+            ends.append(end)
+            self.extents.append(extent)
+        else:
+            place = bisect_left(ends, end)
+            if ends[place] != end:
+                ends.insert(place, end)
+                self.extents.insert(place, extent)
+
+    def forget(self) -> None:
+        self.ends, self.extents = [], []
 
 
 class Core:
@@ -244,19 +256,26 @@ class Core:
         else:
             self._leaked = True
 
-    async def sync(self) -> None:
-        """What was committed so far survives a loss of power."""
-        await self.store.sync(self._sync_blocks)
+    async def sync(self, garbage: Sequence[tuple[int, int]] = ()) -> None:
+        """What was committed so far survives a loss of power.
 
-    async def _sync_blocks(self) -> None:
+        All of it, in the order of the commits, so the bytes of other files are synced as well;
+        not those of `garbage`, and of what waits to be deleted: these commits forget them.
+        """
+        forgotten = {records.object_name(*each) for each in (*garbage, *self.garbage)}
+        await self.store.sync(lambda: self._sync_blocks(forgotten))
+
+    async def _sync_blocks(self, forgotten: set[str]) -> None:
         if self.blocks is None:
             return
         async with self._syncing_blocks:
             if self._failure is not None:
                 raise self._failure
-            names, self._dirty = self._dirty, set()
+            names = self._dirty - forgotten
             if not names:
                 return
+            # Those that are forgotten stay: an older sync, which refers to them, may come yet.
+            self._dirty -= names
             try:
                 await self.blocks.sync(names)
             except OSError as error:
@@ -288,7 +307,7 @@ class Core:
         """Sync, then delete the objects that nothing refers to any more."""
         garbage, self.garbage = self.garbage, []
         try:
-            await self.sync()
+            await self.sync(garbage)
             while garbage:
                 await self._delete(garbage[:PAGE_ROWS])
                 del garbage[:PAGE_ROWS]

@@ -12,6 +12,7 @@ leaves garbage only among the objects of its own epoch.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 from collections import OrderedDict
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 from fs9.providers.pagefs.buffers import buffers
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from fs9.threads import BlockingPool
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 OPEN_FILES_MAX = 64
 #: Up to this size a put is a copy into the page cache that is shorter than a change of threads.
 _INLINE_PUT_BYTES = 128 * 1024
+
+
+# Not `os.posix_fallocate`: where the file system cannot, the C library writes to each block.
+_libc_fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+_libc_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long)
 
 
 class _OpenObject:
@@ -61,8 +67,11 @@ class FileBlocks:
         self._open: OrderedDict[str, _OpenObject] = OrderedDict()
         #: Objects made since the last sync of their folder.
         self._created: set[str] = set()
-        #: Until the file system refuses RWF_NOWAIT for writes.
+        #: Directories that got a folder since they were synced.
+        self._grown: set[str] = set()
+        #: Until the file system refuses RWF_NOWAIT for writes, or fallocate.
         self._writes_nowait = True
+        self._allocates = True
 
     def _path(self, name: str) -> str:
         return f"{self._directory}/{name[:6]}/{name[6:13]}/{name}"
@@ -90,7 +99,9 @@ class FileBlocks:
         try:
             fd = os.open(path, flags, 0o600)
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            folder = os.path.dirname(path)
+            self._grown.update((os.path.dirname(folder), str(self._directory)))
+            os.makedirs(folder, 0o700, exist_ok=True)
             fd = os.open(path, flags, 0o600)
         self._created.add(name)
         return fd
@@ -111,7 +122,9 @@ class FileBlocks:
             count = self._put_nowait(opened.fd, offset, data) if self._writes_nowait else 0
             if count < len(data):
                 rest = memoryview(data)[count:]
-                await self._pool.run(_write, opened.fd, offset + count, rest)
+                self._allocates = await self._pool.run(
+                    _write_large, opened.fd, offset + count, rest, self._allocates
+                )
         finally:
             opened.release()
 
@@ -146,18 +159,18 @@ class FileBlocks:
             opened.release()
 
     async def sync(self, names: Collection[str]) -> None:
-        await self._pool.run(self._sync, tuple(names), self._created.intersection(names))
-        self._created.difference_update(names)
+        created, grown = self._created.intersection(names), set(self._grown)
+        await self._pool.run(self._sync, tuple(names), created, grown)
+        self._created -= created
+        self._grown -= grown
 
-    def _sync(self, names: Collection[str], created: set[str]) -> None:
+    def _sync(self, names: Collection[str], created: set[str], grown: set[str]) -> None:
         for name in names:
             with contextlib.suppress(FileNotFoundError):
-                _sync_path(self._path(name), os.O_RDWR)
-        folders = {os.path.dirname(self._path(name)) for name in created}
-        parents = {os.path.dirname(folder) for folder in folders}
-        for folder in [*folders, *parents, *([str(self._directory)] if parents else [])]:
+                _sync_path(self._path(name), os.O_RDWR, os.fdatasync)  # times do not matter
+        for folder in {os.path.dirname(self._path(name)) for name in created} | grown:
             with contextlib.suppress(FileNotFoundError):
-                _sync_path(folder, os.O_RDONLY | os.O_DIRECTORY)
+                _sync_path(folder, os.O_RDONLY | os.O_DIRECTORY, os.fsync)
 
     async def delete(self, names: Sequence[str]) -> None:
         for name in names:
@@ -217,7 +230,19 @@ def _write(fd: int, offset: int, data: Buffer) -> None:
             count += os.pwrite(fd, view[count:], offset + count)
 
 
-def _read(fd: int, buffer: bytearray, count: int, offset: int) -> int:
+def _write_large(fd: int, offset: int, data: Buffer, allocates: bool) -> bool:
+    """Write; does the file system allocate blocks beforehand?
+
+    Done for all blocks at once, as fallocate does it, ext4 takes 167 us for 1 MiB that is new,
+    not 224. Why it did not, the write will say.
+    """
+    if allocates and _libc_fallocate(fd, 0, offset, len(data)) < 0:
+        allocates = ctypes.get_errno() in {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EINTR}
+    _write(fd, offset, data)
+    return allocates
+
+
+def _read(fd: int, buffer: bytearray | memoryview, count: int, offset: int) -> int:
     with memoryview(buffer) as view:
         while count < len(view):
             more = os.preadv(fd, [view[count:]], offset + count)
@@ -227,10 +252,10 @@ def _read(fd: int, buffer: bytearray, count: int, offset: int) -> int:
     return count
 
 
-def _sync_path(path: str, flags: int) -> None:
+def _sync_path(path: str, flags: int, sync: Callable[[int], None]) -> None:
     fd = os.open(path, flags | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        sync(fd)
     finally:
         os.close(fd)
 

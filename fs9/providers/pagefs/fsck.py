@@ -97,8 +97,9 @@ class Checker:
         return self.report
 
     async def _scrub_file(self, view: View, number: int, inode: Inode) -> None:
+        core = self._core
         first, end = records.extents(number, inode.content, -1)
-        async for key, value in self._core.rows(first, end, view):
+        async for key, value in core.rows(first, end, view):
             stop = int.from_bytes(key[17:25], "big")
             try:
                 extent = records.decode_extent(key, value)
@@ -106,6 +107,8 @@ class Checker:
                     view, number, inode, extent.start, stop - extent.start
                 )
                 self.report.bytes += len(data)
+                if extent.whole not in (None, records.combined(extent.checksums, core.unit_bytes)):
+                    raise Internal("the checksums of a block do not match one another")
             except (Fs9Error, OSError) as error:
                 where = f"{view.name or 'live'}: inode {number:x}, before byte {stop}"
                 self.report.faults.append(f"{where}: {error}")

@@ -18,7 +18,7 @@ import struct
 from typing import TYPE_CHECKING
 
 import msgspec
-from crc32c import crc32c
+from fastcrc.crc32 import iscsi as crc32c
 
 if TYPE_CHECKING:
     from pathlib import Path

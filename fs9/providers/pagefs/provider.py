@@ -1,7 +1,7 @@
 """pagefs: the ten operations, over a tree, its contents and two stores.
 
     store, memory, lmdbstore, fileblocks   the stores    records, view   what is in them
-    core       what the parts share        content       bytes of files
+    core       what the parts share        content, compaction   bytes of files
     tree       names                       branches, control   snapshots and forks
     backends   config -> stores
 
@@ -28,6 +28,7 @@ from fs9.provider import BaseProvider, OpenFile
 from fs9.providers.localerrors import Translated
 from fs9.providers.pagefs import records
 from fs9.providers.pagefs.branches import Branches
+from fs9.providers.pagefs.compaction import Compaction
 from fs9.providers.pagefs.content import Content
 from fs9.providers.pagefs.control import ControlFile
 from fs9.providers.pagefs.destroy import remove_all
@@ -59,6 +60,7 @@ class PageFs(BaseProvider):
     def __init__(self, core: Core) -> None:
         self.core = core
         self.content = Content(core)
+        self.compaction = Compaction(core, self.content)
         self.tree = Tree(core, self.content)
         self.branches = Branches(core, self.tree, self.content)
         self.volatile = core.store.volatile or (core.blocks is not None and core.blocks.volatile)
@@ -427,14 +429,14 @@ class PageFs(BaseProvider):
             inode = None if value is None else records.decode_inode(value)
             if inode is not None and not inode.nlink and not opened.opens:
                 await self.tree.discard_orphan(view, number)
-        if inode is not None and inode.nlink and self.content.is_sparse(inode):
+        if inode is not None and inode.nlink and self.compaction.is_sparse(inode):
             self.core.spawn(self._compact(view, number))
         self._forget_closed(view, number)
 
     async def _compact(self, view: View, number: int) -> None:
         async with self.core.opened(view, number).lock:
             if await view.get(records.inode_key(number)) is not None:
-                await self.content.compact(view, number)
+                await self.compaction.run(view, number)
         self._forget_closed(view, number)
 
     def _forget_closed(self, view: View, number: int) -> None:

@@ -24,16 +24,14 @@ none ever comes twice, also not when a loss of power took the changes that used 
 
 from __future__ import annotations
 
+import functools
 import struct
-from typing import TYPE_CHECKING
 
 import msgspec
-from crc32c import crc32c
+from fastcrc.crc32 import iscsi as crc32c
 
 from fs9.errors import Internal
-
-if TYPE_CHECKING:
-    from fs9.types import Buffer
+from fs9.types import Buffer
 
 #: Bytes under one checksum. Measured from cached pages, us for a read of 1 MiB and for a random
 #: one of 4 KiB: units of 4 KiB 195 and 14, 16 KiB 153 and 15, 64 KiB 132 and 19, 256 KiB 124
@@ -64,7 +62,9 @@ _TWO = struct.Struct(">cQQ")
 _THREE = struct.Struct(">cQQQ")
 _ENTRY = struct.Struct(">QB")
 _EXTENT = struct.Struct(">cQQIII")
-_OBJECT, _INLINE = b"o", b"i"
+_SUM = struct.Struct(">I")
+#: An object's piece of any size; one that is as large as can be; bytes.
+_OBJECT, _WHOLE, _INLINE = b"o", b"w", b"i"
 
 
 def inode_key(inode: int) -> bytes:
@@ -228,44 +228,36 @@ decode_branch = msgspec.msgpack.Decoder(Branch).decode
 decode_number = msgspec.msgpack.Decoder(int).decode
 
 
-class Extent:
+class Extent(msgspec.Struct, gc=False):
     """A piece of a file, from `start` to `end`: in an object of the block store, or `data`.
 
     In an object it lies from `offset` on: whole units with a checksum each (`checksums`, 4
     bytes each), `stored` bytes in all; the piece begins `skip` bytes after their beginning.
+    `whole` is the checksum of all these bytes, which largest extents have, so that a read of
+    all is verified at once (27 us, one unit after the other: 34).
     """
 
-    __slots__ = ("checksums", "data", "end", "number", "offset", "skip", "start", "stored")
-
-    def __init__(
-        self,
-        start: int,
-        end: int,
-        *,
-        data: Buffer | None = None,
-        number: int = 0,
-        offset: int = 0,
-        skip: int = 0,
-        stored: int = 0,
-        checksums: bytes = b"",
-    ) -> None:
-        self.start = start
-        self.end = end
-        self.data = data
-        self.number = number
-        self.offset = offset
-        self.skip = skip
-        self.stored = stored
-        self.checksums = checksums
+    start: int
+    end: int
+    data: Buffer | None = None
+    number: int = 0
+    offset: int = 0
+    skip: int = 0
+    stored: int = 0
+    checksums: bytes = b""
+    whole: int | None = None
 
     def encode(self) -> bytes:
         data = self.data
         if data is not None:
             return b"".join((_INLINE, crc32c(data).to_bytes(4, "big"), data))
+        kind, whole = _OBJECT, b""
+        if self.whole is not None:
+            kind, whole = _WHOLE, self.whole.to_bytes(4, "big")
         head = _EXTENT.pack(
-            _OBJECT, self.number, self.offset, self.skip, self.end - self.start, self.stored
+            kind, self.number, self.offset, self.skip, self.end - self.start, self.stored
         )
-        return head + self.checksums
+        return head + whole + self.checksums
 
     def part(self, start: int, end: int, unit_bytes: int) -> Extent:
         """The piece of this piece; of the units, those that it needs."""
@@ -295,27 +287,21 @@ def decode_extent(key: bytes, value: bytes) -> Extent:
         if crc32c(data) != int.from_bytes(value[1:5], "big"):
             raise Internal("a block is damaged: its checksum does not match")
         return Extent(end - len(data), end, data=data)
-    _, number, offset, skip, length, stored = _EXTENT.unpack_from(value)
-    return Extent(
-        end - length,
-        end,
-        number=number,
-        offset=offset,
-        skip=skip,
-        stored=stored,
-        checksums=value[_EXTENT.size :],
-    )
+    kind, number, offset, skip, length, stored = _EXTENT.unpack_from(value)
+    at, whole = _EXTENT.size, None
+    if kind == _WHOLE:
+        at, whole = at + 4, int.from_bytes(value[at : at + 4], "big")
+    return Extent(end - length, end, None, number, offset, skip, stored, value[at:], whole)
 
 
 def checksums(data: Buffer, unit_bytes: int) -> bytes:
     """The CRC32C of each unit of the data."""
-    if len(data) <= unit_bytes:
+    size = len(data)
+    if size <= unit_bytes:
         return crc32c(data).to_bytes(4, "big")
     view = memoryview(data)
-    return b"".join(
-        crc32c(view[at : at + unit_bytes]).to_bytes(4, "big")
-        for at in range(0, len(view), unit_bytes)
-    )
+    units = [slice(at, at + unit_bytes) for at in range(0, size, unit_bytes)]
+    return struct.pack(f">{len(units)}I", *map(crc32c, map(view.__getitem__, units)))
 
 
 def grown_checksums(extent: Extent, data: Buffer, sums: bytes, unit_bytes: int) -> bytes:
@@ -331,8 +317,48 @@ def grown_checksums(extent: Extent, data: Buffer, sums: bytes, unit_bytes: int) 
     return held[:-4] + filled + (checksums(rest, unit_bytes) if rest else b"")
 
 
+@functools.cache
+def _shifted(unit_bytes: int) -> tuple[list[int], ...]:
+    """What a checksum becomes when a unit of zeros follows, for each of its bytes: by tables.
+
+    crc(a + b) is crc(b) after a's checksum was shifted by b's length, a linear operation.
+    """
+    zeros = bytes(unit_bytes)
+    nothing = crc32c(zeros)
+    bits = [crc32c(zeros, 1 << bit) ^ nothing for bit in range(32)]
+    tables = []
+    for low in range(0, 32, 8):
+        table = [0]
+        for bit in bits[low : low + 8]:
+            table += [value ^ bit for value in table]
+        tables.append(table)
+    return tuple(tables)
+
+
+def combined(sums: bytes, unit_bytes: int) -> int:
+    """The checksum of all bytes together, of units that are full."""
+    first, second, third, fourth = _shifted(unit_bytes)
+    whole = 0
+    for (own,) in _SUM.iter_unpack(sums):
+        whole = (
+            first[whole & 255]
+            ^ second[whole >> 8 & 255]
+            ^ third[whole >> 16 & 255]
+            ^ fourth[whole >> 24]
+            ^ own
+        )
+    return whole
+
+
+def whole_checksum(stored: int, sums: bytes, unit_bytes: int) -> int | None:
+    """`Extent.whole` of so many bytes."""
+    return combined(sums, unit_bytes) if stored == EXTENT_BYTES_MAX else None
+
+
 def verify(extent: Extent, data: Buffer, first: int, unit_bytes: int) -> bool:
     """Do the bytes (whole units, from the unit `first` on) match the extent's checksums?"""
+    if extent.whole is not None and len(data) == extent.stored:
+        return crc32c(data) == extent.whole
     count = -(-len(data) // unit_bytes)
     found = checksums(data, unit_bytes)
     return found == extent.checksums[4 * first : 4 * (first + count)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fs9.errors import Fs9Error, Internal, NotFound
-from fs9.providers.pagefs import records
+from fs9.providers.pagefs import records, view
 from fs9.providers.pagefs.fsck import Checker
 from fs9.providers.pagefs.store import Batch
 from fs9.types import READ, OpenFlags, StatChanges
@@ -48,6 +48,69 @@ async def test_every_flipped_bit_of_an_object_is_an_error(disk: Disk) -> None:
         disk.objects[name][at] ^= bit
     assert errors > 50
     await fs.close(file)
+    await fs.aclose()
+
+
+async def test_every_flipped_bit_of_a_large_read_is_an_error(disk: Disk) -> None:
+    """Also after a first read of the same bytes; and of the checksums themselves."""
+    fs = await disk.start()
+    dice = random.Random(6)
+    whole = dice.randbytes(records.EXTENT_BYTES_MAX)
+    await write(fs, "/f", whole)
+    (name,) = disk.objects
+    file, _ = await fs.open("/f", READ)
+    for offset, size in ((0, len(whole)), (70_000, 300_000)):
+        for _ in range(50):
+            assert await fs.read(file, offset, size) == whole[offset : offset + size]
+            at, bit = offset + dice.randrange(size), 1 << dice.randrange(8)
+            disk.objects[name][at] ^= bit
+            with pytest.raises(Internal, match="checksum"):
+                await fs.read(file, offset, size)
+            disk.objects[name][at] ^= bit
+    await fs.close(file)
+    items = disk.memory.table.items
+    (key,) = [key for key in items if key[:1] == b"E"]
+    row, sums = items[key], 4 + len(whole) // fs.core.unit_bytes * 4
+    for at in range(len(row) - sums, len(row)):
+        items[key] = row[:at] + bytes([row[at] ^ 0x10]) + row[at + 1 :]
+        assert len((await Checker(fs).scrub()).faults) == 1
+    items[key] = row
+    assert (await Checker(fs).scrub()).ok
+    await fs.aclose()
+
+
+@pytest.mark.parametrize("unit_bytes", [4096, records.UNIT_BYTES])
+def test_checksums_of_units_make_that_of_all(unit_bytes: int) -> None:
+    data = random.Random(7).randbytes(9 * unit_bytes)
+    sums = records.checksums(data, unit_bytes)
+    assert records.combined(sums, unit_bytes) == records.crc32c(data)
+    assert records.combined(b"", unit_bytes) == records.crc32c(b"") == 0
+
+
+def test_checksums_are_crc32c() -> None:
+    """RFC 3720, B.4: the bytes of its examples, and one after the other."""
+    assert records.crc32c(bytes(32)) == 0x8A9136AA
+    assert records.crc32c(b"\xff" * 32) == 0x62A8AB43
+    assert records.crc32c(bytes(range(32))) == 0x46DD794E
+    assert records.crc32c(bytes(range(9, 32)), records.crc32c(bytes(range(9)))) == 0x46DD794E
+
+
+async def test_rows_without_a_checksum_of_all_are_read(disk: Disk) -> None:
+    """As they were written before there was one."""
+    fs = await disk.start()
+    whole = random.Random(8).randbytes(records.EXTENT_BYTES_MAX)
+    await write(fs, "/f", whole)
+    items = disk.memory.table.items
+    (key,) = [key for key in items if key[:1] == b"E"]
+    extent = records.decode_extent(key[: -view.SUFFIX_BYTES], items[key])
+    assert extent.whole is not None
+    extent.whole = None
+    items[key] = extent.encode()
+    assert await content(fs, "/f") == whole
+    (name,) = disk.objects
+    disk.objects[name][500_000] ^= 1
+    with pytest.raises(Internal, match="checksum"):
+        await content(fs, "/f")
     await fs.aclose()
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -60,6 +63,55 @@ async def items_after(directory: Path, pool: BlockingPool, boot: str) -> dict[by
     found = dict(await store.scan(b"", END, 1000))
     await store.aclose()
     return found
+
+
+async def test_where_blocks_cannot_be_allocated_beforehand(
+    tmp_path: Path, pool: BlockingPool, monkeypatch
+) -> None:
+    """They are written all the same, and the file system is not asked again."""
+    asked = []
+
+    def refuse(fd: int, mode: int, offset: int, size: int) -> int:
+        asked.append((offset, size))
+        ctypes.set_errno(errno.EOPNOTSUPP)
+        return -1
+
+    monkeypatch.setattr(fileblocks, "_libc_fallocate", refuse)
+    blocks = await fileblocks.open_blocks(tmp_path, pool)
+    data = bytes(range(256)) * 4096
+    for number in range(2):
+        await blocks.put("0" * 16, number * len(data), data)
+    assert bytes(await blocks.get("0" * 16, 0, 2 * len(data))) == 2 * data
+    assert asked == [(0, len(data))]
+    await blocks.aclose()
+
+
+async def test_folders_are_synced_once(tmp_path: Path, pool: BlockingPool, monkeypatch) -> None:
+    """Those that got a name since; files with their sizes, but without their times."""
+    synced: list[str] = []
+    for name in ("fsync", "fdatasync"):
+
+        def note(fd: int, name: str = name) -> None:
+            synced.append(
+                f"{name} {os.readlink(f'/proc/self/fd/{fd}').removeprefix(str(tmp_path))}"
+            )
+
+        monkeypatch.setattr(os, name, note)
+    blocks = await fileblocks.open_blocks(tmp_path, pool)
+    first, second = "0" * 15 + "1", "0" * 15 + "2"
+    await blocks.put(first, 0, b"one")
+    await blocks.sync([first])
+    assert synced.pop(0) == f"fdatasync /000000/0000000/{first}"
+    assert sorted(synced) == ["fsync ", "fsync /000000", "fsync /000000/0000000"]
+    for name, expected in (
+        (first, [f"fdatasync /000000/0000000/{first}"]),
+        (second, [f"fdatasync /000000/0000000/{second}", "fsync /000000/0000000"]),
+    ):
+        synced.clear()
+        await blocks.put(name, 0, b"two")
+        await blocks.sync([name])
+        assert synced == expected
+    await blocks.aclose()
 
 
 async def test_a_kill_loses_nothing(tmp_path: Path, pool: BlockingPool) -> None:

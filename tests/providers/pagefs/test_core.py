@@ -1,0 +1,115 @@
+"""What all parts share: which bytes a sync makes durable, and what reads remember."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fs9.clock import ManualClock
+from fs9.limits import Limits
+from fs9.providers.pagefs import content as content_module
+from fs9.providers.pagefs import records
+from fs9.providers.pagefs.core import Core, Policy
+from fs9.providers.pagefs.memory import Memory, MemoryBlocks, MemoryStore
+from fs9.providers.pagefs.provider import PageFs
+from fs9.types import READ, OpenFlags
+from tests.providers.pagefs.scenario import BIG, write
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+CREATE = OpenFlags(read=True, write=True, create=True)
+
+
+class SlowBlocks(MemoryBlocks):
+    """Notes what is synced; a sync waits for `go`."""
+
+    def __init__(self) -> None:
+        super().__init__({}, 2**30)
+        self.synced: list[set[str]] = []
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def sync(self, names: Collection[str]) -> None:
+        self.synced.append(set(names))
+        await self.go.wait()
+
+
+async def start() -> tuple[PageFs, SlowBlocks]:
+    blocks = SlowBlocks()
+    core = Core(
+        MemoryStore(Memory()), blocks, Policy(inline_bytes=64), Limits(), ManualClock(), None
+    )
+    fs = PageFs(core)
+    await fs.start()
+    return fs, blocks
+
+
+async def object_of(fs: PageFs, path: str) -> str:
+    number, inode = await fs.tree.find(fs.core.head, path)
+    return records.object_name(inode.tail, number)
+
+
+async def test_what_was_removed_is_not_synced() -> None:
+    """Nobody will read it, not even after a loss of power: the removal is durable, too."""
+    fs, blocks = await start()
+    await write(fs, "/a", BIG, sync=False)
+    await write(fs, "/b", BIG, sync=False)
+    kept = await object_of(fs, "/b")
+    await fs.remove("/a")
+    await fs.core.sync()
+    await fs.core.tidy()
+    assert blocks.synced == [{kept}]
+    await fs.aclose()
+
+
+async def test_a_sync_that_is_older_than_the_removal_syncs_it() -> None:
+    """It promises a state that has the file, and may be the last one before the power fails."""
+    fs, blocks = await start()
+    await write(fs, "/a", BIG, sync=False)
+    blocks.go.clear()
+    first = asyncio.ensure_future(fs.core.sync())
+    await asyncio.sleep(0)
+    await write(fs, "/a", BIG, len(BIG), sync=False)
+    name = await object_of(fs, "/a")
+    second = asyncio.ensure_future(fs.core.sync())  # waits for the first one
+    await asyncio.sleep(0)
+    await fs.remove("/a")
+    third = asyncio.ensure_future(fs.core.sync())
+    await asyncio.sleep(0)
+    blocks.go.set()
+    await asyncio.gather(first, second, third)
+    assert blocks.synced == [{name}, {name}]
+    await fs.aclose()
+
+
+@pytest.mark.parametrize("ahead", [2, 16])
+async def test_reads_in_order_are_what_was_written(ahead: int, monkeypatch) -> None:
+    """With holes, pieces of many sizes, and writes in between: however far reads look ahead."""
+    monkeypatch.setattr(content_module, "_AHEAD", ahead)
+    fs, _ = await start()
+    dice = random.Random(ahead)
+    model = bytearray()
+    file, _ = await fs.open("/f", CREATE)
+    for _ in range(60):
+        offset = dice.randrange(400_000)
+        data = dice.randbytes(dice.choice([10, 5_000, 40_000]))
+        model.extend(bytes(max(0, offset + len(data) - len(model))))
+        model[offset : offset + len(data)] = data
+        while data:
+            count = await fs.write(file, offset, data)
+            offset, data = offset + count, data[count:]
+    for size in (1_000, 9_999, 150_000):
+        again, _ = await fs.open("/f", READ)
+        for turn in range(2):
+            for offset in range(0, len(model), size):
+                assert await fs.read(again, offset, size) == model[offset : offset + size]
+            if not turn:
+                assert await fs.write(file, 77, b"changed") == 7
+                model[77:84] = b"changed"
+        await fs.close(again)
+    await fs.close(file)
+    await fs.aclose()
