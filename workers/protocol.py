@@ -33,7 +33,7 @@ from workers.connection import INPUT_BYTES_MAX, Connection
 from workers.cycle import cancellable, take_over
 from workers.peer import peer_of
 from workers.sink import SocketBody
-from workers.state import IN_PROGRESS, State
+from workers.state import IN_PROGRESS, UNANSWERED, State
 
 if TYPE_CHECKING:
     import asyncio
@@ -118,16 +118,17 @@ class Fs9Protocol(Connection):
         self._ending = True
         if self.is_endless:
             return False
-        if self._body is not None:
-            self._body.eof_received()
-            return True
-        return self._state in IN_PROGRESS and self.intake.framer.done
+        if self._state in UNANSWERED and not self.intake.framer.done:
+            error = MalformedRequest("the connection ended before the body did")
+            self._end_request(error, error)
+            return not self.transport.is_closing()
+        return self._state in IN_PROGRESS
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         if self._body is not None:
-            self._body.eof_received()
+            self._body.fail(MalformedRequest("the connection ended before the body did"))
         if self._task is not None:
             self._task.cancel()
         self._departure.abort()

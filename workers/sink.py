@@ -237,8 +237,11 @@ class SocketBody(asyncio.BufferedProtocol):
             self._paused = True
             self._transport.pause_reading()
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:
+        """The client may still hear why nothing comes of its request."""
+        self._connection.end_after_this(True)
         self.fail(MalformedRequest("the connection ended before the body did"))
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._receiving = False

@@ -18,3 +18,5 @@ class State(enum.Enum):
 
 #: A request is in progress, and its answer is not complete.
 IN_PROGRESS = frozenset({State.ANSWER, State.APP, State.MOVE, State.FORWARD})
+#: The same, or its body is still to come.
+UNANSWERED = IN_PROGRESS | {State.COLLECT}

@@ -199,6 +199,26 @@ async def test_a_method_that_no_standard_knows_is_405_with_allow(
     await client.close()
 
 
+async def test_a_body_that_a_half_close_cuts_short_is_told_of(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    """The client that can still listen learns why nothing was stored."""
+    fleet = start_fleet(workers=1)
+    headers = JSON | {"Content-Length": "50"}
+    for target in ("upload?path=/f", "open", "wstat"):
+        method = "PUT" if target.startswith("upload") else "POST"
+        wire = request(method, f"/api/v1/{target}", headers=headers, body=b"{" * 20)
+        client = await WireClient.connect(fleet.port)
+        await client.send(wire)
+        client.writer.write_eof()
+        answer = await client.response()
+        assert (answer.status, json.loads(answer.body)["kind"]) == (400, "MalformedRequest")
+        assert answer.headers["connection"] == "close"
+        assert await client.at_end()
+        await client.close()
+    await _nothing_was_stored(fleet)
+
+
 async def test_a_half_closed_connection_still_gets_its_answer(
     start_fleet: Callable[..., Fleet],
 ) -> None:
