@@ -2,6 +2,9 @@
 
     EventSource ── frames ──> EventStream ── bytes ──> the drivers, as of any answer in pieces
 
+A client that does not read costs what is on its way to it: two pieces, so these are small. A large
+frame, which is a piece of its own, should be the same object for all who get it.
+
 An answer like this has no end of its own. It says something at least every `_KEEP_ALIVE_S`, so
 no timeout between here and the client takes it for dead; it ends when its source is over (the
 server drains, the token expires), and the client comes again with the id of the last event
@@ -10,11 +13,13 @@ server drains, the token expires), and the client comes again with the id of the
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from fs9.http.exchange import Reply
+from fs9.limits import KIB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
 MEDIA_TYPE = "text/event-stream"
 #: Proxies drop a connection that is silent for a minute; so do some clients for half of it.
 _KEEP_ALIVE_S = 10.0
+#: Frames are sent together up to this size.
+_PIECE_BYTES = 64 * KIB
 #: How long a client waits before it connects again.
 _RETRY_MS = 500
 _KEEP_ALIVE = b": still here\n\n"
@@ -55,8 +62,11 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 class EventSource(Protocol):
     """Where the events of one answer come from."""
 
-    async def next(self, wait_s: float) -> Sequence[Frame] | None:
-        """What came, waiting so long for it; empty: nothing did. None: it is over."""
+    async def next(self, wait_s: float) -> Sequence[Frame | bytes] | None:
+        """What came, waiting so long for it; empty: nothing did. None: it is over.
+
+        `bytes` are a frame that is encoded already.
+        """
 
     def close(self) -> None:
         """May be called more than once, and while a `next` waits."""
@@ -65,12 +75,14 @@ class EventSource(Protocol):
 class EventStream:
     """The answer's pieces (`fs9.http.exchange.Stream`)."""
 
-    __slots__ = ("_begun", "_keep_alive_s", "_source")
+    __slots__ = ("_begun", "_frames", "_keep_alive_s", "_source")
 
     def __init__(self, source: EventSource, keep_alive_s: float = _KEEP_ALIVE_S) -> None:
         self._source = source
         self._keep_alive_s = keep_alive_s
         self._begun = False
+        #: What came and is not sent yet.
+        self._frames: deque[Frame | bytes] = deque()
 
     def __aiter__(self) -> EventStream:
         return self
@@ -79,10 +91,26 @@ class EventStream:
         if not self._begun:  # at once, so that the client knows that it is connected
             self._begun = True
             return b"retry: %d\n\n" % _RETRY_MS
-        frames = await self._source.next(self._keep_alive_s)
-        if frames is None:
-            raise StopAsyncIteration
-        return b"".join(frame.encode() for frame in frames) or _KEEP_ALIVE
+        if not self._frames:
+            frames = await self._source.next(self._keep_alive_s)
+            if frames is None:
+                raise StopAsyncIteration
+            self._frames.extend(frames)
+        return self._piece() or _KEEP_ALIVE
+
+    def _piece(self) -> bytes:
+        """The next frames together; a large one by itself, as it is."""
+        pieces: list[bytes] = []
+        size = 0
+        while self._frames:
+            frame = self._frames[0]
+            encoded = frame if isinstance(frame, bytes) else frame.encode()
+            size += len(encoded)
+            if pieces and size > _PIECE_BYTES:
+                break
+            pieces.append(encoded)
+            self._frames.popleft()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def aclose(self) -> None:
         self._source.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,6 +12,8 @@ from fs9.http import events_stream
 from fs9.http.decode import attached
 from fs9.http.events_stream import Frame
 from fs9.http.exchange import Reply
+from fs9.limits import KIB
+from fs9.types import Message
 from fs9.wire.codec import encode
 from fs9.wire.messages import FollowReply, MessageReply
 from fs9.wire.query import number, required
@@ -18,10 +21,13 @@ from fs9.wire.routes_follow import WAIT_DEFAULT_S, WAIT_S_MAX
 
 if TYPE_CHECKING:
     from fs9.http.exchange import Exchange
-    from fs9.types import Delivery, Message
+    from fs9.types import Delivery
     from fs9.vfs.follow import Following
 
 _NOT_KEPT = (("cache-control", "no-store"),)
+#: Messages from this size on are encoded once for all who follow at the same pace.
+_SHARED_BYTES_MIN = 16 * KIB
+_SHARED_FRAMES = 4
 
 
 async def follow(x: Exchange) -> Reply:
@@ -50,7 +56,7 @@ class Events:
         self._following = following
         self._ended = False
 
-    async def next(self, wait_s: float) -> list[Frame] | None:
+    async def next(self, wait_s: float) -> list[Frame | bytes] | None:
         delivery = None if self._ended else await self._following.next(wait_s)
         if delivery is None:
             return None
@@ -61,21 +67,31 @@ class Events:
         self._following.close()
 
 
-def _frames(delivery: Delivery) -> list[Frame]:
-    frames = []
+def _frames(delivery: Delivery) -> list[Frame | bytes]:
+    frames: list[Frame | bytes] = []
     if delivery.lost:
         # Without an id: only what follows it brings the client further.
         count = msgspec.json.encode({"messages": delivery.lost}).decode()
         frames.append(Frame(count, name="lost"))
     for message in delivery.messages:
-        text = _text(message)
-        if text is not None and "\r" not in text:
-            frames.append(Frame(text, message.cursor))
-        else:
-            frames.append(Frame(_base64(message), message.cursor, "binary"))
+        large = len(message.data) > _SHARED_BYTES_MIN
+        frames.append(_encoded(message.cursor, message.data) if large else _frame(message))
     if delivery.ended:
         frames.append(Frame("", delivery.cursor, "end"))
     return frames
+
+
+def _frame(message: Message) -> Frame:
+    text = _text(message)
+    if text is not None and "\r" not in text:
+        return Frame(text, message.cursor)
+    return Frame(_base64(message), message.cursor, "binary")
+
+
+@lru_cache(_SHARED_FRAMES)
+def _encoded(cursor: str, data: bytes) -> bytes:
+    """One object for all followers of a topic, however many of them do not read."""
+    return _frame(Message(cursor, data, 0)).encode()
 
 
 def _message(message: Message) -> MessageReply:

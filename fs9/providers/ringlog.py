@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fs9.errors import Conflict, InvalidArgument, QuotaExceeded
-from fs9.limits import MIB
+from fs9.limits import KIB
 from fs9.types import Delivery, Message
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
     from fs9.quota import Quota
 
-#: What one delivery holds at most, unless a single message is larger.
-_DELIVERY_BYTES = MIB
+#: What one delivery holds at most, unless a single message is larger: a follower who does not take
+#: it costs as much.
+_DELIVERY_BYTES = 64 * KIB
 _DELIVERY_MESSAGES = 1000
 #: Where a follower begins that has no cursor.
 END = "end"

@@ -74,3 +74,15 @@ async def test_the_answer():
     assert parse(b"".join(pieces)) == [Frame("a", "1"), Frame("b", "2")]
     assert source.waits == [3, 3, 3]
     assert source.closed == 1
+
+
+async def test_pieces_are_small_and_a_large_frame_is_not_copied():
+    """They are what a client costs that does not read."""
+    small = [Frame("x" * 1000, f"7-{number}") for number in range(200)]
+    large = Frame("y" * 100_000, "8-1").encode()
+    stream = EventStream(Source([*small, large, large, Frame("z", "8-2")], None))
+    pieces = [piece async for piece in stream][1:]
+    assert pieces.count(large) == 2
+    assert all(piece is large or len(piece) <= 64 * 1024 for piece in pieces)
+    assert len(pieces) < 10
+    assert [frame.id for frame in parse(b"".join(pieces))][-3:] == ["8-1", "8-1", "8-2"]

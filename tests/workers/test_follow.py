@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fs9.types import MountSpec
+from fs9.http.events_stream import Frame
+from fs9.http.follow import _frames
+from fs9.types import Delivery, Message, MountSpec
 from tests.fix_http import token
 from tests.http.calls import problem
 from tests.http.test_events_stream import parse
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
     import httpx2
 
-    from fs9.http.events_stream import Frame
     from tests.fix_http import Server, StartServer
 
 __all__ = ["start_server"]
@@ -211,6 +212,18 @@ async def test_a_stream_is_followed_too(api: httpx2.AsyncClient):
         await publish(api, b"more", path="/st/s")
         assert [frame.data for frame in await following.until(1)] == ["more"]
     assert await read(5) == b"more"
+
+
+async def test_a_large_message_is_one_object_for_all_who_follow():
+    """So a thousand of them who do not read cost one copy."""
+    message = Message("7-1", b"large " * 10_000, 1)
+    same = Message("7-1", bytes(bytearray(message.data)), 2)
+    (one,), (two,) = (_frames(Delivery("7-1", (each,))) for each in (message, same))
+    assert one is two
+    (other,) = _frames(Delivery("7-2", (Message("7-2", message.data, 1),)))
+    assert parse(one + other) == [Frame("large " * 10_000, "7-1"), Frame("large " * 10_000, "7-2")]
+    (binary,) = _frames(Delivery("7-3", (Message("7-3", b"\xff" * 20_000, 1),)))
+    assert parse(binary)[0].name == "binary"
 
 
 async def test_reads_and_writes_wait_for_a_stream(start_server: StartServer):
