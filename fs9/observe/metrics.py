@@ -9,6 +9,9 @@ counters never go back and nothing is left to reap. The worker that is asked rea
 
 from __future__ import annotations
 
+import contextlib
+import mmap
+import os
 from bisect import bisect_left
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
@@ -33,6 +36,9 @@ BUCKETS_S = (
 #: Namespaces with a label of their own; the next ones share `other`.
 NAMESPACES_MAX = 1000
 OTHER = "other"
+#: A file of samples begins with this size; and what a sample takes besides its key.
+_FILE_BYTES = 64 * 1024
+_SAMPLE_BYTES_MAX = 32
 #: The statuses of refusals for lack of room, of time or of a worker: what operators count.
 _REFUSING = frozenset({408, 421, 429, 503, 504, 507})
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -280,7 +286,7 @@ class Metrics:
             if metric.kind == "counter":
                 self._add(metric, key, self._grown(key, read()))
             else:
-                self._file(metric.kind).write_value(key, read(), 0.0)
+                self._set(metric, key, read())
 
     def _grown(self, key: str, value: float) -> float:
         before, self._seen[key] = self._seen.get(key, 0.0), value
@@ -295,14 +301,19 @@ class Metrics:
         self._add(metric, metric.key(*labels, name=f"{metric.name}_sum"), row[-1])
 
     def _add(self, metric: Metric, key: str, value: float) -> None:
-        file = self._file(metric.kind)
-        file.write_value(key, file.read_value(key)[0] + value, 0.0)
+        with contextlib.suppress(OSError):  # the disk is full: this is not counted
+            file = self._file(metric.kind)
+            file.write_value(key, file.read_value(key)[0] + value, 0.0)
+
+    def _set(self, metric: Metric, key: str, value: float) -> None:
+        with contextlib.suppress(OSError):
+            self._file(metric.kind).write_value(key, value, 0.0)
 
     def _file(self, kind: str) -> MmapedDict:
         file = self._files.get(kind)
         if file is None:
             path = self._directory / f"{kind}_{self._slot}.db"
-            file = self._files[kind] = MmapedDict(str(path))
+            file = self._files[kind] = _Samples(path)
         return file
 
     def render(self) -> bytes:
@@ -320,6 +331,27 @@ class Metrics:
         for file in self._files.values():
             file.close()
         self._files.clear()
+
+
+class _Samples(MmapedDict):
+    """A file whose space is there before it is written to.
+
+    In a sparse one, a write that the disk has no room for is SIGBUS: the end of the worker.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError."""
+        with path.open("ab") as file:
+            os.posix_fallocate(file.fileno(), 0, max(_FILE_BYTES, file.tell()))
+        super().__init__(str(path))  # type: ignore[no-untyped-call]
+
+    def _init_value(self, key: str) -> None:
+        while self._used + len(key.encode()) + _SAMPLE_BYTES_MAX > self._capacity:
+            os.posix_fallocate(self._f.fileno(), 0, 2 * self._capacity)
+            self._m.close()
+            self._capacity *= 2
+            self._m = mmap.mmap(self._f.fileno(), self._capacity)
+        super()._init_value(key)  # type: ignore[no-untyped-call]
 
 
 def forget_all(directory: Path) -> None:

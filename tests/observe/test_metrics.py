@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -190,3 +192,37 @@ def test_names_and_units_are_those_of_prometheus() -> None:
         assert re.fullmatch(r"fs9_[a-z_]+", metric.name)
         assert metric.name.endswith("_total") == (metric.kind == "counter")
         assert metric.text.endswith(".")
+
+
+def test_the_files_have_no_holes(tmp_path: Path) -> None:
+    """A page that a full disk has no room for would be the end of the process (SIGBUS)."""
+    metrics = Metrics(tmp_path, 0)
+    for number in range(NAMESPACES_MAX):
+        metrics.count_request("GET", "/api/v1/stat", 200, f"namespace-{number}", 0.1)
+    metrics.flush()
+    sizes = [path.stat() for path in tmp_path.glob("*.db")]
+    assert max(size.st_size for size in sizes) > 100_000
+    assert all(size.st_blocks * 512 >= size.st_size for size in sizes)
+    requests = 'fs9_http_requests_total{method="GET",namespace="namespace-77"'
+    assert requests in metrics.render().decode()
+    metrics.close()
+
+
+def test_a_full_disk_costs_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing else; what is counted later counts."""
+
+    def full(fd: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    metrics = Metrics(tmp_path, 0)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", full)
+        metrics.count(HANDOFFS)
+        metrics.watch(HANDLES, lambda: 5)
+        metrics.flush()
+    metrics.count(HANDOFFS)
+    metrics.flush()
+    text = metrics.render()
+    assert value(text, "fs9_handoffs_total") == 1
+    assert value(text, "fs9_active_handles") == 5
+    metrics.close()

@@ -206,6 +206,8 @@ class Core:
             await self.store.commit(Batch(changes))
         except BaseException as error:
             await self._not_committed(view, bytes_, files, error)
+            if self.store.wants_sync:  # on a full disk that may make room for the next one
+                await self._flush()
             raise
         if self.store.wants_sync:
             await self._flush()

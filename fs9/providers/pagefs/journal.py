@@ -13,6 +13,8 @@ power never brings back a name without its bytes.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import struct
 from typing import TYPE_CHECKING
@@ -28,6 +30,10 @@ _HEADER = struct.Struct("<8s36sQ")
 _HEADER_BYTES = _HEADER.size + 4
 _RECORD = struct.Struct("<II")
 _PREFIX = "journal-"
+#: The space behind the end, and how much more is taken at a time.
+RESERVE_BYTES = 64 * 1024
+_STEP_BYTES = 16 * 1024
+_LONG_BYTES = 1024 * 1024
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -60,20 +66,46 @@ class Journal:
         header = _HEADER.pack(_MAGIC, boot.encode().ljust(36), first)
         self._salt = crc32c(header)
         self._end = 0
+        self._allocated = 0
         try:
             self._write(header + self._salt.to_bytes(4, "little"))
         except OSError:
             os.close(self._fd)
+            self.remove()  # a reader would look no further
             raise
+        with contextlib.suppress(OSError):  # the first record that needs it says so
+            self._allocate(0)
 
     @property
     def size_bytes(self) -> int:
         return self._end
 
-    def append(self, record: Record) -> None:
+    def append(self, record: Record, *, makes_room: bool = False) -> None:
         """Write the record. Raises OSError, and the journal is as if nothing had happened."""
         payload = _encode(record)
-        self._write(_RECORD.pack(len(payload), crc32c(payload, self._salt)) + payload)
+        data = _RECORD.pack(len(payload), crc32c(payload, self._salt)) + payload
+        if not makes_room and self._end + len(data) + RESERVE_BYTES > self._allocated:
+            self._allocate(len(data))
+        self._write(data)
+
+    def _allocate(self, size: int) -> None:
+        """Have space for so much, and the reserve behind it. Raises OSError.
+
+        A long one also needs the space to be moved to LMDB, whose pages take a quarter more.
+        """
+        end = self._end + size + RESERVE_BYTES
+        disk = os.fstatvfs(self._fd)
+        if end > _LONG_BYTES and disk.f_bavail * disk.f_frsize < 2 * end:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        for wanted in (end + _STEP_BYTES, end):
+            try:
+                os.posix_fallocate(self._fd, 0, wanted)
+            except OSError:
+                if wanted == end:
+                    raise
+            else:
+                self._allocated = wanted
+                return
 
     def _write(self, data: bytes) -> None:
         count = os.pwrite(self._fd, data, self._end)
@@ -92,6 +124,29 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
 
+class OldJournals:
+    """Those that an earlier process left, as long as they are needed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._paths = files(directory)
+
+    def sync(self) -> None:
+        """Blocks. Raises OSError."""
+        for path in self._paths:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fdatasync(fd)
+            finally:
+                os.close(fd)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def remove(self) -> None:
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+
+
 def files(directory: Path) -> list[Path]:
     """The journals in the directory, oldest first."""
     return sorted(directory.glob(f"{_PREFIX}*"))
@@ -102,7 +157,7 @@ def replay(directory: Path, boot: str) -> list[Record]:
     records: list[Record] = []
     same_boot = True
     for path in files(directory):
-        found, its_boot = _read(path)
+        found, its_boot, _ = _read(path)
         if its_boot is None:  # a crash while the file was made
             break
         same_boot = same_boot and its_boot == boot
@@ -116,21 +171,27 @@ def replay(directory: Path, boot: str) -> list[Record]:
     return [record for record in records if record.number <= mark]
 
 
-def _read(path: Path) -> tuple[list[Record], str | None]:
-    """The whole records at the beginning of the file, and its boot; None: no valid header."""
+def trim(directory: Path) -> None:
+    """Give the space behind the records back; blocks. Raises OSError."""
+    for path in files(directory):
+        os.truncate(path, _read(path)[2])
+
+
+def _read(path: Path) -> tuple[list[Record], str | None, int]:
+    """The whole records at the beginning of the file, its boot (None: no valid header), its end."""
     data = path.read_bytes()
     if len(data) < _HEADER_BYTES:
-        return [], None
+        return [], None, 0
     magic, boot, _ = _HEADER.unpack_from(data)
     salt = crc32c(data[: _HEADER.size])
     if magic != _MAGIC or salt != int.from_bytes(data[_HEADER.size : _HEADER_BYTES], "little"):
-        return [], None
+        return [], None, 0
     records, at = [], _HEADER_BYTES
     while at + _RECORD.size <= len(data):
         length, checksum = _RECORD.unpack_from(data, at)
         payload = data[at + _RECORD.size : at + _RECORD.size + length]
-        if len(payload) != length or crc32c(payload, salt) != checksum:
+        if not length or len(payload) != length or crc32c(payload, salt) != checksum:
             break
         records.append(_decode(payload))
         at += _RECORD.size + length
-    return records, boot.decode("ascii").strip()
+    return records, boot.decode("ascii").strip(), at

@@ -22,18 +22,19 @@ import fcntl
 import logging
 import mmap
 import os
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any
 
 import lmdb
 
 from fs9.errors import OwnerUnavailable
 from fs9.providers.pagefs import journal
-from fs9.providers.pagefs.journal import Journal, Record
+from fs9.providers.pagefs.journal import Journal, OldJournals, Record
+from fs9.providers.pagefs.lmdbenvironment import Environment, items
 from fs9.providers.pagefs.memtable import Memtable, merged
 from fs9.providers.pagefs.store import SYNC_FAILED, Batch, ChecksFailed, Item
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from fs9.threads import BlockingPool
@@ -44,95 +45,17 @@ log = logging.getLogger("fs9.pagefs")
 #: More keys make each insertion into the sorted table slower than LMDB would be.
 JOURNAL_BYTES_MAX = 16 * 1024 * 1024
 JOURNAL_KEYS_MAX = 16_384
-#: LMDB's map: how much it begins with, doubled when it is full.
-_MAP_BYTES_MIN = 16 * 1024 * 1024
 #: Items in one call into LMDB, which holds the interpreter's lock meanwhile.
 _PUT_ITEMS = 256
 _IDS_MAX = 1000
 _EPOCH_FILE, _LOCK_FILE, _DATA = "epoch", "lock", "meta"
 _EPOCH, _APPLIED, _ID = b"epoch", b"applied", b"id"
 _NONE = object()
-
-
-class Environment:
-    """An open LMDB environment; one for all openings in this process, as LMDB demands.
-
-    `reader` is a transaction on the newest state, renewed after each write. It, and the map's
-    growth, belong to the event loop's thread.
-    """
-
-    #: Path -> environment: LMDB's own locks are per process, so this is, too.
-    _open: ClassVar[dict[str, Environment]] = {}
-
-    def __init__(self, path: str) -> None:
-        size = max(_MAP_BYTES_MIN, 2 * _file_size(os.path.join(path, "data.mdb")))
-        self._path = path
-        self._users = 0
-        self.env = lmdb.open(path, map_size=size, max_dbs=2, max_readers=64, meminit=False)
-        self.env.reader_check()
-        self.data = self.env.open_db(b"data")
-        self.system = self.env.open_db(b"system")
-        self._reader: Any = None
-        self._cursor: Any = None
-
-    @classmethod
-    def acquire(cls, path: str) -> Environment:
-        environment = cls._open.get(path)
-        if environment is None:
-            environment = cls._open[path] = cls(path)
-        environment._users += 1
-        return environment
-
-    def release(self) -> None:
-        self._users -= 1
-        if not self._users:
-            del self._open[self._path]
-            self.forget()
-            self.env.close()
-
-    def forget(self) -> None:
-        """Let the reader go: the state is newer, or the map is to grow."""
-        if self._reader is not None:
-            self._cursor.close()
-            self._reader.abort()
-            self._reader = self._cursor = None
-
-    def get(self, key: bytes) -> bytes | None:
-        if self._reader is None:
-            self._renew()
-        found: bytes | None = self._reader.get(key)
-        return found
-
-    def items(self, first: bytes, end: bytes) -> Iterator[Item]:
-        if self._reader is None:
-            self._renew()
-        return items(self._cursor, first, end)
-
-    def _renew(self) -> None:
-        self._reader = self.env.begin(db=self.data)
-        self._cursor = self._reader.cursor()
-
-    def grow(self) -> None:
-        """Double the map; no transaction may be open."""
-        self.forget()
-        self.env.set_mapsize(2 * self.env.info()["map_size"])
-
-
-def items(cursor: lmdb.Cursor, first: bytes, end: bytes) -> Iterator[Item]:
-    """What the cursor finds from `first` on, before `end`."""
-    if not cursor.set_range(first):
-        return
-    for item in cast("Iterator[Item]", cursor.iternext()):
-        if item[0] >= end:
-            return
-        yield item
-
-
-def _file_size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
-        return 0
+#: What a batch that makes room may add.
+_ROOM_BYTES = 1024
+#: A disk with less than this is full. LMDB says so, or it calls a short write an I/O error.
+_FULL_BYTES = 1024 * 1024
+_FULL = os.strerror(errno.ENOSPC)
 
 
 class LmdbSnapshot:
@@ -168,6 +91,8 @@ class LmdbStore:
         """Opens; blocks. Raises OSError, lmdb.Error (not a database)."""
         self._directory = directory
         self._pool = pool
+        #: The table that is on its way into LMDB, with its journal.
+        self._frozen: tuple[Memtable, Journal | OldJournals] | None
         self._boot = boot
         self._closing = contextlib.ExitStack()
         with contextlib.ExitStack() as opened:
@@ -181,31 +106,39 @@ class LmdbStore:
             self._shared_epoch = _map_epoch(directory / _EPOCH_FILE)
             opened.callback(self._shared_epoch.close)
             self.epoch = self._take_epoch()
-            self._ids = self._load()
+            left = OldJournals(directory)
+            table, self._ids = self._load()
+            # First: what LMDB takes on a full disk, it keeps.
             self._journal = Journal(directory, self._number + 1, boot)
+            self._frozen = self._moved(table, left)
             _sync_directory(directory)
             self._closing = opened.pop_all()
         self._active = Memtable()
-        #: The table that is on its way into LMDB, with its journal.
-        self._frozen: tuple[Memtable, Journal] | None = None
         self._moving: asyncio.Task[None] | None = None
-        self._durable = self._safe = self._number
+        self._durable = self._safe = 0 if self._frozen is not None else self._number
         self._syncing = asyncio.Lock()
         self._snapshots = 0
         self._no_snapshots = asyncio.Event()
         self._no_snapshots.set()
         self._failure: OSError | None = None
+        #: The disk is full: the journal should be moved soon.
+        self._pressed = False
         self._closed = False
 
     def _take_epoch(self) -> int:
-        with self.environment.env.begin(write=True, db=self.environment.system) as transaction:
-            epoch = max(_number(transaction.get(_EPOCH)), _number(self._shared_epoch[:8])) + 1
-            transaction.put(_EPOCH, epoch.to_bytes(8, "little"))
+        environment = self.environment
+        with environment.env.begin(db=environment.system) as transaction:
+            held = _number(transaction.get(_EPOCH))
+        epoch = max(held, _number(self._shared_epoch[:8])) + 1
+        # From here on nothing that another writer adds to its journal counts.
         self._shared_epoch[:8] = epoch.to_bytes(8, "little")
+        journal.trim(self._directory)  # LMDB may need the space, on a full disk
+        with environment.env.begin(write=True, db=environment.system) as transaction:
+            transaction.put(_EPOCH, epoch.to_bytes(8, "little"))
         return epoch
 
-    def _load(self) -> dict[bytes, None]:
-        """Move what the journals have into LMDB; the ids of applied batches. Blocks."""
+    def _load(self) -> tuple[Memtable, dict[bytes, None]]:
+        """What the journals have and LMDB has not; the ids of applied batches. Blocks."""
         environment = self.environment
         records = journal.replay(self._directory, self._boot)
         with environment.env.begin(db=environment.system) as transaction:
@@ -220,16 +153,23 @@ class LmdbStore:
                 if record.id:
                     table.ids.append(record.id)
                     ids[record.id] = None
+        return table, ids
+
+    def _moved(self, table: Memtable, left: OldJournals) -> tuple[Memtable, OldJournals] | None:
+        """Move it into LMDB; on a full disk that is yet to be done. Blocks."""
         while table.last:
             try:
                 self._move(table)
                 break
             except lmdb.MapFullError:
-                environment.grow()
-        environment.forget()
-        for path in journal.files(self._directory):
-            path.unlink()
-        return ids
+                self.environment.grow()
+            except lmdb.Error as error:
+                if not self._is_full(error):
+                    raise
+                return table, left
+        self.environment.forget()
+        left.remove()
+        return None
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -268,7 +208,8 @@ class LmdbStore:
     @property
     def wants_sync(self) -> bool:
         return (
-            self._journal.size_bytes >= JOURNAL_BYTES_MAX
+            self._pressed
+            or self._journal.size_bytes >= JOURNAL_BYTES_MAX
             or len(self._active.keys) >= JOURNAL_KEYS_MAX
         )
 
@@ -284,7 +225,7 @@ class LmdbStore:
             for key, expected in batch.checks.items():
                 if await self.get(key) != expected:
                     raise ChecksFailed(key)
-            self._journal.append(Record(self._number + 1, 0, batch.id, batch.changes))
+            self._append(batch)
             self._number += 1
             self._check()  # only now is it certain that the record was not too late
             self._active.apply(batch.changes)
@@ -295,6 +236,15 @@ class LmdbStore:
         if sync:
             await self.sync()
 
+    def _append(self, batch: Batch) -> None:
+        record = Record(self._number + 1, 0, batch.id, batch.changes)
+        try:
+            self._journal.append(record, makes_room=_makes_room(batch.changes))
+        except OSError as error:
+            # What LMDB has takes less, and there the space of removed items is used again.
+            self._pressed = error.errno == errno.ENOSPC
+            raise
+
     def _remember(self, batch_id: bytes) -> None:
         self._ids[batch_id] = None
         if len(self._ids) > _IDS_MAX:
@@ -304,7 +254,12 @@ class LmdbStore:
         self._check()
         target = self._number
         if self.wants_sync and self._frozen is None:
-            self._rotate()
+            try:
+                self._rotate()
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                # The journal grows a little longer: what is to be made durable may make room.
         if before is not None:
             await before()
         self._safe = max(self._safe, target)
@@ -319,11 +274,12 @@ class LmdbStore:
         fresh = Journal(self._directory, self._number + 1, self._boot)
         self._frozen = (self._active, self._journal)
         self._active, self._journal = Memtable(), fresh
+        self._pressed = False
 
     async def _sync_journals(self) -> None:
         """One fdatasync for all who wait: everything up to `_safe` is durable afterwards."""
         safe = self._safe
-        self._journal.append(Record(self._number + 1, safe, b"", {}))
+        self._journal.append(Record(self._number + 1, safe, b"", {}), makes_room=True)
         self._number += 1
         frozen = self._frozen
         old = frozen[1] if frozen is not None and frozen[0].last > self._durable else None
@@ -347,7 +303,7 @@ class LmdbStore:
         if frozen is not None and self._moving is None and frozen[0].last <= self._durable:
             self._moving = asyncio.ensure_future(self._move_frozen(*frozen))
 
-    async def _move_frozen(self, table: Memtable, old: Journal) -> None:
+    async def _move_frozen(self, table: Memtable, old: Journal | OldJournals) -> None:
         try:
             await self._move_growing(table)
             self._frozen = None
@@ -357,9 +313,16 @@ class LmdbStore:
         except OSError as error:
             self._fail(error)
         except (lmdb.Error, OwnerUnavailable) as error:
-            self._fail(OSError(errno.EIO, str(error)))
+            # LMDB has nothing of it then. On a full disk the next sync tries again.
+            if not self._is_full(error):
+                self._fail(OSError(errno.EIO, str(error)))
         finally:
             self._moving = None
+
+    def _is_full(self, error: Exception) -> bool:
+        disk = os.statvfs(self._directory)
+        full = disk.f_bavail * disk.f_frsize < _FULL_BYTES
+        return _FULL in str(error) or (os.strerror(errno.EIO) in str(error) and full)
 
     async def _move_growing(self, table: Memtable) -> None:
         while True:
@@ -398,6 +361,8 @@ class LmdbStore:
             assert self._frozen is not None
             await self._move_frozen(*self._frozen)
             self._check()
+            if self._frozen is not None:
+                raise OSError(errno.ENOSPC, _FULL)  # the next start goes on with the journals
             await self._pool.run(self._journal.remove)
         finally:
             if self._moving is not None:
@@ -406,6 +371,12 @@ class LmdbStore:
             self._journal.close()
             await self._no_snapshots.wait()
             self._closing.close()
+
+
+def _makes_room(changes: dict[bytes, bytes | None]) -> bool:
+    """Does it remove something, and add hardly anything?"""
+    added = sum(map(len, filter(None, changes.values())))
+    return added <= _ROOM_BYTES and not all(changes.values())
 
 
 def _put_items(cursor: lmdb.Cursor, table: Memtable, keys: list[bytes]) -> None:
@@ -433,8 +404,7 @@ def _number(data: bytes | None) -> int:
 def _map_epoch(path: Path) -> mmap.mmap:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        if os.fstat(fd).st_size < mmap.PAGESIZE:
-            os.ftruncate(fd, mmap.PAGESIZE)
+        os.posix_fallocate(fd, 0, mmap.PAGESIZE)  # a hole is SIGBUS on a full disk
         return mmap.mmap(fd, mmap.PAGESIZE)
     finally:
         os.close(fd)
@@ -448,7 +418,7 @@ def _sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
-def _sync_files(directory: Path, old: Journal | None, current: Journal) -> None:
+def _sync_files(directory: Path, old: Journal | OldJournals | None, current: Journal) -> None:
     if old is not None:
         old.sync()
         _sync_directory(directory)

@@ -1,0 +1,97 @@
+"""LMDB environments: one for each directory in a process, with a reader and a map that grows."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import lmdb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fs9.providers.pagefs.store import Item
+
+#: LMDB's map: how much it begins with, doubled when it is full.
+_MAP_BYTES_MIN = 16 * 1024 * 1024
+
+
+class Environment:
+    """An open LMDB environment; one for all openings in this process, as LMDB demands.
+
+    `reader` is a transaction on the newest state, renewed after each write. It, and the map's
+    growth, belong to the event loop's thread.
+    """
+
+    #: Path -> environment: LMDB's own locks are per process, so this is, too.
+    _open: ClassVar[dict[str, Environment]] = {}
+
+    def __init__(self, path: str) -> None:
+        size = max(_MAP_BYTES_MIN, 2 * _file_size(os.path.join(path, "data.mdb")))
+        self._path = path
+        self._users = 0
+        self.env = lmdb.open(path, map_size=size, max_dbs=2, max_readers=64, meminit=False)
+        self.env.reader_check()
+        self.data = self.env.open_db(b"data")
+        self.system = self.env.open_db(b"system")
+        self._reader: Any = None
+        self._cursor: Any = None
+
+    @classmethod
+    def acquire(cls, path: str) -> Environment:
+        environment = cls._open.get(path)
+        if environment is None:
+            environment = cls._open[path] = cls(path)
+        environment._users += 1
+        return environment
+
+    def release(self) -> None:
+        self._users -= 1
+        if not self._users:
+            del self._open[self._path]
+            self.forget()
+            self.env.close()
+
+    def forget(self) -> None:
+        """Let the reader go: the state is newer, or the map is to grow."""
+        if self._reader is not None:
+            self._cursor.close()
+            self._reader.abort()
+            self._reader = self._cursor = None
+
+    def get(self, key: bytes) -> bytes | None:
+        if self._reader is None:
+            self._renew()
+        found: bytes | None = self._reader.get(key)
+        return found
+
+    def items(self, first: bytes, end: bytes) -> Iterator[Item]:
+        if self._reader is None:
+            self._renew()
+        return items(self._cursor, first, end)
+
+    def _renew(self) -> None:
+        self._reader = self.env.begin(db=self.data)
+        self._cursor = self._reader.cursor()
+
+    def grow(self) -> None:
+        """Double the map; no transaction may be open."""
+        self.forget()
+        self.env.set_mapsize(2 * self.env.info()["map_size"])
+
+
+def items(cursor: lmdb.Cursor, first: bytes, end: bytes) -> Iterator[Item]:
+    """What the cursor finds from `first` on, before `end`."""
+    if not cursor.set_range(first):
+        return
+    for item in cast("Iterator[Item]", cursor.iternext()):
+        if item[0] >= end:
+            return
+        yield item
+
+
+def _file_size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
