@@ -297,7 +297,9 @@ class Connection(HttpToolsProtocol):
         """
         self._departure.abort()
         if self.started:
-            self.transport.abort()
+            # What waits in the kernel, some megabytes, must neither reach who may not have it
+            # any more nor be kept for who does not take it.
+            self.break_off(reset=True)
         elif self._body is not None and not self._body.done:
             # The operation ends with this error and answers it; else the next round cuts it.
             self._body.fail(in_body)
@@ -312,10 +314,13 @@ class Connection(HttpToolsProtocol):
         self._state = State.FORWARD
         self.flow.resume_reading()
 
-    def break_off(self) -> None:
-        """End the connection within an answer, which must not look whole."""
-        if self.request is not None and not self.request.line.minor:
-            # HTTP/1.0: an orderly end of the connection could be that of the answer.
+    def break_off(self, *, reset: bool = False) -> None:
+        """End the connection within an answer, which must not look whole.
+
+        `reset`: what is on its way to the client is given up.
+        """
+        # HTTP/1.0: an orderly end of the connection could be that of the answer.
+        if reset or (self.request is not None and not self.request.line.minor):
             sock = self.transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
