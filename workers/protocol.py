@@ -62,6 +62,8 @@ _TURN_REQUESTS = 8
 #: just sending one learns from the answer that it is the last, instead of losing it.
 PARTING_S = 0.3
 
+_EMPTY_LINE = b"\r\n"
+
 # What every request compares with: the name of an enum's member costs four times as much.
 _IDLE, _COLLECT, _ANSWER = State.IDLE, State.COLLECT, State.ANSWER
 
@@ -97,6 +99,8 @@ class Fs9Protocol(Connection):
         self._advance()
 
     def data_received(self, data: bytes) -> None:
+        if data == _EMPTY_LINE and self._state is _IDLE and not self.intake.data:
+            return  # before a request (RFC 9112, 2.2), or instead of one for ever: no progress
         self._progress_s = self.loop.time()
         self.intake.add(data)
         state = self._state

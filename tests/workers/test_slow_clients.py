@@ -40,6 +40,7 @@ Slow = tuple[bytes, bytes]
 #: What each sends at once, and then a little of, for ever. None of them reads.
 SLOW_WRITERS: dict[str, Slow] = {
     "nothing": (b"", b""),
+    "empty lines": (b"", b"\r\n"),
     "head": (b"GET / HTTP/1.1\r\n", b"A: b\r\n"),
     "small body": (
         b"POST %b/open HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
