@@ -327,6 +327,9 @@ class Fs9Protocol(Connection):
             self.finish()
         else:
             self.run(self._then_finish(rest))
+            assert self._task is not None
+            # Cut before the task's first step, it is awaited by nobody.
+            self._task.add_done_callback(lambda _: rest.close())
         return True
 
     def _answer_in_pieces(self, request: Request, operation: Operation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import inspect
 from contextlib import AsyncExitStack
@@ -13,10 +14,12 @@ import pytest
 
 from fs9.clock import ManualClock
 from fs9.config.settings import Settings
+from fs9.errors import Unauthenticated
 from fs9.limits import Limits
 from fs9.meta.sql.store import SqlStore
 from tests.fix_http import SECRET, TEMPLATE, token
 from tests.workers.fix_node import start_node_of
+from workers.protocol import Fs9Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -133,6 +136,26 @@ async def test_a_download_is_cut(served: Served) -> None:
         with pytest.raises(httpx2.HTTPError):
             received = sum([len(piece) async for piece in pieces])
     assert received == 0
+
+
+async def test_a_request_is_cut_in_the_moment_in_which_it_came(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first step of what it waits for; nothing is left of it."""
+    receive = Fs9Protocol.data_received
+
+    def receive_and_cut(connection: Fs9Protocol, data: bytes) -> None:
+        receive(connection, data)
+        connection.end_for(lambda by: by.user == "ann", Unauthenticated("cut"))
+
+    await served.call("POST", "namespaces", served.admin, json={"name": "acme"})
+    monkeypatch.setattr(Fs9Protocol, "data_received", receive_and_cut)
+    mine = served.token("admin", sub="ann", ns="acme")
+    status = await served.stat(mine)  # which waits until the namespace is loaded
+    # The other lane does not know yet whose it is.
+    assert status == (401 if served.node.fast_lane else 200)
+    assert await served.stat(served.admin) == 200
+    gc.collect()
 
 
 async def test_an_upload_is_cut_and_leaves_no_file(served: Served) -> None:
