@@ -426,9 +426,9 @@ def _sync_files(directory: Path, old: Journal | OldJournals | None, current: Jou
 
 
 def in_use(directory: Path) -> bool:
-    """Does a living process have the store open? Blocks."""
+    """Does a living process have the store open? Blocks. Raises OSError."""
     try:
-        fd = os.open(directory / _LOCK_FILE, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(directory / _LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:

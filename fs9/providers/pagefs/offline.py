@@ -75,10 +75,10 @@ def _each(settings: Settings, *, repair: bool, scrub: bool) -> Iterator[Finding]
         raise InvalidArgument(f"{settings.data_dir} is not a directory")
     for directory in sorted((settings.data_dir / "pagefs").glob("*/*")):
         namespace, mount = unquote(directory.parent.name), unquote(directory.name)
-        if lmdbstore.in_use(directory):
-            yield Finding(namespace, mount, error=_IN_USE)
-            continue
         try:
+            if lmdbstore.in_use(directory):
+                yield Finding(namespace, mount, error=_IN_USE)
+                continue
             report = asyncio.run(_look(directory, repair=repair, scrub=scrub))
         except (OSError, lmdb.Error, Fs9Error) as failure:
             yield Finding(namespace, mount, error=str(failure))

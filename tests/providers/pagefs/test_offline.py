@@ -187,3 +187,21 @@ async def test_where_there_is_nothing(
     assert await pool.run(main, ["fsck", "--data-dir", str(tmp_path)]) == 0
     assert "there is no pagefs" in capsys.readouterr().out
     assert await pool.run(os.listdir, tmp_path) == []
+
+
+async def test_a_storage_that_cannot_be_opened(
+    tmp_path: Path, pool: BlockingPool, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    """It is one error; the others are checked."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("acme", "broken"):
+        context = ProviderContext(name, tmp_path, Limits(), SystemClock(), pool)
+        await (await backends.create({}, context)).aclose()
+    lock = tmp_path / "pagefs/broken/%2F/lock"
+    lock.unlink()
+    lock.symlink_to("lock")
+    for command in ("fsck", "scrub"):
+        assert await pool.run(main, [command, "--data-dir", str(tmp_path)]) == 1
+        said = capsys.readouterr()
+        assert "acme:/: ok" in said.out
+        assert "broken:/: " in said.err
