@@ -42,6 +42,7 @@ from fs9.observe.metrics import (
     BLOCKING_CALLS,
     BLOCKING_WAITING,
     HANDLES,
+    MESSAGES_LOST,
     META_BREAKER,
     NAMESPACES,
     QUOTA_BYTES,
@@ -288,7 +289,7 @@ class Services:
                 *(metrics, tracing, instance_id, _limiter(settings), plugins, trails),
                 *(registry, removal),
             )
-            _watch(metrics, namespaces, services.verifier, pool, store)
+            _watch(metrics, namespaces, services.verifier, pool, store, registry)
             services._connect()
             stack.push_async_callback(services.readiness.aclose)
             if services.key_set is not None:
@@ -360,6 +361,7 @@ def _watch(
     verifier: Verifier | None,
     pool: BlockingPool,
     metadata: Metadata,
+    registry: Registry,
 ) -> None:
     metrics.watch(BLOCKING_CALLS, lambda: pool.calls)
     metrics.watch(BLOCKING_WAITING, lambda: pool.waiting)
@@ -367,6 +369,8 @@ def _watch(
     metrics.watch(NAMESPACES, lambda: len(namespaces))
     metrics.watch(WATCHERS, lambda: namespaces.watching.watchers)
     metrics.watch(WATCHERS_LOST, lambda: namespaces.watching.lost)
+    for name in ("pubsubfs", "streamfs"):
+        metrics.watch(MESSAGES_LOST, partial(registry.losses.of, name), name)
     metrics.watch(QUOTA_REFUSALS, lambda: namespaces.refusals.bytes, "bytes")
     metrics.watch(QUOTA_REFUSALS, lambda: namespaces.refusals.files, "files")
     metrics.watch(QUOTA_BYTES, lambda: namespaces.usage()[0])

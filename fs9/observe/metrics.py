@@ -169,6 +169,12 @@ WATCHERS_LOST = Metric(
     "counter",
     "Times that a watcher was told to list anew, for its cursor is not in the log.",
 )
+MESSAGES_LOST = Metric(
+    "fs9_messages_lost_total",
+    "counter",
+    "Messages, and chunks of streams, that a reader was told it did not get, for each reader.",
+    ("provider",),
+)
 META_BREAKER = Metric(
     "fs9_meta_breaker_state",
     "gauge_livemax",
@@ -177,7 +183,7 @@ META_BREAKER = Metric(
 )
 
 ALL = (
-    *(WATCHERS, WATCHERS_LOST),
+    *(WATCHERS, WATCHERS_LOST, MESSAGES_LOST),
     META_BREAKER,
     *(REQUESTS, DURATION, REQUEST_BYTES, RESPONSE_BYTES, REFUSALS, HANDOFFS, FORWARDS),
     *(QUOTA_REFUSALS, QUOTA_BYTES, QUOTA_FILES),

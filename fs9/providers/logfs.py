@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fs9.errors import (
@@ -77,6 +78,7 @@ class LogFs(BaseProvider, abc.ABC):
         self, context: ProviderContext, bounds: Bounds, *, logs_max: int, readers_max: int
     ) -> None:
         self._clock = context.clock
+        self._losses = context.losses
         self._quota = context.quota
         self._message_bytes_max = context.limits.message_bytes_max
         self._bounds = bounds
@@ -250,8 +252,13 @@ class LogFs(BaseProvider, abc.ABC):
                 raise
             if old is not None:
                 old.give_back()
-            self._logs[name] = log
+            self.hold(name, log)
             return log
+
+    def hold(self, name: str, log: Log) -> None:
+        """The log is there from now on."""
+        log.on_lost = partial(self._losses.count, self.name)
+        self._logs[name] = log
 
     def next_generation(self) -> int:
         """A number that no log here, of this process or an earlier one, has had."""
@@ -269,6 +276,7 @@ class LogFs(BaseProvider, abc.ABC):
         if opened.log is None or opened.tape is None:
             return (self.text(opened.path) or b"")[offset : offset + size]
         await self.wait_to_read(opened.log, opened.tape, offset)
+        opened.log.trim(self._clock.now_ns())
         return opened.tape.read(offset, size)
 
     async def write(self, file: OpenFile, offset: int, data: Buffer) -> int:

@@ -112,7 +112,7 @@ class PubSubFs(LogFs):
             if self._quota is not None:
                 self._quota.found(log.bytes_kept, 1)
             log.trim(now_ns)
-            self._logs[name] = log
+            self.hold(name, log)
 
     async def make(self, name: str) -> Log:
         now_ns, generation = self._clock.now_ns(), self.next_generation()

@@ -8,6 +8,7 @@ provider declares the keys it knows as a frozen `msgspec.Struct` and reads the o
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
@@ -32,6 +33,22 @@ if TYPE_CHECKING:
 ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)
 
 
+class Losses:
+    """Messages that readers did not get because they were too slow, counted for each reader.
+
+    Of all mounts of one worker, by their provider.
+    """
+
+    def __init__(self) -> None:
+        self._lost: defaultdict[str, int] = defaultdict(int)
+
+    def count(self, provider: str, messages: int) -> None:
+        self._lost[provider] += messages
+
+    def of(self, provider: str) -> int:
+        return self._lost[provider]
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderContext:
     """What a provider may use besides its config.
@@ -44,7 +61,8 @@ class ProviderContext:
     of the operator's own settings. `trial`: the provider is made to find out whether its config
     can be used, and closed at once; another process may be serving the same mount, and is not to
     be disturbed. `storage` is the name under which the namespace's data is kept, the namespace's
-    own unless that is another one's still; all paths of data are made of it.
+    own unless that is another one's still; all paths of data are made of it. `losses` counts what
+    slow readers miss.
     """
 
     namespace: str
@@ -58,6 +76,7 @@ class ProviderContext:
     addresses: AddressPolicy | None = None
     trial: bool = False
     storage: str = ""
+    losses: Losses = field(default_factory=Losses, compare=False)
 
     def __post_init__(self) -> None:
         if not self.storage:
@@ -82,6 +101,7 @@ class Registry:
     def __init__(self) -> None:
         self._factories: dict[str, Factory] = {}
         self._source: Source | None = None
+        self.losses = Losses()
         #: Called with the namespace's name when a provider says that its storage is lost.
         self.on_lost: Callable[[str], None] = lambda name: None
         #: Where a mount may connect to (`ProviderContext.addresses`).
@@ -135,6 +155,7 @@ class Registry:
             addresses=self.addresses_of(spec),
             trial=trial,
             storage=storage,
+            losses=self.losses,
         )
         return tasked(await factory(spec.config, context))
 

@@ -69,6 +69,7 @@ class Log:
         self.bytes_kept = 0
         #: Entries that some reader did not get, counted for each reader.
         self.lost = 0
+        self.on_lost: Callable[[int], None] = lambda count: None
         self.readers: set[Tape | LogFollower] = set()
         #: Nothing more is written: it was ended, or removed.
         self.ended = False
@@ -140,6 +141,11 @@ class Log:
         if self._quota is not None:
             self._quota.found(-self.bytes_kept, -1)
             self._quota = None
+
+    def lose(self, count: int) -> None:
+        """A reader did not get so many entries."""
+        self.lost += count
+        self.on_lost(count)
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -238,7 +244,7 @@ class Tape:
         start = log.place(log.first)
         if position < start:
             lost = log.first - self._number
-            log.lost += lost
+            log.lose(lost)
             self._skip(offset, position, start, lost)
             return self.read(offset, size)
         data = log.read(position, size)
@@ -315,8 +321,9 @@ class LogFollower:
         )
         if self._closed:
             return Delivery(self._cursor())
-        lost = log.first - self._number if self._number < log.first else 0
-        log.lost += lost
+        lost = max(0, log.first - self._number)
+        if lost:
+            log.lose(lost)
         self._number += lost
         if self._restarted:
             self._restarted, lost = False, -1

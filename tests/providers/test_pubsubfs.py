@@ -16,7 +16,7 @@ import pytest
 from fs9.errors import InvalidArgument, NotSupported, PermissionDenied, QuotaExceeded
 from fs9.limits import Limits
 from fs9.providers import kvstore, pubsubfs
-from fs9.providers.registry import ProviderContext
+from fs9.providers.registry import Losses, ProviderContext
 from fs9.quota import Quota
 from fs9.types import READ, OpenFlags
 from tests.conformance.driver import ProviderDriver
@@ -38,11 +38,15 @@ async def make(tmp_path: Path, clock: ManualClock, pool: BlockingPool) -> AsyncI
     """Makes a driver of pubsubfs, on the same directory each time."""
     made: list[ProviderDriver] = []
 
-    async def make(*, quota: Quota | None = None, **config: Any) -> ProviderDriver:
+    async def make(
+        *, quota: Quota | None = None, losses: Losses | None = None, **config: Any
+    ) -> ProviderDriver:
         for driver in made:
             await driver.aclose()
         made.clear()
-        context = ProviderContext("acme", tmp_path, Limits(), clock, pool, quota)
+        context = ProviderContext(
+            "acme", tmp_path, Limits(), clock, pool, quota, losses=losses or Losses()
+        )
         made.append(ProviderDriver(await pubsubfs.create(config, context)))
         return made[0]
 
@@ -79,14 +83,29 @@ async def test_a_topic_and_its_info(make: Any):
 
 
 async def test_a_lagging_reader_reads_a_line_where_messages_are_missing(make: Any):
-    """And the topic counts them."""
-    ps = await make(default_ring_size=2, default_channel_size=3)
+    """And the topic counts them, as the worker does."""
+    losses = Losses()
+    ps = await make(losses=losses, default_ring_size=2, default_channel_size=3)
     reader, _ = await ps.open("/t", _RW)
     await publish(ps, "/t", *(b"%d" % number for number in range(8)))
     assert bytes(await ps.read(reader, 0, 100)) == b"[5 messages lost]\n"
     assert bytes(await ps.read(reader, 18, 100)) == b"5\n6\n7\n"
     assert await all_of(ps, "/t") == b"6\n7\n"
     assert (await all_of(ps, "/t.info")).endswith(b"\nlost: 5\n")
+    follower = await ps.provider.follow("/t", None)
+    await publish(ps, "/t", *(b"%d" % number for number in range(4)))
+    assert (await follower.next(0)).lost == 4
+    follower.close()
+    assert losses.of("pubsubfs") == 9
+
+
+async def test_a_message_is_not_read_after_its_time(make: Any, clock: ManualClock):
+    """Also by whoever had the topic open when it came."""
+    ps = await make(retention_s=10)
+    reader, _ = await ps.open("/t", _RW)
+    await publish(ps, "/t", b"old")
+    clock.advance(11)
+    assert bytes(await ps.read(reader, 0, 100)) == b"[1 messages lost]\n"
 
 
 async def test_readers_and_topics_are_bounded(make: Any):

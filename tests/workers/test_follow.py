@@ -7,6 +7,7 @@ import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
 
 from fs9.http.events_stream import Frame
@@ -19,8 +20,6 @@ from tests.workers.fix_node import start_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    import httpx2
 
     from tests.fix_http import Server, StartServer
 
@@ -120,12 +119,14 @@ async def test_a_poll_waits_for_a_message(api: httpx2.AsyncClient):
     assert [message["text"] for message in (await waiting)["messages"]] == ["two"]
 
 
-async def test_a_poll_hears_of_losses_and_of_the_end(api: httpx2.AsyncClient):
+async def test_a_poll_hears_of_losses_and_of_the_end(server: Server, api: httpx2.AsyncClient):
     await publish(api, b"1")
     cursor = (await poll(api))["cursor"]
     await publish(api, *(b"%d" % number for number in range(2, 8)))
     reply = await poll(api, since=cursor)
     assert reply["lost"] == 3
+    metrics = (await server.client().get(httpx2.URL(str(api.base_url)).join("/metrics"))).text
+    assert 'fs9_messages_lost_total{provider="pubsubfs"} 3.0' in metrics
     assert [message["text"] for message in reply["messages"]] == ["5", "6", "7"]
     waiting = asyncio.create_task(poll(api, since=reply["cursor"], wait=14))
     await asyncio.sleep(0.05)
