@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 #: How long the store is asked to wait at a time: shorter than what cuts silent connections.
 _WAIT_S = 25.0
+#: How long who starts waits for the first word of a metadata service.
+_PATIENCE_S = 0.75
 #: Before it is asked again after a failure: half of it at least, doubled each time.
 _RETRY_FIRST_S = 0.1
 _RETRY_MAX_S = 5.0
@@ -78,7 +80,7 @@ class ChangeFeed:
                 more = self._take(changes)
             self.caught_up += 1
 
-    async def try_catch_up(self, patience_s: float) -> None:
+    async def try_catch_up(self, patience_s: float = _PATIENCE_S) -> None:
         """Catch up if the metadata service answers now; else it is done later (`follow`).
 
         For who starts: every token is new to it then, and the service is asked about each.
