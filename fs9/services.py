@@ -89,8 +89,6 @@ log = logging.getLogger(__name__)
 
 #: Who made what no user made.
 SYSTEM_USER = "system"
-#: How long who starts waits for the first word of a metadata service.
-_PATIENCE_S = 0.75
 
 
 class Services:
@@ -192,8 +190,7 @@ class Services:
         if not isinstance(self.store, MetaClient):  # a service sees to its own
             work.append(Upkeep(self.store, self.clock).forever())
         elif not self.slot:
-            mounts = self.settings.mounts
-            work.append(self.store.mount_untouched_default(mounts, SYSTEM_USER))
+            work.append(self.store.mount_untouched_default(self.settings.mounts, SYSTEM_USER))
         if self.key_set is not None:
             work.append(self.key_set.read_forever(self.settings.jwks_refresh_s))
         if self.verifier is not None:
@@ -203,7 +200,7 @@ class Services:
     async def _learn_revocations(self) -> None:
         """Nothing that was revoked is accepted, from the first request on."""
         if self.settings.meta_endpoints:
-            await self.changes.try_catch_up(_PATIENCE_S)
+            await self.changes.try_catch_up()
         else:
             await self.changes.catch_up()
 
