@@ -49,7 +49,8 @@ class Buffers(threading.local):
         kept = self._kept
         for place in range(len(kept)):  # the first that is free: its bytes are in the cache
             if _references(kept, place) == _FREE:
-                return memoryview(kept[place])[:size]
+                buffer = memoryview(kept[place])
+                return buffer if size == KEPT_BYTES else buffer[:size]
         if len(kept) == KEPT_MAX:
             return memoryview(_pages(size))
         kept.append(_pages(KEPT_BYTES))

@@ -143,24 +143,27 @@ class Content:
             if end - start == len(extent.data):
                 return extent.data
             return memoryview(extent.data)[start - extent.start : end - extent.start]
-        unit = self._core.unit_bytes
+        core, size = self._core, end - start
+        unit = core.unit_bytes
         at = extent.skip + start - extent.start
         first = at // unit
         lowest = first * unit
-        highest = min(extent.stored, -(-(at + end - start) // unit) * unit)
-        blocks = self._core.blocks
+        highest = min(extent.stored, -(-(at + size) // unit) * unit)
+        blocks = core.blocks
         assert blocks is not None
         name = records.object_name(extent.number, number)
         data = await blocks.get(name, extent.offset + lowest, highest - lowest)
         if len(data) != highest - lowest or not records.verify(extent, data, first, unit):
             raise Internal("a block is damaged: its checksum does not match")
-        if highest - lowest == end - start:
+        if highest - lowest == size:
             return data
-        return memoryview(data)[at - lowest : at - lowest + end - start]
+        return memoryview(data)[at - lowest : at - lowest + size]
 
     # -- writing --------------------------------------------------------------------------------
 
-    async def write(self, view: View, number: int, offset: int, data: Buffer) -> int:
+    async def write(
+        self, view: View, number: int, offset: int, data: Buffer, known: Known | None = None
+    ) -> int:
         """Write at the offset; how much was written, less than all of `data` perhaps.
 
         The caller has the file's turn and has checked the size. Raises QuotaExceeded, OSError.
@@ -175,13 +178,16 @@ class Content:
             covered = await self.extents(view, number, inode, offset, offset + len(view_of))
             if len(covered) == PAGE_ROWS:  # more would be too much for one batch
                 view_of = view_of[: covered[-1].start - offset]
-        return await self._write_object(view, number, inode, offset, view_of)
+        return await self._write_object(view, number, inode, offset, view_of, known)
 
     async def inode_of(self, view: View, number: int) -> Inode:
+        return records.decode_inode(await self._row(view, number))
+
+    async def _row(self, view: View, number: int) -> bytes:
         value = await view.get(records.inode_key(number))
         if value is None:  # a snapshot was restored, or the fork deleted
             raise InvalidHandle("the file is gone")
-        return records.decode_inode(value)
+        return value
 
     async def _write_pages(self, view: View, number: int, offset: int, data: Buffer) -> int:
         """Into the metadata store: whole pages, in one batch, merged with what they held."""
@@ -217,7 +223,13 @@ class Content:
         return len(piece)
 
     async def _write_object(
-        self, view: View, number: int, inode: Inode, offset: int, data: memoryview
+        self,
+        view: View,
+        number: int,
+        inode: Inode,
+        offset: int,
+        data: memoryview,
+        known: Known | None,
     ) -> int:
         core = self._core
         assert core.blocks is not None
@@ -229,7 +241,7 @@ class Content:
             sums = records.checksums(data, core.unit_bytes)  # first: it leaves them in the cache
             await core.put(tail, number, place, data)
             async with core.lock:
-                await self._refer(view, number, offset, data, sums, tail, place, began=began)
+                await self._refer(view, number, offset, data, sums, tail, place, began, known)
         except BaseException as error:
             if began:
                 core.lost(tail, number, error)
@@ -245,21 +257,25 @@ class Content:
         sums: bytes,
         tail: int,
         place: int,
-        *,
         began: bool,
+        known: Known | None,
     ) -> None:
         """Commit that the file's bytes at the offset are those at `place` in the object."""
         unit = self._core.unit_bytes
         end = offset + len(data)
-        inode = await self.inode_of(view, number)
+        before = await self._row(view, number)
+        inode = records.decode_inode(before)
+        appends = offset >= inode.size
         covered: list[Extent] = []
-        if offset < inode.size or len(data) < EXTENT_BYTES_MAX:
+        if not appends or len(data) < EXTENT_BYTES_MAX:
             # From one byte before, to find the extent that this one may go on.
             covered = await self.extents(view, number, inode, max(0, offset - 1), end)
         changes: Changes = {}
         last = covered[0] if covered and covered[0].end == offset else None
         self._cut_out(view, changes, number, inode, covered, offset, end)
+        longer = None
         if last is not None and not began and _goes_on(last, tail, place, len(data)):
+            longer = last
             sums = records.grown_checksums(last, data, sums, unit)
             stored = last.stored + len(data)
             new = Extent(
@@ -289,18 +305,23 @@ class Content:
         inode.tail, inode.tail_end = tail, place + len(data)
         inode.tail_generation = view.generation
         inode.stored += len(data)
-        await self._written(view, changes, number, inode, end)
+        after = await self._written(view, changes, number, inode, end)
+        if known is not None and appends:
+            known.appended(before, after, inode, new, longer)
 
     async def _written(
         self, view: View, changes: Changes, number: int, inode: Inode, end: int
-    ) -> None:
+    ) -> bytes:
+        """Commit, with the inode's new row, which is returned."""
         core = self._core
         added = max(0, end - inode.size)
         inode.size += added
         inode.mtime_ns = inode.ctime_ns = core.clock.now_ns()
         inode.version = core.serial()
-        view.put(changes, records.inode_key(number), records.encode(inode))
+        stored = records.encode(inode)
+        view.put(changes, records.inode_key(number), stored)
         await core.commit(view, changes, added)
+        return stored
 
     def _cut_out(
         self,

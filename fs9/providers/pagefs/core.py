@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_left, bisect_right
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ GARBAGE_MAX = 1000
 PAGE_ROWS = 400
 #: Extents of an open file that are remembered, about 400 bytes each.
 KNOWN_EXTENTS_MAX = 512
+#: The same of files that were closed lately, all together.
+CLOSED_EXTENTS_MAX = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,20 @@ class Known:
                 ends.insert(place, end)
                 self.extents.insert(place, extent)
 
+    def appended(
+        self, before: bytes, stored: bytes, inode: Inode, extent: Extent, longer: Extent | None
+    ) -> None:
+        """The extent was added behind all others, or in the place of the one it makes longer.
+
+        `before`: the inode's row until then; `stored`, `inode`: now.
+        """
+        if before != self.stored:
+            self.forget()
+        elif longer is not None and self.ends and self.ends[-1] == longer.end:
+            del self.ends[-1], self.extents[-1]
+        self.stored, self.inode = stored, inode
+        self.add(extent)
+
     def forget(self) -> None:
         self.ends, self.extents = [], []
 
@@ -153,6 +170,9 @@ class Core:
         self.superblock = Superblock(records.FORMAT, records.UNIT_BYTES, 1, (1,))
         #: (view's name, inode) -> what is open.
         self.opens: dict[tuple[str, int], OpenInode] = {}
+        #: What is known of inodes that were closed, the last one last.
+        self._closed_inodes: OrderedDict[tuple[str, int], Known] = OrderedDict()
+        self._closed_extents = 0
         #: Objects that nothing refers to, once the last commit is durable.
         self.garbage: list[tuple[int, int]] = []
         self._serial = store.epoch << 40
@@ -391,4 +411,19 @@ class Core:
         found = self.opens.get(key)
         if found is None:
             found = self.opens[key] = OpenInode()
+            known = self._closed_inodes.pop(key, None)
+            if known is not None:
+                self._closed_extents -= len(known.ends)
+                found.known = known
         return found
+
+    def let_go(self, view: View, inode: int) -> None:
+        """Nobody has the inode open any more; what is known of it may be asked again soon."""
+        key = (view.name, inode)
+        known = self.opens.pop(key).known
+        if known.ends and not view.replaced:
+            self._closed_inodes[key] = known
+            self._closed_extents += len(known.ends)
+            while self._closed_extents > CLOSED_EXTENTS_MAX:
+                _, oldest = self._closed_inodes.popitem(last=False)
+                self._closed_extents -= len(oldest.ends)

@@ -442,7 +442,7 @@ class PageFs(BaseProvider):
     def _forget_closed(self, view: View, number: int) -> None:
         opened = self.core.opens.get((view.name, number))
         if opened is not None and not opened.opens and not opened.lock.locked():
-            del self.core.opens[view.name, number]
+            self.core.let_go(view, number)
         if view.replaced:
             self.branches.closed(view)
 
@@ -486,4 +486,5 @@ class PageFs(BaseProvider):
                     offset = (await self.tree.inode(file.view, file.number)).size
                 if offset + len(data) > bytes_max:
                     raise QuotaExceeded(f"{file.path}: a file can have at most {bytes_max} bytes")
-                return await self.content.write(file.view, file.number, offset, data)
+                known = file.opened.known
+                return await self.content.write(file.view, file.number, offset, data, known)

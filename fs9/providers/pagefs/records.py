@@ -151,6 +151,7 @@ def garbage_of(key: bytes) -> tuple[int, int]:
     return number, inode
 
 
+@functools.lru_cache(64)
 def object_name(number: int, inode: int) -> str:
     """The name of an object in the block store."""
     return f"{number:016x}-{inode:016x}"

@@ -11,6 +11,7 @@ import pytest
 from fs9.clock import ManualClock
 from fs9.limits import Limits
 from fs9.providers.pagefs import content as content_module
+from fs9.providers.pagefs import core as core_module
 from fs9.providers.pagefs import records
 from fs9.providers.pagefs.core import Core, Policy
 from fs9.providers.pagefs.memory import Memory, MemoryBlocks, MemoryStore
@@ -112,4 +113,27 @@ async def test_reads_in_order_are_what_was_written(ahead: int, monkeypatch) -> N
                 model[77:84] = b"changed"
         await fs.close(again)
     await fs.close(file)
+    await fs.aclose()
+
+
+async def test_what_is_known_of_closed_files_is_bounded(monkeypatch) -> None:
+    """The files that were closed last are remembered; a write in between is seen."""
+    monkeypatch.setattr(core_module, "CLOSED_EXTENTS_MAX", 3)
+    fs, _ = await start()
+    for number in range(5):
+        await write(fs, f"/{number}", BIG, sync=False)
+        await write(fs, f"/{number}", BIG, len(BIG), sync=False)
+    assert len(fs.core._closed_inodes) == 3
+    assert fs.core._closed_extents == 3
+    for number in range(5):
+        file, _ = await fs.open(f"/{number}", READ)
+        assert await fs.read(file, 0, 2 * len(BIG)) == 2 * BIG
+        await write(fs, f"/{number}", b"changed", 5)
+        await write(fs, f"/{number}", b"behind", 2 * len(BIG))
+        await fs.close(file)
+        file, _ = await fs.open(f"/{number}", READ)
+        expected = BIG[:5] + b"changed" + BIG[12:] + BIG + b"behind"
+        assert await fs.read(file, 0, len(expected)) == expected
+        await fs.close(file)
+    assert fs.core._closed_extents == sum(len(k.ends) for k in fs.core._closed_inodes.values()) <= 3
     await fs.aclose()
