@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 _SECOND_NS = 1_000_000_000
 _TYPES = {abi.DIRECTORY: FileType.DIRECTORY, abi.SYMLINK: FileType.SYMLINK}
 _MODE_BITS = 0o7777
+#: Of the text of an error this much is kept.
+_TEXT_BYTES_MAX = 4096
+#: No text, no path is longer: such a length is a mistake, and what is there is not looked at.
+_LENGTH_MAX = 2**32
 #: Times beyond are cut: nanoseconds must fit into 64 bits everywhere.
 _TIME_MAX_S = 2**63 // _SECOND_NS - 1
 
@@ -142,6 +146,8 @@ class Instance:
 
         def entry(info: Any, _: Any) -> int:  # noqa: ANN401  C pointers
             try:
+                if info.path_len > _LENGTH_MAX:
+                    raise Internal(f"{path}: the plugin gave an entry of {info.path_len} bytes")
                 whole = bytes(ffi.buffer(info.path, info.path_len)) if info.path else b""
                 return 0 if each(whole.rpartition(b"/")[2], _info(info, "")) else 1
             except BaseException as error:
@@ -187,7 +193,10 @@ def _check(result: Any, path: str) -> None:  # noqa: ANN401  a C structure
         return
     message = ""
     if result.msg and result.msg_len:
-        message = bytes(ffi.buffer(result.msg, result.msg_len)).decode(errors="replace")
+        if result.msg_len > _LENGTH_MAX:
+            raise Internal(f"{path}: the plugin gave a text of {result.msg_len} bytes")
+        text = ffi.buffer(result.msg, min(result.msg_len, _TEXT_BYTES_MAX))
+        message = bytes(text).decode(errors="replace")
     raise PluginError(code, message, abi.error(code, message, path))
 
 

@@ -11,6 +11,7 @@ A library runs code when it is opened. So it is looked at in a process of its ow
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import logging
 import os
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _EXTENSIONS = (".so", ".dylib", ".dll")
+#: Files that are looked at together, each in a process.
+_LOOKED_AT_MAX = 4
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -110,8 +113,9 @@ class PluginManager:
     async def _known(self) -> dict[str, Path]:
         kept = await self._read_kept()
         known: dict[str, Path] = {}
-        for path in await self._pool.run(self._libraries):
-            name = await self._name_of(path)
+        paths = await self._pool.run(self._libraries)
+        # Together: one that hangs at its start holds up the answer once, not once for each.
+        for path, name in zip(paths, await self._names_of(paths), strict=True):
             if name is not None and known.setdefault(name, path) != path:
                 log.warning("plugin %s: %s is left out, %s has the name", name, path, known[name])
         known |= {spec.name: spec.path for spec in self._preload}
@@ -129,6 +133,15 @@ class PluginManager:
                 raise BackendUnavailable(f"plugins: {directory}: {error.strerror}") from None
             found += [entry for entry in entries if entry.suffix in _EXTENSIONS and entry.is_file()]
         return found
+
+    async def _names_of(self, paths: Sequence[Path]) -> list[str | None]:
+        slots = asyncio.Semaphore(_LOOKED_AT_MAX)
+
+        async def look(path: Path) -> str | None:
+            async with slots:
+                return await self._name_of(path)
+
+        return await asyncio.gather(*map(look, paths))
 
     async def _name_of(self, path: Path) -> str | None:
         """What the plugin calls itself; None: it is none. A file is looked at once."""

@@ -39,8 +39,8 @@ _SPAWN: Any = multiprocess.get_context("spawn")
 _DELAY_FIRST_S = 0.2
 _DELAY_MAX_S = 30.0
 _QUIET_S = 60.0
-#: Python, and what the plugin does at its start.
-_START_TIMEOUT_S = 30.0
+#: Python, and what the plugin does at its start; more where calls may take more.
+_START_TIMEOUT_S = 10.0
 #: What an instance may take to be destroyed, the calls inside included.
 _END_TIMEOUT_S = 5.0
 _SOCKET_BUFFER_BYTES = 1 << 20
@@ -123,7 +123,8 @@ class PluginProcess:
         await loop.create_unix_connection(lambda: link, sock=ours)
         self._restarts.started(self._clock.monotonic_s())
         try:
-            answer = await self._answer(link, link.ready, _START_TIMEOUT_S)
+            limit_s = max(_START_TIMEOUT_S, self._timeout_s)
+            answer = await self._answer(link, link.ready, limit_s)
         except BaseException:
             link.kill()
             raise

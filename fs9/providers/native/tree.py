@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import threading
 from contextlib import nullcontext, suppress
+from heapq import nsmallest
 
 from fs9.errors import (
     AlreadyExists,
@@ -30,7 +31,7 @@ from fs9.errors import (
     PreconditionFailed,
     QuotaExceeded,
 )
-from fs9.path import is_within, join, split
+from fs9.path import NAME_BYTES_MAX, is_within, join, split
 from fs9.providers.native import abi, frames
 from fs9.providers.native.calls import Instance, PluginError, encoded
 from fs9.types import Buffer, Capability, Condition, FileInfo, OpenFlags, StatChanges
@@ -43,6 +44,8 @@ _ID_MAX = 2**32 - 2  # the last one, -1, means "leave it" to chown(2)
 _OFFSET_MAX = 2**63 - 1
 #: One call reads at most this much: a plugin allocates what it is asked for.
 _READ_BYTES_MAX = 16 * 1024 * 1024
+#: A listing holds so many entries more than it was asked for, however many the plugin gives.
+_LISTED_AHEAD = 10_000
 
 
 class _OpenFile:
@@ -151,14 +154,18 @@ class Tree:
         unreadable = 0
 
         def each(raw: bytes, info: FileInfo) -> bool:
-            nonlocal unreadable
+            nonlocal entries, unreadable
             try:
                 name = raw.decode()
             except UnicodeDecodeError:
                 unreadable += 1
                 return True
-            if name > after and name not in (".", "..") and not name.startswith(RESERVED_PREFIX):
+            if "\0" in name or len(raw) > NAME_BYTES_MAX:
+                unreadable += 1
+            elif name > after and name not in (".", "..") and not name.startswith(RESERVED_PREFIX):
                 entries[name] = info
+                if len(entries) > limit + _LISTED_AHEAD:
+                    entries = {name: entries[name] for name in nsmallest(limit, entries)}
             return True
 
         if not self._plugin.stat(path).is_dir:

@@ -96,6 +96,13 @@ static fs9_result odd_stat(void *self, const char *path, size_t len, fs9_info *o
         return fail(77, NULL);
     if (is(path, len, "/latin1"))
         return fail(FS9_PERMISSION_DENIED, "caf\xe9");
+    if (is(path, len, "/verbose")) {
+        static char text[100000];
+        memset(text, 'x', sizeof text);
+        return (fs9_result){FS9_INVALID_ARGUMENT, text, sizeof text};
+    }
+    if (is(path, len, "/liar")) /* so many bytes are nowhere */
+        return (fs9_result){FS9_INVALID_ARGUMENT, "x", SIZE_MAX};
     if (is(path, len, "/old")) {
         out->mtime = -5;
         out->atime = INT64_MAX;
@@ -103,7 +110,7 @@ static fs9_result odd_stat(void *self, const char *path, size_t len, fs9_info *o
         out->kind = 9;
         return ok();
     }
-    if (is(path, len, "/odd")) {
+    if (is(path, len, "/odd") || is(path, len, "/many") || is(path, len, "/far")) {
         out->kind = FS9_DIRECTORY;
         return ok();
     }
@@ -209,6 +216,24 @@ static fs9_result odd_readdir(void *self, const char *path, size_t len, fs9_entr
                               void *user)
 {
     static const char *const names[] = {".", "..", "/d/.", "/odd/bad\xff", "/odd/b", "a", "/odd/b"};
+    if (is(path, len, "/many") || is(path, len, "/far")) {
+        char name[300];
+        memset(name, 'n', sizeof name);
+        for (int n = 0; n < 5000; n++) {
+            fs9_info info = {0};
+            int left = 4999 - n;
+            for (int digit = 4; digit >= 0; digit--, left /= 10)
+                name[digit] = (char)('0' + left % 10);
+            info.path = name;
+            info.path_len = is(path, len, "/far") ? SIZE_MAX : 5;
+            if (each(&info, user))
+                break;
+        }
+        fs9_info nul = {.path = "a\0b", .path_len = 3}, long_one = {.path = name, .path_len = 256};
+        each(&nul, user);
+        each(&long_one, user);
+        return ok();
+    }
     if (!is(path, len, "/odd"))
         return memory_readdir(self, path, len, each, user);
     for (size_t n = 0; n < sizeof names / sizeof *names; n++) {

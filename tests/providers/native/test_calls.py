@@ -90,6 +90,22 @@ def test_texts_of_errors(odd: Instance) -> None:
         assert (caught.value.code, caught.value.message) == (code, message)
 
 
+@pytest.mark.parametrize("path", ["/verbose", "/liar"])
+def test_texts_of_errors_have_an_end(odd: Instance, path: str) -> None:
+    if path == "/liar":
+        with pytest.raises(Internal, match="gave a text of 18446744073709551615 bytes"):
+            odd.stat(path)
+        return
+    with pytest.raises(PluginError) as caught:
+        odd.stat(path)
+    assert caught.value.message == "x" * 4096
+
+
+def test_an_entry_with_an_absurd_length_is_not_looked_at(odd: Instance) -> None:
+    with pytest.raises(Internal, match="an entry of 18446744073709551615 bytes"):
+        odd.readdir("/far", lambda name, info: True)
+
+
 def test_odd_infos_are_brought_into_bounds(odd: Instance) -> None:
     """Negative times stay, absurd ones are cut; unknown kinds are regular files."""
     info = odd.stat("/old")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING
 
@@ -209,3 +210,33 @@ async def test_a_list_that_cannot_be_read_is_told(worker, tmp_path) -> None:
     (tmp_path / "data" / "plugins.json").write_text("[")
     with pytest.raises(BackendUnavailable, match=r"plugins\.json"):
         await manager.names()
+
+
+async def test_files_are_looked_at_together(
+    worker, plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So one that hangs at its start does not hold up the answer once more for each other."""
+    for number in range(5):
+        (plugins / f"lib{number}.so").write_text("no library")
+    manager, _ = worker()
+    looking = 0
+    together: list[int] = []
+    four, go_on = asyncio.Event(), asyncio.Event()
+
+    async def inspect(path: Path) -> str:
+        nonlocal looking
+        looking += 1
+        together.append(looking)
+        if looking == 4:
+            four.set()
+        await go_on.wait()
+        looking -= 1
+        return path.stem
+
+    monkeypatch.setattr(manager, "_inspect", inspect)
+    naming = asyncio.create_task(manager.names())
+    await four.wait()
+    go_on.set()
+    assert await naming == ["lib0", "lib1", "lib2", "lib3", "lib4", "libanything", "text"]
+    assert max(together) == 4
+    assert len(await manager.names()) == len(together)  # each once

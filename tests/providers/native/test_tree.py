@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,6 +19,7 @@ from fs9.errors import (
     QuotaExceeded,
 )
 from fs9.providers.native import frames
+from fs9.providers.native import tree as tree_module
 from fs9.providers.native.calls import Instance
 from fs9.providers.native.library import Library
 from fs9.providers.native.tree import Tree
@@ -160,6 +161,25 @@ def test_a_listing_leaves_out_what_cannot_be_a_name(tree: Tree) -> None:
     assert [info.path for info in listed.entries] == ["/odd/a", "/odd/b"]
     assert listed.unreadable == 1
     assert [info.path for info in tree.readdir("/odd", "a", 1).entries] == ["/odd/b"]
+
+
+def test_a_listing_keeps_no_more_than_is_asked_for(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many entries the plugin gives; a NUL and 256 bytes are no name."""
+    held: list[int] = []
+    monkeypatch.setattr(tree_module, "_LISTED_AHEAD", 100)
+    smallest = tree_module.nsmallest
+
+    def watched(count: int, names: Any) -> list[str]:
+        held.append(len(names))
+        return smallest(count, names)
+
+    monkeypatch.setattr(tree_module, "nsmallest", watched)
+    listed = tree.readdir("/many", "01000", 10)
+    assert [info.path for info in listed.entries] == [f"/many/0{1001 + n}" for n in range(10)]
+    assert listed.unreadable == 2
+    assert max(held) <= 111
 
 
 def test_a_replacement_is_hidden_until_it_is_there(sloppy: Tree) -> None:
