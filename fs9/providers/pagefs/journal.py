@@ -127,8 +127,9 @@ class Journal:
 class OldJournals:
     """Those that an earlier process left, as long as they are needed."""
 
-    def __init__(self, directory: Path) -> None:
-        self._paths = files(directory)
+    def __init__(self, directory: Path, but: Path) -> None:
+        """`but`: the journal of this process."""
+        self._paths = [path for path in files(directory) if path != but]
 
     def sync(self) -> None:
         """Blocks. Raises OSError."""

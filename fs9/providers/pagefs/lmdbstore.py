@@ -106,10 +106,11 @@ class LmdbStore:
             self._shared_epoch = _map_epoch(directory / _EPOCH_FILE)
             opened.callback(self._shared_epoch.close)
             self.epoch = self._take_epoch()
-            left = OldJournals(directory)
             table, self._ids = self._load()
             # First: what LMDB takes on a full disk, it keeps.
             self._journal = Journal(directory, self._number + 1, boot)
+            # One of the same name had no record, and is gone.
+            left = OldJournals(directory, but=self._journal.path)
             self._frozen = self._moved(table, left)
             _sync_directory(directory)
             self._closing = opened.pop_all()
@@ -347,6 +348,9 @@ class LmdbStore:
                 key = _ID + (table.last + place).to_bytes(8, "big")
                 transaction.put(key, batch_id, db=environment.system)
             _trim_ids(transaction, environment)
+
+    async def erase(self) -> None:
+        """Its directory is removed by who asked for this."""
 
     async def aclose(self) -> None:
         if self._closed:

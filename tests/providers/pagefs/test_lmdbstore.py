@@ -123,6 +123,22 @@ async def test_a_kill_loses_nothing(tmp_path: Path, pool: BlockingPool) -> None:
     assert len(await items_after(tmp_path, pool, "one")) == 5
 
 
+async def test_kills_without_a_change_lose_nothing_of_later_ones(
+    tmp_path: Path, pool: BlockingPool
+) -> None:
+    """A journal without a record has the name of the next one."""
+    store = await lmdbstore.open_store(tmp_path, pool, "one")
+    for number in range(5):
+        for _ in range(number):
+            crashed(store)
+            store = await lmdbstore.open_store(tmp_path, pool, "one")
+        await store.commit(Batch({b"%d" % number: b"v"}), sync=True)
+        crashed(store)
+        store = await lmdbstore.open_store(tmp_path, pool, "one")
+        assert len(await store.scan(b"", END, 10)) == number + 1, number
+    crashed(store)
+
+
 async def test_a_power_loss_keeps_what_was_synced(tmp_path: Path, pool: BlockingPool) -> None:
     """And no later commit, though its record may have survived by chance."""
     store = await lmdbstore.open_store(tmp_path, pool, "one")
