@@ -94,9 +94,11 @@ def prepared(world: World) -> tuple[str, str]:
     return user, world.token(user)
 
 
-def test_namespaces_users_and_an_outage(world: Callable[..., World]) -> None:
-    """Cases 69 and 70, and the service killed and restarted."""
-    w = world()
+def test_namespaces_users_and_an_outage(
+    world: Callable[..., World], metadata: dict[str, str]
+) -> None:
+    """Cases 69 and 70, and the service killed and restarted; on either database."""
+    w = world(metadata.get("FS9_META_DSN"))
     user, token = prepared(w)
     asyncio.run(first_requests(w, token))
     mounts = {each["path"] for each in w.get(token, "/mounts").json()}
