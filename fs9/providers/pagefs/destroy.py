@@ -1,4 +1,4 @@
-"""The end of a mount's storage: every block, then every key. Begun again, it goes on."""
+"""The end of a mount's storage: every block, every key, then the store. Begun again, it goes on."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ _END = b"\xff" * 16
 
 
 async def remove_all(store: MetaStore, blocks: BlockStore | None) -> None:
-    """Blocks first: the keys are what leads to them."""
+    """Blocks first: the keys are what leads to them. The store is closed then, where it can be."""
     if blocks is not None:
         while listed := await blocks.list("", "", _AT_ONCE):
             await blocks.delete([name for name, _ in listed])
     while items := await store.scan(b"", _END, _AT_ONCE):
         await store.commit(Batch({key: None for key, *_ in items}))
     await store.sync()
+    await store.erase()

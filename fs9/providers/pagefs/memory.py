@@ -118,6 +118,9 @@ class MemoryStore:
         if before is not None:
             await before()
 
+    async def erase(self) -> None:
+        return None
+
     async def aclose(self) -> None:
         return None
 

@@ -100,6 +100,11 @@ FROM unnest(%s::bigint[], %s::bigint[], %s::float8[]) AS c(id, epoch, ttl_s)
 WHERE s.id = c.id AND s.epoch = c.epoch RETURNING s.id
 """
 _LET_GO = "UPDATE pagefs_spaces SET holder = '' WHERE id = %s AND epoch = %s"
+_ERASE = """
+WITH gone AS (DELETE FROM pagefs_spaces WHERE id = %s AND epoch = %s RETURNING id),
+items AS (DELETE FROM pagefs_items i USING gone WHERE i.space = gone.id)
+DELETE FROM pagefs_batches b USING gone WHERE b.space = gone.id
+"""
 _COMMIT = f"SELECT pagefs_commit_1(%s, %s, %s, %s, %b{6 * ', %b::bytea[]'})"
 _GET = "SELECT value FROM pagefs_items WHERE space = %s AND key = %s"
 _SCAN = (
@@ -249,8 +254,15 @@ class PostgresStore:
         await _renew(self._connections, [self])
         self.lease.check()
 
+    async def erase(self) -> None:
+        """Of the space nothing stays, not even its name."""
+        await self._end(_ERASE)
+
     async def aclose(self) -> None:
         """Lets the lease go, so that another host need not wait for its end."""
+        await self._end(_LET_GO)
+
+    async def _end(self, statement: str) -> None:
         if self._closed:
             return
         self._closed = True
@@ -259,7 +271,7 @@ class PostgresStore:
             del held[self._space]
         try:
             if not self.lease.lost:
-                await self._connections.run(_LET_GO, (self._space, self.epoch))
+                await self._connections.run(statement, (self._space, self.epoch))
         finally:
             await self._connections.release()
 

@@ -143,6 +143,7 @@ async def open_slatedb(
             found.bucket,
             _path(found.prefix, context, "meta"),
             held,
+            await open_objects(same, context, "meta"),
             timeout_s=found.timeout_secs,
         )
         store.when_lost(context.lost)
@@ -158,8 +159,10 @@ async def open_s3(
     return await open_slatedb(form, context)
 
 
-async def open_objects(config: Mapping[str, Any], context: ProviderContext) -> BlockStore:
-    """The blocks of a mount in a bucket."""
+async def open_objects(
+    config: Mapping[str, Any], context: ProviderContext, name: str = "objects"
+) -> BlockStore:
+    """The blocks of a mount in a bucket, or what else is there under this name."""
     found = read_config("pagefs blocks s3", S3Objects, config)
     _positive("blocks s3", found, "deadline_secs", "request_secs")
     if not found.bucket:
@@ -172,7 +175,7 @@ async def open_objects(config: Mapping[str, Any], context: ProviderContext) -> B
         raise _missing("S3", "s3") from None
     bucket = s3client.Bucket(
         found.bucket,
-        _path(found.prefix, context, "objects"),
+        _path(found.prefix, context, name),
         endpoint=found.endpoint,
         region=found.region,
         access_key_id=found.access_key_id,

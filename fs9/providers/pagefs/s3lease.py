@@ -107,12 +107,24 @@ class S3Lease(Lease):
 
     async def aclose(self) -> None:
         """Let it go, so that another host need not wait for its end."""
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.wait([self._renewing])
+        await self._stop_renewing()
         async with self._putting:
             if self._etag is not None and not self.lost:
                 await self._write("")
+
+    async def erase(self) -> None:
+        """Let it go, and leave no object behind: what it is about is gone."""
+        await self._stop_renewing()
+        store, path = self._client.store, self._path
+        async with self._putting:
+            if not self.lost:
+                with contextlib.suppress(FileNotFoundError):
+                    await self._client.call("delete", lambda: obstore.delete_async(store, path))
+
+    async def _stop_renewing(self) -> None:
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.wait([self._renewing])
 
     async def _keep(self) -> None:
         while not self.lost:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from fs9.providers.pagefs.s3lease import S3Lease
+    from fs9.providers.pagefs.store import BlockStore
 
     #: The binding has no types that a checker could use.
     Source: TypeAlias = Any
@@ -48,6 +49,8 @@ _FLUSH_EVERY = '"5ms"'
 _DATA, _EPOCH, _IDS, _IDS_END = b"d", b"se", b"si", b"sj"
 _IDS_MAX = 1000
 _CLOSE_S = 5.0
+_MANIFESTS = "manifest/"
+_ERASED_AT_ONCE = 1000
 
 
 class SlateReader:
@@ -93,8 +96,12 @@ class SlateStore:
     volatile = False
     wants_sync = False
 
-    def __init__(self, database: Database, timeout_s: float, lease: S3Lease) -> None:
+    def __init__(
+        self, database: Database, timeout_s: float, lease: S3Lease, objects: BlockStore
+    ) -> None:
+        """`objects`: those that the database is made of."""
         self.lease = lease
+        self._objects = objects
         self._database = database
         self._timeout_s = timeout_s
         self._reader = SlateReader(database, timeout_s)
@@ -217,6 +224,23 @@ class SlateStore:
             batch.put(_EPOCH, self.epoch.to_bytes(8, "big"))
             await self._write(batch)
 
+    async def erase(self) -> None:
+        """Keys that were removed are in the bucket until its compaction; so all of it goes.
+
+        The manifests first, oldest first, so that what is left is a database to the last one.
+        """
+        self._check()
+        self._closed = True
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._shut_down()
+        while listed := await self._objects.list(_MANIFESTS, "", _ERASED_AT_ONCE):
+            for name, _ in listed:
+                await self._objects.delete([name])
+        while listed := await self._objects.list("", "", _ERASED_AT_ONCE):
+            await self._objects.delete([name for name, _ in listed])
+        await self.lease.erase()
+
     async def aclose(self) -> None:
         if self._closed:
             return
@@ -255,11 +279,13 @@ def _translated(error: Exception) -> Fs9Error:
             return BackendUnavailable(f"the object storage of pagefs: {error}")
 
 
-async def open_store(bucket: str, path: str, lease: S3Lease, *, timeout_s: float) -> SlateStore:
+async def open_store(
+    bucket: str, path: str, lease: S3Lease, objects: BlockStore, *, timeout_s: float
+) -> SlateStore:
     """The database `path` in the bucket; who had it open before is fenced from now on.
 
-    The lease was taken; it is the store's. Raises InvalidArgument, BackendUnavailable, Timeout,
-    OwnerUnavailable.
+    The lease was taken; it is the store's. `objects` are those below the path. Raises
+    InvalidArgument, BackendUnavailable, Timeout, OwnerUnavailable.
     """
     try:
         database = await _build(bucket, path, timeout_s)
@@ -267,7 +293,7 @@ async def open_store(bucket: str, path: str, lease: S3Lease, *, timeout_s: float
         with contextlib.suppress(Fs9Error):
             await lease.aclose()
         raise
-    store = SlateStore(database, timeout_s, lease)
+    store = SlateStore(database, timeout_s, lease, objects)
     try:
         await store.start()
     except BaseException:

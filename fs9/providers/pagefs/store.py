@@ -111,6 +111,13 @@ class MetaStore(Reader, Protocol):
         of power, commits for which no `before` was completed.
         """
 
+    async def erase(self) -> None:
+        """Close, and remove what the store keeps of itself; its keys were removed before.
+
+        Begun again after it broke off, it goes on. Directories of this host stay: they are
+        removed with all that is in them.
+        """
+
     async def aclose(self) -> None:
         """Sync and release everything. An error is raised after the release."""
 

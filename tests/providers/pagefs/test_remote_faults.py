@@ -131,7 +131,10 @@ class Storage:
             lease = S3Lease(client, f"{self._place}/lease", "host", clock, 600)
             await lease.take(30)
             path = f"{self._place}/meta"
-            store = await slatestore.open_store(self._bucket.name, path, lease, timeout_s=60)
+            objects = s3blocks.S3Blocks(S3Client(Bucket(self._bucket.name, path), clock))
+            store = await slatestore.open_store(
+                self._bucket.name, path, lease, objects, timeout_s=60
+            )
         self._store = store
         if before is not None:
             await self._end(before)

@@ -10,6 +10,7 @@ import pytest
 from fs9.clock import SystemClock
 from fs9.errors import Fs9Error, OwnerUnavailable
 from fs9.providers.pagefs import slatestore
+from fs9.providers.pagefs.s3blocks import S3Blocks
 from fs9.providers.pagefs.s3client import Bucket, S3Client
 from fs9.providers.pagefs.s3lease import S3Lease
 from fs9.providers.pagefs.store import Batch
@@ -32,7 +33,8 @@ def open_store(s3: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch) ->
         client = S3Client(Bucket(s3_bucket), SystemClock())
         lease = S3Lease(client, f"{path}-lease", "host", SystemClock(), 30.0)
         await lease.take(0)
-        return await slatestore.open_store(s3_bucket, path, lease, timeout_s=30.0)
+        objects = S3Blocks(S3Client(Bucket(s3_bucket, path), SystemClock()))
+        return await slatestore.open_store(s3_bucket, path, lease, objects, timeout_s=30.0)
 
     return open_store
 
@@ -65,5 +67,6 @@ async def test_a_missing_bucket_is_an_error(s3: S3Server, monkeypatch) -> None:
     lease = S3Lease(client, "lease", "host", SystemClock(), 30.0)
     with pytest.raises(Fs9Error):
         await lease.take(0)
+    objects = S3Blocks(client)
     with pytest.raises(Fs9Error):
-        await slatestore.open_store("no-such-bucket", "meta", lease, timeout_s=3.0)
+        await slatestore.open_store("no-such-bucket", "meta", lease, objects, timeout_s=3.0)
