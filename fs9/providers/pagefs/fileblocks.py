@@ -69,7 +69,8 @@ class FileBlocks:
         self._created: set[str] = set()
         #: Directories that got a folder since they were synced.
         self._grown: set[str] = set()
-        #: Until the file system refuses RWF_NOWAIT for writes, or fallocate.
+        #: Until the file system refuses RWF_NOWAIT for reads, for writes, or fallocate.
+        self._reads_nowait = True
         self._writes_nowait = True
         self._allocates = True
 
@@ -144,19 +145,24 @@ class FileBlocks:
         opened = self._acquire(name)
         try:
             buffer = buffers.take(size)
-            try:
-                count = os.preadv(opened.fd, [buffer], offset, os.RWF_NOWAIT)
-            except BlockingIOError:
-                count = 0
-            except OSError as error:
-                if error.errno != errno.EOPNOTSUPP:
-                    raise
-                count = 0
+            count = self._get_nowait(opened.fd, offset, buffer) if self._reads_nowait else 0
             if count < size:
                 count = await self._pool.run(_read, opened.fd, buffer, count, offset)
             return buffer if count == size else memoryview(buffer)[:count]
         finally:
             opened.release()
+
+    def _get_nowait(self, fd: int, offset: int, buffer: bytearray | memoryview) -> int:
+        """How much could be read without waiting."""
+        try:
+            return os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            self._reads_nowait = False
+            return 0
 
     async def sync(self, names: Collection[str]) -> None:
         created, grown = self._created.intersection(names), set(self._grown)

@@ -86,6 +86,28 @@ async def test_where_blocks_cannot_be_allocated_beforehand(
     await blocks.aclose()
 
 
+async def test_where_it_cannot_be_said_whether_a_read_waits(
+    tmp_path: Path, pool: BlockingPool, monkeypatch
+) -> None:
+    """A thread reads, and the file system (a tmpfs) is not asked again."""
+    asked = []
+
+    def refuse(fd: int, buffers: list[memoryview], offset: int, flags: int = 0) -> int:
+        if flags:
+            asked.append(offset)
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        return preadv(fd, buffers, offset)
+
+    preadv = os.preadv
+    monkeypatch.setattr(os, "preadv", refuse)
+    blocks = await fileblocks.open_blocks(tmp_path, pool)
+    await blocks.put("0" * 16, 0, b"one two")
+    assert bytes(await blocks.get("0" * 16, 0, 3)) == b"one"
+    assert bytes(await blocks.get("0" * 16, 4, 9)) == b"two"
+    assert asked == [0]
+    await blocks.aclose()
+
+
 async def test_folders_are_synced_once(tmp_path: Path, pool: BlockingPool, monkeypatch) -> None:
     """Those that got a name since; files with their sizes, but without their times."""
     synced: list[str] = []
