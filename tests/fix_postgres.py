@@ -12,6 +12,7 @@ import importlib.util
 import itertools
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -22,7 +23,6 @@ import psycopg
 import pytest
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Iterator
 
 _SYSTEM_USER = "postgres"
@@ -68,13 +68,25 @@ class PostgresServer:
         """`fast`: connections are ended, what is committed is kept. `immediate`: as in a crash."""
         self._run("pg_ctl", "-D", str(self._data), "-w", "-t", _WAIT_S, "-m", mode, "stop")
 
+    def kill(self) -> None:
+        """Kill every process of the server, without a chance to end anything."""
+        processes = self._processes()
+        self.signal(signal.SIGKILL)
+        while any(map(_runs, processes)):
+            os.sched_yield()
+        # Nobody may have waited for the process that it names.
+        (self._data / "postmaster.pid").unlink()
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to every process of the server."""
-        main = int((self._data / "postmaster.pid").read_text().split("\n", 1)[0])
-        children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
-        for process in (main, *map(int, children)):
+        for process in self._processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, number)
+
+    def _processes(self) -> list[int]:
+        main = int((self._data / "postmaster.pid").read_text().split("\n", 1)[0])
+        children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+        return [main, *map(int, children)]
 
     def dsn(self, database: str = "postgres") -> str:
         return f"postgresql://postgres@{self.address}:{self.port}/{database}"
@@ -101,6 +113,15 @@ class PostgresServer:
         )
         if done.returncode != 0:
             raise subprocess.CalledProcessError(done.returncode, command, stderr=done.stderr)
+
+
+def _runs(process: int) -> bool:
+    """Does it exist, and is more than what its parent has not waited for?"""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in {"Z", "X"}
 
 
 def _free_port() -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import httpx2
 import pytest
@@ -83,6 +84,53 @@ def create_until_made(fleet: Fleet, name: str) -> None:
         assert time.monotonic() < end_s, answer.text
 
 
+def names(fleet: Fleet) -> set[str]:
+    """What the database knows."""
+    answer = httpx2.get(f"{fleet.url}/api/v1/namespaces", headers=ADMIN, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return {record["name"] for record in answer.json()}
+
+
+class Creating:
+    """Makes namespaces, one after the other, while it is entered."""
+
+    def __init__(self, fleet: Fleet, prefix: str) -> None:
+        self._fleet = fleet
+        self._prefix = prefix
+        self._over = threading.Event()
+        self._more = threading.Condition()
+        self._thread = threading.Thread(target=self._create)
+        #: Those that were answered 201.
+        self.made: list[str] = []
+        self.odd: list[str] = []
+
+    def _create(self) -> None:
+        number = 0
+        while not self._over.is_set():
+            number += 1
+            answer = create(self._fleet, name := f"{self._prefix}{number}")
+            if answer.status_code not in {201, 503, 504}:
+                self.odd.append(answer.text)
+            elif answer.status_code == 201:
+                with self._more:
+                    self.made.append(name)
+                    self._more.notify_all()
+
+    def wait_for_more(self) -> None:
+        with self._more:
+            known = len(self.made)
+            assert self._more.wait_for(lambda: len(self.made) > known, _PATIENCE_S), self.odd
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+        assert self.odd == []
+
+
 def test_restarted_killed_and_gone_while_the_fleet_serves(
     fleet: Fleet, own_server: PostgresServer
 ) -> None:
@@ -93,12 +141,15 @@ def test_restarted_killed_and_gone_while_the_fleet_serves(
     revoked = make_token(ns="acme", jti="gone")
     assert revoke(fleet, revoked).status_code == 204
 
-    for mode, name in (("fast", "restarted"), ("immediate", "killed")):
-        own_server.stop(mode)
-        own_server.start()
+    for end, name in ((own_server.stop, "restarted"), (own_server.kill, "killed")):
+        with Creating(fleet, name) as creating:
+            creating.wait_for_more()
+            end()
+            own_server.start()
+            creating.wait_for_more()
         assert acme.stat("/a") == 200
-        create_until_made(fleet, name)
-        assert Tenant(fleet, name).put("/b") == 200
+        assert Tenant(fleet, creating.made[-1]).put("/b") == 200
+        assert set(creating.made) <= names(fleet), "what was answered is there"
 
     own_server.stop("immediate")
     assert acme.stat("/a") == 200, "what is in memory needs no database"
@@ -120,6 +171,7 @@ def test_restarted_killed_and_gone_while_the_fleet_serves(
     assert revoke(fleet, late).status_code == 204
     assert httpx2.get(url, headers={"Authorization": f"Bearer {late}"}).status_code == 401
     assert acme.stat("/during") == 200
+    assert {"acme", "during"} <= names(fleet)
     _events_are_whole(fleet)
 
 
