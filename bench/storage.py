@@ -16,7 +16,7 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -36,6 +36,8 @@ _CREATE = OpenFlags(read=True, write=True, create=True)
 _PAGE = 4096
 
 Operation: TypeAlias = Callable[[int], Awaitable[object]]
+#: Who -> what was measured in each round.
+Row: TypeAlias = dict[str, list[float]]
 
 
 def run(quick: bool) -> None:
@@ -55,7 +57,7 @@ async def _compare(home: Path, files: int, mib: int, rounds: int) -> None:
         "localfs": await localfs.create({"root": "{data_dir}/files"}, contexts[0]),
         "pagefs": await backends.create({}, contexts[1]),
     }
-    speeds: dict[str, dict[str, list[float]]] = {}
+    speeds: dict[str, Row] = {}
     try:
         with _sqlite(home / "sqlite") as base:
             for number in range(rounds):
@@ -64,8 +66,8 @@ async def _compare(home: Path, files: int, mib: int, rounds: int) -> None:
                 _note(speeds, "sqlite", _sqlite_speeds(base, files))
         both = {name: await _Big.open(provider, mib) for name, provider in providers.items()}
         for number in range(rounds):
-            for name in both if number % 2 else reversed(both):
-                _note(speeds, name, await both[name].measure())
+            runs = list(both.items())
+            await _take_turns(runs if number % 2 else runs[::-1], speeds)
         for big in both.values():
             await big.close()
     finally:
@@ -75,12 +77,12 @@ async def _compare(home: Path, files: int, mib: int, rounds: int) -> None:
     _show(speeds)
 
 
-def _note(speeds: dict[str, dict[str, list[float]]], name: str, found: dict[str, float]) -> None:
+def _note(speeds: dict[str, Row], name: str, found: dict[str, float]) -> None:
     for what, speed in found.items():
         speeds.setdefault(what, {}).setdefault(name, []).append(speed)
 
 
-def _show(speeds: dict[str, dict[str, list[float]]]) -> None:
+def _show(speeds: dict[str, Row]) -> None:
     print("| operation, a second | localfs | pagefs | ratio (middle half) | SQLite | ratio |")
     print("|---|---|---|---|---|---|")
     for what, row in speeds.items():
@@ -178,34 +180,44 @@ class _Big:
         opened, _ = await self._provider.open("/big", OpenFlags(write=True))
         await self._provider.close(opened, sync=True)
 
-    async def measure(self) -> dict[str, float]:
+    async def measure(self) -> AsyncIterator[tuple[str, float]]:
+        """Row after row, (what, how many a second)."""
         provider, big = self._provider, self._file
         await self._settle()
-        speeds = {
-            "1 MiB sequential write, synced": await self._upload("/synced", sync=True),
-            "1 MiB sequential write": await self._upload("/new", sync=False),
-        }
+        yield "1 MiB sequential write, synced", await self._upload("/synced", sync=True)
+        yield "1 MiB sequential write", await self._upload("/new", sync=False)
         file, _ = await provider.open("/new", OpenFlags(read=True))
-        speeds |= {
-            "1 MiB sequential read": await _speed(
-                self._mib, lambda number: provider.read(file, number * _MIB, _MIB)
-            ),
-            "256 KiB sequential read": await _speed(
-                4 * self._mib, lambda number: provider.read(file, number * _MIB // 4, _MIB // 4)
-            ),
-            "4 KiB random read": await _speed(
-                500, lambda number: provider.read(file, self._place(number), _PAGE)
-            ),
-        }
+        for size, name in ((_MIB, "1 MiB"), (_MIB // 4, "256 KiB")):
+
+            async def read(number: int, size: int = size) -> None:
+                await provider.read(file, number * size, size)
+
+            yield f"{name} sequential read", await _speed(self._mib * _MIB // size, read)
+        yield (
+            "4 KiB random read",
+            await _speed(500, lambda number: provider.read(file, self._place(number), _PAGE)),
+        )
         await provider.close(file)
         await provider.remove("/new")
         await provider.remove("/synced")
-        return speeds | {
-            "4 KiB random write": await _speed(
-                200, lambda number: provider.write(big, self._place(number), self._data[:_PAGE])
-            ),
-            "4 KiB random write, synced": await _speed(10, self._write_synced),
-        }
+
+        async def write(number: int) -> None:
+            await provider.write(big, self._place(number), self._data[:_PAGE])
+
+        yield "4 KiB random write", await _speed(200, write)
+        yield "4 KiB random write, synced", await _speed(10, self._write_synced)
+
+
+async def _take_turns(runs: list[tuple[str, _Big]], speeds: dict[str, Row]) -> None:
+    """One round: each row of one, then of the next one."""
+    measured = {name: big.measure() for name, big in runs}
+    while measured:
+        for name, rows in list(measured.items()):
+            row = await anext(rows, None)
+            if row is None:
+                del measured[name]
+            else:
+                _note(speeds, name, dict([row]))
 
 
 @contextlib.contextmanager
