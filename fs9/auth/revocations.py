@@ -82,6 +82,13 @@ class Revocations:
                     return True
         return False
 
+    def mean_all_of(self, namespace: str, issued_at_s: float) -> bool:
+        """Were all tokens of the namespace revoked that were issued then?"""
+        if not self._kinds["namespace"]:
+            return False
+        until_s = self._issued_until_s(_hashed("namespace", "", namespace))
+        return until_s is not None and issued_at_s <= until_s
+
     def forget_expired(self, now_s: float) -> int:
         """Drop what no token can be meant by any more, in the next few shards; how many."""
         dropped = 0

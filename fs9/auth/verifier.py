@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
@@ -45,6 +45,16 @@ API_KEY_PREFIX = "fs9_"
 _API_KEY_BYTES_MAX = 256
 #: Nobody can say whether the credential holds.
 _NOBODY_SAYS = (BackendUnavailable, Transient, Timeout, CircuitBreakerOpen)
+
+
+class NamespaceRevoked(PassingRefusal):
+    """All tokens of the namespace were revoked, perhaps because it is no more."""
+
+    kind: ClassVar[str] = "Unauthenticated"
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(REVOKED)
+        self.namespace = namespace
 
 
 class VerifierStats(msgspec.Struct, frozen=True):
@@ -283,6 +293,8 @@ class Verifier:
         if self.revocations.mean(principal):
             self._entries.pop(digest, None)
             error = Unauthenticated(REVOKED)
+            if self.revocations.mean_all_of(principal.namespace, principal.issued_at_s):
+                error = NamespaceRevoked(principal.namespace)
             self._refuse(digest, error, self._clock.now_s())
             raise error
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
+from fs9.auth.verifier import NamespaceRevoked
 from fs9.errors import Forbidden, Unauthenticated
 from fs9.names import DEFAULT_NAMESPACE, check_namespace_name
 from fs9.principal import ADMIN, Principal
@@ -53,14 +54,25 @@ class Gate:
         """
         if self._verifier is None:
             return _anonymous(tenant or DEFAULT_NAMESPACE)
-        principal = self._verifier.verify_nowait(bearer_token(authorization))
+        try:
+            principal = self._verifier.verify_nowait(bearer_token(authorization))
+        except NamespaceRevoked:
+            return None
         return None if principal is None else _of_tenant(principal, tenant)
 
     async def principal(self, authorization: str | None, tenant: str | None = None) -> Principal:
-        """The caller. Raises as `principal_nowait`, and what a `Validator` raises."""
+        """The caller. Raises as `principal_nowait`, and what a `Validator` raises.
+
+        Whoever holds a token of a namespace that is deleted or suspended is told that, with
+        Forbidden, and not that its tokens were revoked with it.
+        """
         if self._verifier is None:
             return _anonymous(tenant or DEFAULT_NAMESPACE)
-        principal = await self._verifier.verify(bearer_token(authorization))
+        try:
+            principal = await self._verifier.verify(bearer_token(authorization))
+        except NamespaceRevoked as error:
+            await self._namespaces.refuse_inactive(error.namespace)
+            raise
         return _of_tenant(principal, tenant)
 
     def enter_cached(self, principal: Principal) -> Session | None:

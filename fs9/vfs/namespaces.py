@@ -135,8 +135,7 @@ class Namespaces:
 
         With `create` an unknown one is created from the template. Raises Forbidden when it is
         unknown or not active, OwnerUnavailable while another owner has it or it is given up,
-        and what its store or providers raise. No failure is remembered: the next call tries
-        again.
+        and what its store or providers raise. No failure is remembered.
         """
         while True:
             namespace = self._loaded.get(name)
@@ -172,7 +171,7 @@ class Namespaces:
     async def _load(self, name: str, create: bool) -> Namespace:
         closing = self._closing.get(name)
         if closing is not None:
-            await self._refuse_inactive(name, create=create)  # at once, not when it is closed
+            await self.refuse_inactive(name, create=create)  # at once, not when it is closed
             await closing
         await self._acquire(name)
         try:
@@ -184,15 +183,16 @@ class Namespaces:
         self._loaded[name] = namespace
         return namespace
 
-    async def _refuse_inactive(self, name: str, *, create: bool) -> None:
+    async def refuse_inactive(self, name: str, *, create: bool = False) -> None:
+        """Raise Forbidden when it is suspended, or unknown and not to be created."""
         try:
             status = (await self._store.namespace(name)).status
         except NotFound:
-            if not create:
-                raise Forbidden("Namespace not found or access denied") from None
-        else:
-            if status != "active":
-                raise Forbidden("Namespace is not active")
+            if create:
+                return
+            raise Forbidden("Namespace not found or access denied") from None
+        if status != "active":
+            raise Forbidden("Namespace is not active")
 
     async def _acquire(self, name: str) -> None:
         """Take the lock; `give_up` ends the wait for it."""

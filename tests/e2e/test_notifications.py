@@ -63,6 +63,6 @@ def test_suspended_revoked_deleted(
         read = {"handle_id": handle, "offset": 0, "size": 1}
         assert http.post("read", json=read).status_code == 400, "closed with its namespace"
         change("DELETE", "/api/v1/namespaces/{ns}", ns="acme")
-        wait_for(lambda: http.get("stat?path=/"), 401)
+        wait_for(lambda: http.get("stat?path=/"), 403)
         fresh = bearer(ns="acme", roles=["read-write"], iat=int(time.time()) + 2)
         wait_for(lambda: http.get("stat?path=/", headers=fresh), 403)

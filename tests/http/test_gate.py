@@ -8,11 +8,13 @@ import pytest
 
 from fs9.clock import ManualClock
 from fs9.errors import Forbidden, InvalidArgument, Unauthenticated
+from fs9.meta.models import Revocation
 from fs9.principal import Principal
 from tests.fix_http import new_tenant, token
 
 if TYPE_CHECKING:
     from fs9.http.gate import Gate
+    from fs9.meta.models import NamespaceStatus
     from tests.fix_http import Server, StartServer
 
 
@@ -65,6 +67,30 @@ async def test_with_authentication_the_token_names_the_namespace(auth_server: Se
     for wrong in (None, "", "Bearer", "Basic x", "bearer x", "Bearer é", "Bearer x"):
         with pytest.raises(Unauthenticated):
             gate.principal_nowait(wrong)
+
+
+async def test_whose_namespace_is_deleted_is_not_told_of_revoked_tokens(
+    start_server: StartServer,
+) -> None:
+    """All tokens of a namespace are revoked with it: while it is active 401, without it 403."""
+    server = await start_server(auth=True)
+    assert server.context is not None
+    services, gate, tenant = server.context.services, gate_of(server), new_tenant()
+    await services.store.create_namespace(tenant, "system", ())
+    authorization = f"Bearer {token(tenant)}"
+    assert gate.principal_nowait(authorization).namespace == tenant
+    now_s = int(services.clock.now_s())
+    revoked = Revocation("namespace", tenant, None, now_s + 999, now_s, "system", now_s)
+    assert services.verifier is not None
+    services.verifier.revoke([revoked])
+    assert gate.principal_nowait(authorization) is None
+    with pytest.raises(Unauthenticated, match="revoked"):
+        await gate.principal(authorization)
+    statuses: tuple[NamespaceStatus, ...] = ("suspended", "deleted")
+    for status in statuses:
+        await services.store.set_status(tenant, status, "system")
+        with pytest.raises(Forbidden):
+            await gate.principal(authorization)
 
 
 async def test_a_token_that_expired_meanwhile_holds_no_more(start_server: StartServer) -> None:
