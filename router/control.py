@@ -28,6 +28,7 @@ from router.effects import (
     Work,
     WriteWorkers,
 )
+from router.gathering import Gathering
 from router.messages import (
     Accepted,
     Acknowledged,
@@ -60,6 +61,7 @@ from router.messages import (
     ViewChanged,
 )
 from router.operations import Reload, begin_drain, begin_reload, begin_scale, undrain
+from router.settling import dismiss_drained, drain_surplus, let_serve
 from router.status import Shares, fleet_status
 from router.view import REJOIN_GRACE_S, Event, SlotState, View, starting
 
@@ -114,6 +116,7 @@ class BrokerState:
         self._now_s = self._announced_s = self._beat_s = self._ticked_s = now_s
         self._effects: list[Effect] = []
         self._shares = Shares()
+        self._gathering = Gathering()
         self.workers = workers
         self.log_level = ""
         self.view = starting(epoch, workers)
@@ -369,8 +372,7 @@ class BrokerState:
             if slot in self.resting and self.view.state(slot) is SlotState.JOINING:
                 self.change([(slot, Event.DRAINED)])
                 self.announce(LeaveOrder(slot, exit=False))
-            else:
-                self.change([(slot, Event.READIED)])
+            let_serve(self, self._gathering, self._now_s)  # before the answer: it is saved then
         elif isinstance(message, Drained):
             # Also when it drained for an order that was taken back: it serves by the view.
             process.ready = True
@@ -460,36 +462,14 @@ class BrokerState:
         before = -1
         while before != len(self._effects):
             before = len(self._effects)
-            self._drain_surplus()
-            self._dismiss_drained()
+            drain_surplus(self)
+            let_serve(self, self._gathering, self._now_s)
+            dismiss_drained(self)
             if self.operation is not None:
                 self._end(self.operation.step(self, self._now_s))
         self._persist_work()
         effects, self._effects = self._effects, []
         return effects
-
-    def _drain_surplus(self) -> None:
-        """Slots beyond the wanted number go, however they came to be there."""
-        for slot in [slot for slot in self.view.slots if slot >= self.workers]:
-            process, state = self.processes.get(slot), self.view.state(slot)
-            if process is None:
-                self.change([(slot, Event.EXPIRED)])
-            elif state is SlotState.JOINING and not process.dismissed:
-                self.dismiss(slot, process)
-            elif state is SlotState.READY and self.view.drain_refusal([slot]) is None:
-                self.drain([slot], leaving=True)
-            elif state in {SlotState.DRAINING, SlotState.DRAINED}:
-                self.leave([slot])
-
-    def _dismiss_drained(self) -> None:
-        for slot in self.view.leaving:
-            process = self.processes.get(slot)
-            if self.view.state(slot) is not SlotState.DRAINED:
-                continue
-            if process is None:
-                self.change([(slot, Event.LEFT)])
-            elif not process.dismissed:
-                self.dismiss(slot, process)
 
     def _beat_due_s(self, now_s: float) -> float:
         lagging = self.acknowledged < self.sequence and now_s - self._announced_s < _LAGGING_S

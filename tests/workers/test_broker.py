@@ -8,6 +8,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from router.gathering import TOGETHER_S
 from router.messages import Done, Joined, Ready, ScaleRequest, StatusRequest
 from router.view import SlotState
 from tests.workers.fix_bus import BrokerProcess, Listener, until
@@ -56,19 +57,23 @@ async def test_the_next_broker_goes_on_with_the_saved_view(
 ) -> None:
     one = listen(0)
     await joined(one, 0)
-    assert states(run_directory) == {0: SlotState.READY, 1: SlotState.JOINING}
+    await joined(listen(1), 1)
+    both = {0: SlotState.READY, 1: SlotState.READY}
+    assert states(run_directory) == both
     epoch = one.client.epoch
     assert broker.end() == 0
     broker.start()
     await until(lambda: one.client.epoch not in {"", epoch} and one.client.in_sync)
-    assert states(run_directory) == {0: SlotState.READY, 1: SlotState.JOINING}
+    assert states(run_directory) == both
 
 
 async def test_the_wanted_number_is_left_for_the_arbiter(
     run_directory: RunDirectory, broker: BrokerProcess, listen: Callable[..., Listener]
 ) -> None:
-    one = listen(0)
-    await joined(one, 0)
+    await joined(listen(0), 0)
+    # The first slots begin together, but for a late one they wait only so long.
+    assert states(run_directory) == {0: SlotState.JOINING, 1: SlotState.JOINING}
+    await until(lambda: states(run_directory)[0] is SlotState.READY, TOGETHER_S + 10)
     assert run_directory.wanted() is None
     answer = await asyncio.to_thread(bus_request, run_directory, ScaleRequest(1, 5.0), 8.0)
     assert answer == Done()
@@ -101,10 +106,12 @@ async def test_it_goes_on_after_it_was_stopped_for_a_while(
 ) -> None:
     one = listen(0)
     await joined(one, 0)
+    await joined(listen(1), 1)
+    await until(lambda: one.client.view.serving == (0, 1))
     broker.send(signal.SIGSTOP)
     await until(lambda: not one.client.in_sync)
     assert one.client.lag_s >= 0.9
-    assert one.client.view.serving == (0,), "the worker serves on"
+    assert one.client.view.serving == (0, 1), "the worker serves on"
     broker.send(signal.SIGCONT)
     await until(lambda: one.client.in_sync)
     assert one.client.gaps == 0
