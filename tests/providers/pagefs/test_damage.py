@@ -7,16 +7,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fs9.clock import SystemClock
 from fs9.errors import Fs9Error, Internal, NotFound
-from fs9.providers.pagefs import records, view
+from fs9.limits import Limits
+from fs9.providers.pagefs import backends, records, view
 from fs9.providers.pagefs.fsck import Checker
 from fs9.providers.pagefs.store import Batch
+from fs9.providers.registry import ProviderContext
 from fs9.types import READ, OpenFlags, StatChanges
 from tests.providers.pagefs.scenario import BIG, is_there, write
 from tests.providers.pagefs.test_branches import Disk, content, make
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fs9.providers.pagefs.provider import PageFs
+    from fs9.threads import BlockingPool
 
 
 @pytest.fixture
@@ -76,6 +82,33 @@ async def test_every_flipped_bit_of_a_large_read_is_an_error(disk: Disk) -> None
         assert len((await Checker(fs).scrub()).faults) == 1
     items[key] = row
     assert (await Checker(fs).scrub()).ok
+    await fs.aclose()
+
+
+def object_below(directory: Path) -> Path:
+    (found,) = [path for path in directory.rglob("objects/*/*/*") if path.is_file()]
+    return found
+
+
+async def test_a_bit_that_flips_in_a_file_after_a_read(tmp_path: Path, pool: BlockingPool) -> None:
+    """Nothing remembers that the bytes were right once: each read looks again."""
+    context = ProviderContext("acme", tmp_path, Limits(), SystemClock(), pool)
+    fs = await backends.create({}, context)
+    whole = random.Random(9).randbytes(records.EXTENT_BYTES_MAX + 70_000)
+    await write(fs, "/f", whole)
+    path = object_below(tmp_path)
+    file, _ = await fs.open("/f", READ)
+    for offset, size in ((0, records.EXTENT_BYTES_MAX), (records.EXTENT_BYTES_MAX, 70_000), (9, 9)):
+        assert await fs.read(file, offset, size) == whole[offset : offset + size]
+        with path.open("r+b") as damaged:
+            damaged.seek(offset + size // 2)
+            damaged.write(bytes([whole[offset + size // 2] ^ 4]))
+        with pytest.raises(Internal, match="checksum"):
+            await fs.read(file, offset, size)
+        with path.open("r+b") as mended:
+            mended.write(whole)
+        assert await fs.read(file, offset, size) == whole[offset : offset + size]
+    await fs.close(file)
     await fs.aclose()
 
 
