@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _NO_NAMESPACE = "Token missing required 'ns' claim"
 #: What the service says that is not about the token's form; the contract's texts.
 _WHOLE_TEXTS = frozenset({REVOKED, _NO_NAMESPACE})
+#: What it says of a credential that would hold, but for its namespace.
+_SUSPENDED = "Namespace is not active"
 
 
 class Service(Protocol):
@@ -130,8 +132,10 @@ class RemoteRefresher:
         return reply.token, left_s
 
 
-def _refusal(verdict: VerdictReply, prefix: str) -> Unauthenticated:
+def _refusal(verdict: VerdictReply, prefix: str) -> Unauthenticated | Forbidden:
     reason = verdict.error or "validation failed"
+    if reason == _SUSPENDED:
+        return Forbidden(reason)
     return Unauthenticated(reason if reason in _WHOLE_TEXTS else prefix + reason)
 
 

@@ -23,6 +23,7 @@ from fs9.auth.tokens import Keys, PassingRefusal, UnknownKey, verify
 from fs9.errors import (
     BackendUnavailable,
     CircuitBreakerOpen,
+    Forbidden,
     Fs9Error,
     Timeout,
     Transient,
@@ -76,6 +77,7 @@ class _Entry(msgspec.Struct, gc=False):
 class _Refusal(msgspec.Struct, frozen=True, gc=False):
     text: str
     until_s: float
+    error: type[Unauthenticated | Forbidden]
 
 
 class Verifier:
@@ -218,7 +220,7 @@ class Verifier:
         if refusal is not None:
             if now_s < refusal.until_s:
                 self._hits += 1
-                raise Unauthenticated(refusal.text)
+                raise refusal.error(refusal.text)
             del self._refusals[digest]
         return None
 
@@ -253,7 +255,7 @@ class Verifier:
             principal = await validator.validate(token)
         except _NOBODY_SAYS as error:
             return self._still_known(digest, error)
-        except Unauthenticated as error:
+        except (Unauthenticated, Forbidden) as error:
             self._entries.pop(digest, None)
             self._refuse(digest, error, self._clock.now_s())
             raise
@@ -298,13 +300,15 @@ class Verifier:
             self._refuse(digest, error, self._clock.now_s())
             raise error
 
-    def _refuse(self, digest: bytes, error: Unauthenticated, now_s: float) -> None:
+    def _refuse(self, digest: bytes, error: Unauthenticated | Forbidden, now_s: float) -> None:
         self._refused += 1
         if isinstance(error, PassingRefusal):
             return
         if len(self._refusals) >= self._limits.token_refusals_max:
             self._refusals.popitem(last=False)
-        self._refusals[digest] = _Refusal(str(error), now_s + self._limits.token_refusal_ttl_s)
+        until_s = now_s + self._limits.token_refusal_ttl_s
+        kind = Forbidden if isinstance(error, Forbidden) else Unauthenticated
+        self._refusals[digest] = _Refusal(str(error), until_s, kind)
 
 
 def digest_of(credential: str) -> bytes:

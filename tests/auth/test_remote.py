@@ -147,6 +147,19 @@ async def test_an_outage(verifier: Verifier, service: Service, clock: ManualCloc
         await verifier.verify(known)
 
 
+async def test_a_suspended_namespace_is_forbidden(
+    verifier: Verifier, service: Service, clock: ManualClock
+) -> None:
+    """Whether the token is known here or not; the service is not asked each time."""
+    service.verdict = VerdictReply(False, error="Namespace is not active")
+    for credential in (token(), "fs9_1"):
+        asked = service.asked
+        for _ in range(3):
+            with pytest.raises(Forbidden, match=r"^Namespace is not active$"):
+                await verifier.verify(credential)
+        assert service.asked == asked + 1
+
+
 async def test_api_keys(verifier: Verifier, service: Service) -> None:
     """The service names user and namespace; a revocation of the key's id ends it."""
     service.verdict = VerdictReply(
