@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fs9.errors import (
+    InvalidArgument,
     IsDirectory,
     PayloadTooLarge,
     PreconditionFailed,
@@ -173,6 +174,9 @@ def _pieces(x: Exchange, session: Session, file: File, part: ByteRange, *, exact
 async def upload(x: Exchange) -> Reply:
     path = required(x.query, "path")
     session = x.session or await attached(x)
+    if "content-range" in x.headers:
+        # The rest of a file, to be added to what came before (RFC 9110, section 14.5).
+        raise InvalidArgument("Content-Range: an upload is a whole file; parts go to write")
     check_length(x.body, x.context.limits.write_body_bytes_max)
     condition = await condition_of(x, session, path)
     supported, _ = session.capabilities(path)

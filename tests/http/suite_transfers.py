@@ -250,6 +250,15 @@ async def test_download_of_a_directory_or_of_nothing_is_refused(api: httpx2.Asyn
     assert problem(await get(api, "/none")) == (404, "NotFound", "not found: /none")
 
 
+async def test_a_part_of_a_file_is_not_taken_for_the_whole(api: httpx2.AsyncClient) -> None:
+    """What a client sends that thinks it can go on with an upload (RFC 9110, section 14.5)."""
+    await put(api, "/a", b"0123")
+    headers = {"Content-Range": "bytes 4-6/7"}
+    answer = await api.put("upload?path=/a", content=b"456", headers=headers)
+    assert problem(answer)[:2] == (400, "InvalidArgument")
+    assert (await get(api, "/a")).content == b"0123"
+
+
 async def test_upload_refusals_come_before_the_body(api: httpx2.AsyncClient) -> None:
     await mkdir(api, "/d")
     answer = await api.put("upload", params={"path": "/none/a"}, content=b"x")
