@@ -26,6 +26,8 @@ class Fs9Error(Exception):
 
     kind: ClassVar[str] = "Internal"
     prefix: ClassVar[str] = ""
+    #: Between prefix and detail.
+    joint: ClassVar[str] = ": "
     status: ClassVar[int] = 500
     errno: ClassVar[int] = errno.EIO
     retryable: ClassVar[bool] = False
@@ -40,7 +42,7 @@ class Fs9Error(Exception):
             KINDS[cls.kind] = cls
 
     def __str__(self) -> str:
-        return f"{self.prefix}: {self.detail}" if self.prefix else self.detail
+        return f"{self.prefix}{self.joint}{self.detail}" if self.prefix else self.detail
 
 
 # -- The request is understood and cannot be done. ------------------------------------------
@@ -221,14 +223,17 @@ class OwnerUnavailable(Fs9Error):
 
 class CircuitBreakerOpen(Fs9Error):
     prefix, status, errno, retryable = "circuit breaker open for", 503, errno.EAGAIN, True
+    joint = " "
 
 
 class Timeout(Fs9Error):
     prefix, status, errno, retryable = "timeout after", 504, errno.ETIMEDOUT, True
+    joint = " "
 
 
 class Remote(Fs9Error):
     prefix, status = "remote error from", 500
+    joint = " "
 
 
 # -- We failed. -----------------------------------------------------------------------------

@@ -24,6 +24,9 @@ CONTRACT = {
     "BackendUnavailable": (503, "storage backend unavailable: x"),
     "Transient": (503, "transient error (retryable): x"),
     "TooManyHops": (508, "too many proxy hops: x"),
+    "Timeout": (504, "timeout after x"),
+    "Remote": (500, "remote error from x"),
+    "CircuitBreakerOpen": (503, "circuit breaker open for x"),
     "Conflict": (409, "conflict: x"),
     "VersionConflict": (409, "version conflict: x"),
 }

@@ -26,6 +26,7 @@ from fs9.errors import (
     IsDirectory,
     NotDirectory,
     NotFound,
+    NotSupported,
     PermissionDenied,
     PreconditionFailed,
 )
@@ -164,6 +165,8 @@ class ProxyFs(BaseProvider):
         self._capabilities = _EVERYTHING
         self._cache = BlockCache(config.cache_bytes)
         self._fresh_s = config.cache_fresh_s
+        #: Does the upstream say which version it sends? Older ones do not.
+        self._versions = True
         #: Grows with every change made through this mount: what was known before is asked again.
         self._epoch = 0
         self._files: WeakSet[ProxyOpen] = WeakSet()
@@ -233,7 +236,7 @@ class ProxyFs(BaseProvider):
                 file.epoch, file.checked_s = self._epoch, self._clock.monotonic_s()
                 file.handle = await self._calls.run(open_)
             info = _at(path, file.handle.info)
-            only_reads = flags.read and not flags.write
+            only_reads = flags.read and not flags.write and self._versions
             if only_reads and info.is_file and info.etag and self._cache.takes(info.size):
                 file.version = Version(path, info.etag, info.size)
         self._files.add(file)
@@ -425,6 +428,9 @@ class ProxyFs(BaseProvider):
     ) -> bytes | None:
         try:
             return await self._calls.run(partial(fetch, version, offset, length), hops=file.hops)
+        except NotSupported:
+            self._versions = False
+            return None
         except (PreconditionFailed, NotFound, NotDirectory, IsDirectory, InvalidArgument):
             return None
 

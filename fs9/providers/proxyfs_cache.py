@@ -9,6 +9,7 @@ import msgspec
 
 from fs9.client.downloads import Wanted
 from fs9.client.ops import request_of
+from fs9.errors import NotSupported
 from fs9.limits import KIB
 
 if TYPE_CHECKING:
@@ -78,11 +79,15 @@ def missing(cache: BlockCache, version: Version, first: int, last: int) -> tuple
 def fetch(version: Version, offset: int, length: int) -> Operation[bytes | None]:
     """These bytes of this very version; None when the upstream does not say that they are.
 
-    Raises PreconditionFailed when the file has another version.
+    Raises PreconditionFailed when the file has another version, NotSupported when the upstream does
+    not say of what it sends which version it is.
     """
     wanted = Wanted(version.path, offset, length, if_match=version.etag)
     answer = yield request_of("download", query={"path": version.path}, headers=wanted.headers())
-    if answer.headers.get("etag", "").strip('"') != version.etag:
+    etag = answer.headers.get("etag")
+    if etag is None:
+        raise NotSupported("versions")
+    if etag.strip('"') != version.etag:
         return None
     body = answer.body
     if answer.status == _PARTIAL:

@@ -235,7 +235,7 @@ class Calls:
         if isinstance(error, ServerUnreachable):
             return BackendUnavailable(f"{self.url}: {error.__cause__ or error.detail}")
         if isinstance(error, ServerSilent):
-            return Timeout(f"{self._timeout_s:g} s: {self.url}")
+            return Timeout(f"{self._timeout_s:g}s: {self.url}")
         if isinstance(error, ConnectionLost):
             return Transient(error.detail)
         if isinstance(error, _ABOUT_FILES):
@@ -252,8 +252,11 @@ class Calls:
 def _renamed(error: Fs9Error) -> Fs9Error:
     """An error of an older server, which sends no kind: the prefix of its text is all there is.
 
-    Without this the text would have two prefixes: `invalid argument: not a directory: /x`.
+    Without this the text would have two prefixes: `invalid argument: not a directory: /x`. A
+    handle of an earlier process of theirs they call an invalid argument.
     """
+    if type(error) is InvalidArgument and error.detail == "invalid handle_id":
+        return InvalidHandle(error.detail)
     prefix, colon, rest = error.detail.partition(": ")
     if colon:
         for kind in KINDS.values():

@@ -102,4 +102,4 @@ def error_from_reply(status: int, body: Buffer) -> Fs9Error:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _BY_STATUS.get(status, Internal)(f"the server answered {status}")
     kind = KINDS.get(problem.kind) or _BY_STATUS.get(status, Internal)
-    return kind(problem.error.removeprefix(f"{kind.prefix}: "))
+    return kind(problem.error.removeprefix(f"{kind.prefix}{kind.joint}"))

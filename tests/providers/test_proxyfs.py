@@ -213,7 +213,7 @@ async def test_an_expired_token_is_replaced_when_it_is_refused(start_server: Sta
     server = await start_server(auth=True, clock=clock, template=(MountSpec("/", "memfs"),))
     wrong = token("default", "admin", clock=clock)[:-6] + "AAAAAA"
     proxy = await make_proxy(server, tenant="default", clock=clock, token=wrong)
-    with pytest.raises(Remote, match=r"remote error from: http://fs9\.test/default"):
+    with pytest.raises(Remote, match=r"remote error from http://fs9\.test/default"):
         await proxy.stat("/")
     for none in ("opaque", "a.b.c"):
         proxy = await make_proxy(server, tenant="default", clock=clock, token=none)
@@ -243,8 +243,12 @@ async def test_no_prefix_comes_twice(upstream: Server):
         (403, "permission denied: /x", PermissionDenied, "permission denied: /x"),
         (501, "not implemented: chmod", NotSupported, "not implemented: chmod"),
         (508, "too many proxy hops: 8 (max: 8)", TooManyHops, "too many proxy hops: 8 (max: 8)"),
-        (504, "timeout after: 30s", Timeout, "timeout after: 30s"),
-        (500, "internal error: oops", Remote, f"remote error from: {URL}/t: oops"),
+        (504, "timeout after 30s", Timeout, "timeout after 30s"),
+        (500, "internal error: oops", Remote, f"remote error from {URL}/t: oops"),
+        (500, "remote error from n: x", Remote, f"remote error from {URL}/t: "),
+        (503, "circuit breaker open for s3", BackendUnavailable, f"{URL}/t: "),
+        (400, "invalid argument: invalid handle_id", InvalidHandle, "invalid handle: invalid"),
+        (400, "invalid handle: 7", InvalidHandle, "invalid handle: 7"),
         (401, "Missing Authorization header", Remote, "Missing Authorization header"),
         (503, "storage backend unavailable: s3", BackendUnavailable, f"{URL}/t: s3"),
     ],
@@ -320,6 +324,26 @@ async def test_what_was_read_is_not_fetched_again(upstream: Server, wire: Wire):
         await proxy.close(file)
     assert wire.names().count("download") == 3  # the first block, the second, the others
     assert "read" not in wire.names()
+
+
+async def test_an_upstream_that_sends_no_versions_is_asked_once():
+    """Older ones have etags in infos and none in downloads: there is nothing to cache."""
+    info = {"path": "/f", "size": 3, "file_type": "regular", "mode": 0o644, "uid": 0, "gid": 0}
+    times = {"atime": 1, "mtime": 1, "ctime": 1}
+    asked: list[str] = []
+
+    def answer(path: str) -> tuple[int, Any]:
+        asked.append(path.rpartition("/")[2])
+        if path.endswith("open"):
+            return 200, {"handle_id": "1", "metadata": {**info, **times, "etag": "e1"}}
+        return 200, 123
+
+    proxy = await scripted(answer)
+    asked.clear()
+    for _ in range(2):
+        file, _ = await proxy.open("/f", READ)
+        assert bytes(await proxy.read(file, 0, 3)) == b"123"
+    assert asked == ["open", "download", "read", "open", "read"]
 
 
 async def test_a_change_is_seen_as_late_as_documented(upstream: Server, wire: Wire):
