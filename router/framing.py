@@ -28,10 +28,12 @@ CHUNK_LINE_BYTES_MAX = 1024
 TRAILER_BYTES_MAX = 8192
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-#: request-line of RFC 9112, section 3, in origin-form or absolute-form.
+#: request-line of RFC 9112, section 3, in origin-form or absolute-form. A query may have what is
+#: not ASCII as it is, as curl sends it: it names files, and no part of the framing.
 _REQUEST_LINE = re.compile(
     rb"([A-Z]{1,16}) ((?:[Hh][Tt][Tt][Pp]s?://[^\s/?#\x00-\x20\x7f-\xff]+)?)"
-    rb"(/[\x21-\x22\x24-\x7e]*|\*) HTTP/1\.([01])"
+    rb"(/[\x21-\x22\x24-\x3e\x40-\x7e]*(?:\?[\x21-\x22\x24-\x7e\x80-\xff]*)?|\*)"
+    rb" HTTP/1\.([01])"
 )
 _FIELD_LINE = re.compile(
     rb"(" + _TOKEN + rb"):[ \t]*((?:[\x21-\x7e\x80-\xff]+(?:[ \t]+[\x21-\x7e\x80-\xff]+)*)?)[ \t]*"

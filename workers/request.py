@@ -28,6 +28,7 @@ HEAD_BYTES_MAX = 2048
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE"))
 _NO_ROUTE_HAS = b"TRACE"
 
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _LONE_LF = re.compile(rb"(?<!\r)\n")
 _NO_QUERY: Mapping[str, str] = {}
 
@@ -91,13 +92,15 @@ class Request:
     def head_for_app(self) -> bytes:
         """The head for uvicorn's parser, which refuses methods that are not HTTP's in its own way.
 
-        Those are exchanged for one that no route has; the ASGI scope says the real one. Without
-        an offer to change protocols, which is declined by ignoring it.
+        Those are exchanged for one that no route has; the ASGI scope says the real one. What is
+        not ASCII in the query is encoded, which it refuses, too. Without an offer to change
+        protocols, which is declined by ignoring it.
         """
         fields, method = self.block.fields, self.line.method
-        if method in _METHODS and b"upgrade" not in fields:
+        if method in _METHODS and b"upgrade" not in fields and self.line.query.isascii():
             return self.head
         first = self.head[len(method) : self.head.index(b"\r\n") + 2]
+        first = _NOT_ASCII.sub(lambda found: b"%%%02X" % found[0][0], first)
         first = (method if method in _METHODS else _NO_ROUTE_HAS) + first
         kept = (b"%b: %b\r\n" % item for item in fields.items() if item[0] != b"upgrade")
         return first + b"".join(kept) + b"\r\n"

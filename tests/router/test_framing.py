@@ -27,6 +27,7 @@ from router.framing import (
         (b"GET /a?b?c=%20 HTTP/1.1", b"GET", b"/a", b"b?c=%20", 1),
         (b"GET http://host:80/a?b HTTP/1.1", b"GET", b"/a", b"b", 1),
         (b"OPTIONS * HTTP/1.1", b"OPTIONS", b"*", b"", 1),
+        (b"GET /a?b=\xc3\xa9 HTTP/1.1", b"GET", b"/a", b"b=\xc3\xa9", 1),
     ],
 )
 def test_a_request_line_is_taken_apart(

@@ -114,6 +114,26 @@ async def test_http_1_0_is_answered_and_closed(start_fleet: Callable[..., Fleet]
 
 
 @pytest.mark.parametrize("lane", ["true", "false"])
+async def test_a_query_may_have_text_that_is_not_encoded(
+    start_fleet: Callable[..., Fleet], lane: str
+) -> None:
+    """As curl sends what its user typed."""
+    fleet = start_fleet(workers=1, environ={"FS9_FAST_LANE": lane})
+    client = await WireClient.connect(fleet.port)
+    for method, route, status in (
+        ("PUT", "upload", 200),
+        ("GET", "stat", 200),
+        ("GET", "statfs", 200),
+        ("DELETE", "remove", 204),
+        ("GET", "download", 404),
+    ):
+        wire = request(method, f"/api/v1/{route}?path=/@")
+        await client.send(wire.replace(b"@", "Grüße%20日本".encode()))
+        assert (await client.response()).status == status, route
+    await client.close()
+
+
+@pytest.mark.parametrize("lane", ["true", "false"])
 async def test_no_answer_to_http_1_0_is_chunked(
     start_fleet: Callable[..., Fleet], lane: str
 ) -> None:
