@@ -448,6 +448,7 @@ def _check_names(settings: Settings, plugins: list[str]) -> Registry:
             if spec.provider not in known:
                 hint = nearest(spec.provider, known)
                 raise ConfigError(f"{key}: {spec.path}: no provider {spec.provider}{hint}")
+    builtin.check_mounts(registry, settings)
     traces.check(settings.otlp_endpoint)
     return registry
 

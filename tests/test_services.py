@@ -19,6 +19,7 @@ from fs9.services import Services, check_providers, preflight
 from fs9.types import MKDIR, REPLACE, MountSpec, OpenFlags
 
 MEMORY = (MountSpec("/", "memfs"),)
+TIKV = MountSpec("/", "pagefs", {"backend": {"type": "tikv"}})
 MEMORY_BELOW = (MountSpec("/m", "memfs"),)
 #: The default of an earlier version.
 ON_LOCALFS = (MountSpec("/", "localfs", {"root": "{data_dir}/namespaces/{namespace}/files"}),)
@@ -264,6 +265,8 @@ async def test_the_preflight_accepts_what_works(settings):
         (MEMORY, (MountSpec("/x", "nofs"),), r"namespace_template: /x: no provider nofs"),
         ((MountSpec("/", "localfs", {"rot": "/"}),), MEMORY, r"mounts: .*rot.*root"),
         ((MountSpec("/", "localfs", {"root": "/no/such/dir"}),), MEMORY, r"mounts: .*no/such/dir"),
+        ((TIKV,), MEMORY, r"mounts: /: .*'tikv' is not supported"),
+        (MEMORY, (TIKV,), r"namespace_template: /: .*'tikv' is not supported"),
     ],
 )
 async def test_the_preflight_names_what_does_not(tmp_path, mounts, template, text):
@@ -271,6 +274,14 @@ async def test_the_preflight_names_what_does_not(tmp_path, mounts, template, tex
     settings = Settings(data_dir=tmp_path / "d", mounts=mounts, namespace_template=template)
     with pytest.raises(ConfigError, match=text):
         await preflight(settings)
+
+
+async def test_a_mount_that_cannot_be_is_not_kept(tmp_path):
+    """What is corrected in the settings starts."""
+    settings = Settings(data_dir=tmp_path / "d", mounts=(TIKV,))
+    with pytest.raises(ConfigError):
+        await preflight(settings)
+    await preflight(Settings(data_dir=tmp_path / "d"))
 
 
 async def test_a_fleet_locks_and_journals(settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -43,6 +44,7 @@ def show(
     """The command in a given environment; 0, or 1 when the settings cannot be used."""
     try:
         settings = load(flags_of(args), environ, cwd, system_file=system_file)
+        _check_mounts(settings)
     except ConfigError as error:
         print(f"fs9: config: {error}", file=err)
         return 1
@@ -50,6 +52,14 @@ def show(
     for warning in settings.warnings:
         print(f"fs9: config: warning: {warning}", file=err)
     return 0
+
+
+def _check_mounts(settings: Settings) -> None:
+    """Raises ConfigError where it can be seen that a mount cannot be made."""
+    if not {"mounts", "namespace_template"}.isdisjoint(settings.origins):
+        # By name, at call time: commands need nothing of the server but here.
+        builtin = importlib.import_module("fs9.providers.builtin")
+        builtin.check_mounts(builtin.registry(), settings)
 
 
 def _as_json(settings: Settings) -> str:

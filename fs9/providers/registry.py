@@ -84,6 +84,8 @@ class ProviderContext:
 
 
 Factory: TypeAlias = Callable[[Mapping[str, Any], ProviderContext], Awaitable[Provider]]
+#: Looks at a config and nothing else. Raises InvalidArgument.
+Check: TypeAlias = Callable[[Mapping[str, Any]], None]
 
 
 class Source(Protocol):
@@ -100,6 +102,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._factories: dict[str, Factory] = {}
+        self._checks: dict[str, Check] = {}
         self._source: Source | None = None
         self.losses = Losses()
         #: Called with the namespace's name when a provider says that its storage is lost.
@@ -111,11 +114,19 @@ class Registry:
         """Ask the source for names that are not registered."""
         self._source = source
 
-    def register(self, name: str, factory: Factory) -> None:
+    def register(self, name: str, factory: Factory, check: Check | None = None) -> None:
         """Raises AlreadyExists when the name is taken."""
         if name in self._factories:
             raise AlreadyExists(f"provider {name}")
         self._factories[name] = factory
+        if check is not None:
+            self._checks[name] = check
+
+    def check(self, spec: MountSpec) -> None:
+        """Raises InvalidArgument where it can be seen that no mount can be made of it."""
+        check = self._checks.get(spec.provider)
+        if check is not None:
+            check(spec.config)
 
     def names(self) -> list[str]:
         """The registered names; those of the source are not among them."""

@@ -73,3 +73,23 @@ def test_settings_that_cannot_be_used_are_an_error(command):
     assert (code, out) == (1, "")
     assert err.startswith("fs9: config: ")
     assert "missing.yaml: cannot be read" in err
+
+
+@pytest.mark.parametrize("key", ["mounts", "namespace_template"])
+def test_a_mount_that_cannot_be_made_is_an_error(command, tmp_path, key):
+    """As far as it can be seen without asking anybody."""
+    backends = {
+        "{type: tikv}": "'tikv' is not supported; use 'lmdb'",
+        "{type: postgres}": "missing required field `dsn`",
+        "{type: postgres, dsn: x=y=z, blocks: {type: files}}": "use 's3' or 'inline'",
+        "{type: s3, bucket: b, prefix: a/../b}": "prefix",
+    }
+    for backend, text in backends.items():
+        mount = f"{{path: /, provider: pagefs, config: {{backend: {backend}}}}}"
+        (tmp_path / "fs9.yaml").write_text(f"{key}: [{mount}]")
+        code, out, err = command()
+        assert (code, out) == (1, "")
+        assert f"{key}: /: " in err
+        assert text in err
+    (tmp_path / "fs9.yaml").write_text(f"{key}: [{{path: /, provider: pagefs}}]")
+    assert command()[0] == 0

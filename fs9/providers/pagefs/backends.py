@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 from urllib.parse import quote
 
 import lmdb
@@ -26,13 +25,23 @@ from fs9.providers.pagefs.store import BlockStore, MetaStore
 from fs9.providers.registry import read_config
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from fs9.providers.registry import ProviderContext
 
 Stores: TypeAlias = tuple[MetaStore, BlockStore | None]
-#: Opens the stores of one backend from its part of the configuration. Raises InvalidArgument.
-Backend: TypeAlias = Callable[[Mapping[str, Any], "ProviderContext"], Awaitable[Stores]]
+
+
+class Backend(NamedTuple):
+    """What is done with a backend's part of the configuration; both raise InvalidArgument.
+
+    `check` asks nobody; `open` opens the stores.
+    """
+
+    check: Callable[[Mapping[str, Any]], object]
+    open: Callable[[Mapping[str, Any], ProviderContext], Awaitable[Stores]]
+
 
 _NAME_BYTES_MAX = 200
 #: No namespace can have this name.
@@ -48,7 +57,8 @@ def directory_of(context: ProviderContext) -> Path:
     return context.data_dir / "pagefs" / namespace / mount
 
 
-async def open_lmdb(config: Mapping[str, Any], context: ProviderContext) -> Stores:
+def check_lmdb(config: Mapping[str, Any]) -> str:
+    """The type of its blocks."""
     found = read_config("pagefs backend", settings.Lmdb, config)
     if found.blocks.get("type") == "s3":
         raise InvalidArgument(
@@ -57,6 +67,11 @@ async def open_lmdb(config: Mapping[str, Any], context: ProviderContext) -> Stor
         )
     kind = settings.type_of("blocks of lmdb", found.blocks, "files", ["files", "inline"])
     read_config(f"pagefs blocks {kind}", settings.NoSettings, {"type": kind, **found.blocks})
+    return kind
+
+
+async def open_lmdb(config: Mapping[str, Any], context: ProviderContext) -> Stores:
+    kind = check_lmdb(config)
     directory = directory_of(context)
     if context.trial:  # opening it would take it from the process that serves it
         return MemoryStore(Memory()), None
@@ -74,33 +89,54 @@ async def open_lmdb(config: Mapping[str, Any], context: ProviderContext) -> Stor
             raise
 
 
-async def open_memory(config: Mapping[str, Any], context: ProviderContext) -> Stores:
+def check_memory(config: Mapping[str, Any]) -> str:
+    """The type of its blocks."""
     found = read_config("pagefs backend", settings.Memory, config)
     kind = settings.type_of("blocks of memory", found.blocks, "memory", ["memory", "inline"])
     read_config(f"pagefs blocks {kind}", settings.NoSettings, {"type": kind, **found.blocks})
+    return kind
+
+
+async def open_memory(config: Mapping[str, Any], context: ProviderContext) -> Stores:
+    kind = check_memory(config)
     blocks = None if kind == "inline" else MemoryBlocks({}, context.limits.memfs_bytes_max)
     return MemoryStore(Memory()), blocks
 
 
-async def refuse_tikv(config: Mapping[str, Any], context: ProviderContext) -> Stores:
+def refuse_tikv(config: Mapping[str, Any]) -> NoReturn:
     raise InvalidArgument(
         "pagefs: the backend 'tikv' is not supported; use 'lmdb' on one host, 'postgres' or "
         "'slatedb' on several"
     )
 
 
-#: Type -> how its stores are opened. A backend is added here.
+async def open_tikv(config: Mapping[str, Any], context: ProviderContext) -> Stores:
+    refuse_tikv(config)
+
+
+#: A backend is added here.
 BACKENDS: dict[str, Backend] = {
-    "lmdb": open_lmdb,
-    "memory": open_memory,
-    "postgres": remote.open_postgres,
-    "s3": remote.open_s3,
-    "slatedb": remote.open_slatedb,
-    "tikv": refuse_tikv,
+    "lmdb": Backend(check_lmdb, open_lmdb),
+    "memory": Backend(check_memory, open_memory),
+    "postgres": Backend(remote.read_postgres, remote.open_postgres),
+    "s3": Backend(remote.read_s3, remote.open_s3),
+    "slatedb": Backend(remote.read_slatedb, remote.open_slatedb),
+    "tikv": Backend(refuse_tikv, open_tikv),
 }
+
 
 #: Those whose calls need no task around them.
 _UNTASKED = frozenset({"lmdb", "memory"})
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Raises InvalidArgument for a configuration that cannot be used anywhere; asks nobody."""
+    found = settings.read(config)
+    BACKENDS[_type(found)].check(found.backend)
+
+
+def _type(found: settings.Config) -> str:
+    return settings.type_of("backend", found.backend, "lmdb", sorted(BACKENDS))
 
 
 async def create(config: Mapping[str, Any], context: ProviderContext) -> PageFs:
@@ -109,10 +145,10 @@ async def create(config: Mapping[str, Any], context: ProviderContext) -> PageFs:
     Raises InvalidArgument (configuration), BackendUnavailable and what a store raises.
     """
     found = settings.read(config)
-    kind = settings.type_of("backend", found.backend, "lmdb", sorted(BACKENDS))
+    kind = _type(found)
     if context.trial:  # a place of its own: what is served is not taken from its owner
         context = dataclasses.replace(context, namespace=_TRIAL, storage=_TRIAL)
-    store, blocks = await BACKENDS[kind](found.backend, context)
+    store, blocks = await BACKENDS[kind].open(found.backend, context)
     policy = Policy(
         found.uid,
         found.gid,

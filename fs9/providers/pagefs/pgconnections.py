@@ -204,12 +204,17 @@ def _translated(error: Exception) -> Fs9Error:
     return BackendUnavailable(f"the database of pagefs: {text}")
 
 
-def _conninfo(dsn: str, timeout_s: float) -> str:
+def check_dsn(dsn: str) -> dict[str, Any]:
+    """Its parts. Raises InvalidArgument."""
     try:
-        given = conninfo_to_dict(dsn)
+        return conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:
         # Not in the parser's words: they may contain the password.
         raise InvalidArgument("pagefs: the dsn of the backend cannot be read") from None
+
+
+def _conninfo(dsn: str, timeout_s: float) -> str:
+    given = check_dsn(dsn)
     statement_ms = int(timeout_s * _STATEMENT_SHARE * 1000)
     merged: dict[str, Any] = {
         "application_name": "fs9 pagefs",

@@ -16,6 +16,7 @@ import msgspec
 from fs9.errors import InvalidArgument
 from fs9.providers.pagefs import config as settings
 from fs9.providers.pagefs import lease, pgstore
+from fs9.providers.pagefs.pgconnections import check_dsn
 from fs9.providers.registry import read_config
 
 if TYPE_CHECKING:
@@ -79,13 +80,22 @@ class S3Objects(msgspec.Struct, frozen=True):
     request_secs: float = 10.0
 
 
+def read_postgres(config: Mapping[str, Any]) -> tuple[Postgres, str]:
+    """The configuration and the type of its blocks. Raises InvalidArgument; asks nobody."""
+    found = read_config("pagefs backend postgres", Postgres, config)
+    kind = _blocks_type("postgres", found.blocks, "inline")
+    _positive("postgres", found, "lease_secs", "timeout_secs", "connections_max")
+    if kind == "s3":
+        read_objects(found.blocks)
+    check_dsn(found.dsn)
+    return found, kind
+
+
 async def open_postgres(
     config: Mapping[str, Any], context: ProviderContext
 ) -> tuple[MetaStore, BlockStore | None]:
     """Waits for the lease as long as for another worker of this host (`owner_wait_s`)."""
-    found = read_config("pagefs backend postgres", Postgres, config)
-    kind = _blocks_type("postgres", found.blocks, "inline")
-    _positive("postgres", found, "lease_secs", "timeout_secs", "connections_max")
+    found, kind = read_postgres(config)
     async with AsyncExitStack() as opened:
         blocks = None
         if kind == "s3":
@@ -106,31 +116,40 @@ async def open_postgres(
     return store, blocks
 
 
+def read_slatedb(config: Mapping[str, Any]) -> tuple[Slatedb, str]:
+    """As `read_postgres`."""
+    found = read_config("pagefs backend slatedb", Slatedb, config)
+    kind = _blocks_type("slatedb", found.blocks, "s3")
+    _positive("slatedb", found, "lease_secs", "timeout_secs")
+    read_objects({"bucket": found.bucket, "prefix": found.prefix})
+    if "bucket" in found.blocks:
+        read_objects(found.blocks)
+    elif kind == "s3" and set(found.blocks) - {"type"}:
+        raise InvalidArgument("pagefs: blocks of slatedb with settings need a bucket")
+    return found, kind
+
+
 async def open_slatedb(
     config: Mapping[str, Any], context: ProviderContext
 ) -> tuple[MetaStore, BlockStore | None]:
     """Waits for the lease as long as for another worker of this host (`owner_wait_s`)."""
-    found = read_config("pagefs backend slatedb", Slatedb, config)
-    kind = _blocks_type("slatedb", found.blocks, "s3")
-    _positive("slatedb", found, "lease_secs", "timeout_secs")
+    found, kind = read_slatedb(config)
     try:
         from fs9.providers.pagefs import s3client, s3lease, slatestore
     except ImportError:
         raise _missing("slatedb", "slatedb") from None
-    same = {"type": "s3", "bucket": found.bucket, "prefix": found.prefix}
     async with AsyncExitStack() as opened:
         # Opened in any case: SlateDB tries for ever where there is no such bucket.
+        same = {"bucket": found.bucket, "prefix": found.prefix}
         here = await open_objects(same, context)
         opened.push_async_callback(here.aclose)
         blocks = here
         if "bucket" in found.blocks:
             blocks = await open_objects(found.blocks, context)
             opened.push_async_callback(blocks.aclose)
-        elif kind == "s3" and set(found.blocks) - {"type"}:
-            raise InvalidArgument("pagefs: blocks of slatedb with settings need a bucket")
-        # A renewal that takes longer than half the time comes too late.
-        deadline_s = found.lease_secs / 2
-        bucket = s3client.Bucket(found.bucket, deadline_s=deadline_s, request_s=deadline_s / 2)
+        # A renewal that takes too long is followed by another one in time.
+        deadline_s = max(1.0, found.lease_secs / 4)
+        bucket = s3client.Bucket(found.bucket, deadline_s=deadline_s, request_s=deadline_s)
         held = s3lease.S3Lease(
             s3client.S3Client(bucket, context.clock),
             _path(found.prefix, context, "lease"),
@@ -151,24 +170,36 @@ async def open_slatedb(
     return store, blocks if kind == "s3" else None
 
 
+def read_s3(config: Mapping[str, Any]) -> tuple[Slatedb, str]:
+    """As `read_postgres`."""
+    found = read_config("pagefs backend s3", S3Form, config)
+    return read_slatedb({"bucket": found.bucket, "prefix": found.prefix})
+
+
 async def open_s3(
     config: Mapping[str, Any], context: ProviderContext
 ) -> tuple[MetaStore, BlockStore | None]:
-    found = read_config("pagefs backend s3", S3Form, config)
-    form = {"type": "slatedb", "bucket": found.bucket, "prefix": found.prefix}
-    return await open_slatedb(form, context)
+    found, _ = read_s3(config)
+    return await open_slatedb({"bucket": found.bucket, "prefix": found.prefix}, context)
 
 
-async def open_objects(
-    config: Mapping[str, Any], context: ProviderContext, name: str = "objects"
-) -> BlockStore:
-    """The blocks of a mount in a bucket, or what else is there under this name."""
+def read_objects(config: Mapping[str, Any]) -> S3Objects:
+    """Raises InvalidArgument; asks nobody."""
     found = read_config("pagefs blocks s3", S3Objects, config)
     _positive("blocks s3", found, "deadline_secs", "request_secs")
     if not found.bucket:
         raise InvalidArgument("pagefs: blocks of type s3 need a bucket")
     if bool(found.access_key_id) != bool(found.secret_access_key):
         raise InvalidArgument("pagefs: access_key_id and secret_access_key belong together")
+    _parts(found.prefix)
+    return found
+
+
+async def open_objects(
+    config: Mapping[str, Any], context: ProviderContext, name: str = "objects"
+) -> BlockStore:
+    """The blocks of a mount in a bucket, or what else is there under this name."""
+    found = read_objects(config)
     try:
         from fs9.providers.pagefs import s3blocks, s3client
     except ImportError:
@@ -217,7 +248,11 @@ def _place(context: ProviderContext) -> str:
 
 def _path(prefix: str, context: ProviderContext, name: str) -> str:
     """In a bucket, where `%` is often quoted once more."""
+    return "/".join([*_parts(prefix), _place(context).replace("%", "="), name])
+
+
+def _parts(prefix: str) -> list[str]:
     parts = [part for part in prefix.split("/") if part]
     if any(part in {".", ".."} for part in parts):
         raise InvalidArgument("pagefs: a prefix cannot have '.' or '..' in it")
-    return "/".join([*parts, _place(context).replace("%", "="), name])
+    return parts

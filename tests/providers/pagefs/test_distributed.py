@@ -255,7 +255,10 @@ async def test_a_database_that_is_down_is_an_error_at_the_mount(host: Host) -> N
 @pytest.mark.parametrize(
     ("library", "config"),
     [
-        ("s3blocks", {"type": "postgres", "dsn": "x", "blocks": {"type": "s3", "bucket": "b"}}),
+        (
+            "s3blocks",
+            {"type": "postgres", "dsn": "dbname=x", "blocks": {"type": "s3", "bucket": "b"}},
+        ),
         ("slatestore", {"type": "slatedb", "bucket": "b"}),
     ],
 )
