@@ -2,8 +2,9 @@
 
 For connections that change tenant at nearly every request, where handing the descriptor back
 and forth costs more, and for those whose descriptor cannot move. The request's bytes go
-unchanged; the owner's private socket never passes a request on, but to an earlier owner that
-keeps the namespace for a moment and answers in any case. So there are two hops at most.
+unchanged. At the owner's private socket a request is passed on in two cases alone: to the owner
+by a newer view than that which brought it, and to an earlier owner that keeps the namespace for a
+moment and answers in any case. So it never goes in a loop.
 """
 
 from __future__ import annotations

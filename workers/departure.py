@@ -15,7 +15,7 @@ from fs9.errors import MalformedRequest, MisdirectedRequest, OwnerUnavailable
 from fs9.observe.metrics import FORWARDS, HANDOFFS
 from router.forward import Upstream
 from router.handoff import Handed
-from workers.peer import forwarding_name
+from workers.peer import forwarding_name, forwarding_view
 
 if TYPE_CHECKING:
     from workers.connection import Connection
@@ -43,6 +43,8 @@ class Departure:
         self._moves = handed.moves if handed else 0
         self._requests = handed.requests if handed else 0
         self._upstreams: dict[int, Upstream] = {}
+        #: The number of the view by which they forward.
+        self._upstreams_view = 0
         self._active: Upstream | None = None
         #: Must earlier answers be out before the connection can go?
         self.waits_for_writes = False
@@ -118,9 +120,14 @@ class Departure:
             connection.transport.close()
 
     async def wait_to_own(self, request: Request, key: str) -> None:
-        """A forwarded request may come before the view by which it was forwarded."""
+        """A forwarded request may come before the view by which it was forwarded, or after the
+        next one. Then it goes on to the owner: by a newer view each time, so never in a loop.
+        """
         connection, node = self._connection, self._connection.node
-        if await node.membership.wait_to_own(key, VIEW_WAIT_S):
+        view = forwarding_view(connection.transport)
+        if view is not None and view < node.membership.number:
+            await self._reach(request, node.membership.owner(key), forward=True)
+        elif await node.membership.wait_to_own(key, VIEW_WAIT_S):
             connection.stay(request)
         else:
             connection.refuse(MisdirectedRequest(f"slot {node.slot} does not own {key}"))
@@ -200,11 +207,15 @@ class Departure:
     # -- Forwarding -------------------------------------------------------------------------
 
     async def _upstream(self, owner: int) -> Upstream:
+        number = self._connection.node.membership.number
+        if number != self._upstreams_view:
+            self._drop_upstreams()
+            self._upstreams_view = number
         upstream = self._upstreams.get(owner)
         if upstream is None or not upstream.usable:
             path = self._connection.node.run_directory.private_socket(owner)
             upstream = self._upstreams[owner] = await Upstream.connect(
-                path, self, forwarding_name(self._connection.peer)
+                path, self, forwarding_name(self._connection.peer, number)
             )
         return upstream
 
@@ -246,6 +257,9 @@ class Departure:
     def abort(self) -> None:
         """The client is gone, or gets another answer."""
         self._active = None
+        self._drop_upstreams()
+
+    def _drop_upstreams(self) -> None:
         for upstream in self._upstreams.values():
             upstream.abort()
         self._upstreams.clear()

@@ -251,6 +251,13 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
 
     def _bury(self, arbiter: Arbiter, worker: FleetWorker) -> None:
         forget_gauges(metrics_directory(self.settings.data_dir), worker.slot)
+        # One that left has seen to its front itself.
+        directory = self.run_directory
+        if not directory.is_front_lent(worker.slot):
+            slots = sorted(other.slot for other in arbiter.WORKERS.values())
+            stays = next((slot for slot in slots if directory.front_socket(slot).is_socket()), None)
+            if stays is not None:
+                directory.lend_front(worker.slot, stays)
 
     def greeting(self) -> str:
         return greeting(self.settings, self.address)

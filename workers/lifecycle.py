@@ -45,6 +45,8 @@ _STATUS_EVERY_S = 1.0
 #: A namespace that is another's now is kept when requests begun here take longer than this; the
 #: next owner has others wait meanwhile, for `owner_wait_s` at most, of which this is a part.
 _MOVE_WAIT_S, _MOVE_WAIT_PART = 2.0, 0.5
+#: For connections that came to our front before it was another's.
+_ACCEPT_S = 0.1
 #: How long, until it is tried again to let it go.
 _KEPT_S = 10.0
 #: Until the last request has come that was sent back to us while we kept it.
@@ -176,7 +178,11 @@ class Lifecycle:
         if leaves:
             await self._bus.flush()
             # Alone, it answers what came; what comes waits for its successor at the listener.
-            self._node.moving_out = self._node.membership.successor() is not None
+            successor = self._node.membership.successor()
+            self._node.moving_out = successor is not None
+            if successor is not None:
+                self._node.run_directory.lend_front(self._node.slot, successor)
+                await asyncio.sleep(_ACCEPT_S)
             self._leave()
 
     # -- Reports ----------------------------------------------------------------------------

@@ -55,6 +55,8 @@ _OWNER_WAIT_S = 10.0
 _OWNER_RETRY_S = 0.05
 #: How old the counts of other workers are at most in an answer of `/metrics`.
 _METRICS_FLUSH_S = 1.0
+#: Connections that wait for being accepted; the kernel may allow fewer (net.core.somaxconn).
+_BACKLOG = 2048
 #: Connections whose deadlines are looked at without letting requests pass.
 _CHECKED_AT_ONCE = 100
 _OPAQUE = f"Bearer {API_KEY_PREFIX}".encode()
@@ -289,9 +291,14 @@ class Node:
 
 
 async def _listen(path: Path, connection: Callable[[], Fs9Protocol]) -> asyncio.Server:
+    """At the path is what was there before, or the new socket with its listener."""
+    new = path.with_name(f"{path.name}.new")
     with suppress(FileNotFoundError):
-        os.unlink(path)
-    return await asyncio.get_running_loop().create_unix_server(connection, str(path))
+        os.unlink(new)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_unix_server(connection, str(new), backlog=_BACKLOG)
+    os.replace(new, path)
+    return server
 
 
 def _fixed_routes() -> dict[tuple[bytes, bytes], Operation]:

@@ -1,8 +1,8 @@
 """Who is at the other end of a connection, also when another worker forwards for it.
 
 A worker that forwards binds its end of the Unix connection to an abstract name (unix(7)) that
-has the address of the client. Only workers reach the private sockets, so nobody else can say
-such a name; and it costs a request nothing.
+has the address of the client, and the number of the view by which it forwards. Only workers
+reach the private sockets, so nobody else can say such a name; and it costs a request nothing.
 """
 
 from __future__ import annotations
@@ -36,15 +36,32 @@ def peer_of(transport: asyncio.Transport, *, private: bool) -> str:
     return str(name[0]).partition("%")[0]
 
 
-def forwarding_name(peer: str) -> bytes:
+def forwarding_name(peer: str, view: int) -> bytes:
     """The name of a connection that forwards for `peer`; another one at each call."""
-    return b"%b%b/%b" % (_PREFIX, os.urandom(8).hex().encode(), peer.encode("ascii"))
+    return b"%b%b/%d/%b" % (_PREFIX, os.urandom(8).hex().encode(), view, peer.encode("ascii"))
+
+
+def forwarding_view(transport: asyncio.Transport) -> int | None:
+    """The number of the view by which a connection forwards to us; None: it does not say."""
+    sock = transport.get_extra_info("socket")
+    try:
+        parts = None if sock is None else _forwarding_parts(sock.getpeername())
+    except OSError:
+        return None
+    return int(parts[0]) if parts is not None and parts[0].isdecimal() else None
+
+
+def _forwarding_parts(name: object) -> tuple[str, str] | None:
+    """View and client; None: nobody forwards."""
+    if not isinstance(name, bytes) or not name.startswith(_PREFIX):
+        return None
+    _, view, peer = name[len(_PREFIX) :].decode("ascii", "replace").split("/", 2)
+    return view, peer
 
 
 def _forwarded_for(name: object) -> str:
-    if not isinstance(name, bytes) or not name.startswith(_PREFIX):
-        return ""
-    peer = name[len(_PREFIX) :].partition(b"/")[2].decode("ascii", "replace")
+    parts = _forwarding_parts(name)
+    peer = "" if parts is None else parts[1]
     if peer == UNIX:
         return peer
     try:

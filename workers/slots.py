@@ -104,6 +104,21 @@ class RunDirectory:
         """Where the slot takes connections of a proxy in front, as from its TCP port."""
         return self.path / f"slot-{slot}.front"
 
+    def lend_front(self, slot: int, to: int) -> None:
+        """Who connects to the slot's front comes to another one from now on.
+
+        A proxy may repeat only what it has not sent, and cannot always tell; so it is not to
+        find a socket without a listener. Until a process of the slot listens there again.
+        """
+        front = self.front_socket(slot)
+        new = front.with_name(f"{front.name}.new")
+        new.unlink(missing_ok=True)
+        new.symlink_to(self.front_socket(to).name)
+        new.replace(front)
+
+    def is_front_lent(self, slot: int) -> bool:
+        return self.front_socket(slot).is_symlink()
+
     def private_socket(self, slot: int) -> Path:
         """Where the slot takes forwarded requests, of other workers only: they never move."""
         return self.path / f"slot-{slot}.http"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fs9.cli.main import main
 from router.ring import Ring
 from tests.deploy.calls import FrontClient, ask
 from tests.deploy.conftest import WORKERS, Proxy, slot_of
@@ -131,3 +132,48 @@ async def send_and_kill(own_proxy: Proxy, method: str) -> None:
     kept = await ask(fleet, "GET", f"/{tenant}/api/v1/download?path=/f")
     assert kept.body == b"old"
     assert own_proxy.logged(1)[0]["to"].count("slot-") == 1
+
+
+class Uploader:
+    """Uploads and removes small files of one namespace; nothing may fail."""
+
+    def __init__(self, port: int, tenant: str) -> None:
+        self.port, self.tenant, self.count = port, tenant, 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        client = await FrontClient.connect(self.port)
+        while not stop.is_set():
+            for method, target in (("PUT", "upload"), ("DELETE", "remove")):
+                target = f"/{self.tenant}/api/v1/{target}?path=/small"
+                await client.send(request(method, target, body=b"x" if method == "PUT" else b""))
+                answer = await asyncio.wait_for(client.response(), 20)
+                assert answer.status in {200, 204}, (self.tenant, method, answer.body)
+            self.count += 1
+        await client.close()
+
+
+async def all_go_on(uploaders: list[Uploader], counts: list[int]) -> None:
+    """Three rounds more than `counts`, each."""
+    while any(each.count < old + 3 for each, old in zip(uploaders, counts, strict=True)):  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+
+
+async def test_changes_pass_while_workers_are_replaced_and_their_number_changes(
+    own_proxy: Proxy,
+) -> None:
+    """Those too that the proxy never sends twice, and with files that are not current: for a
+    slot that has no process another one listens."""
+    fleet, stop = own_proxy.fleet, asyncio.Event()
+    uploaders = [Uploader(own_proxy.port, tenant) for tenant in TENANTS[:8]]
+    async with asyncio.TaskGroup() as group:
+        for each in uploaders:
+            group.create_task(each.run(stop))
+        for arguments in (["reload"], ["scale", "2"], ["scale", str(WORKERS)]):
+            command = ["fleet", *arguments, "--data-dir", str(fleet.data_dir)]
+            assert await asyncio.to_thread(main, command) == 0, arguments
+            counts = [each.count for each in uploaders]
+            async with asyncio.timeout(30):
+                await all_go_on(uploaders, counts)
+        stop.set()
+    ring = Ring(range(WORKERS))
+    await arrives_directly(own_proxy, next(t for t in TENANTS if ring.owner(t) == VICTIM))

@@ -6,10 +6,12 @@ import asyncio
 import json
 import os
 import signal
+import socket
 from typing import TYPE_CHECKING
 
 from tests.workers.wire_client import WireClient, request
 from workers.departure import MOVES_MAX
+from workers.peer import forwarding_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +42,25 @@ async def test_a_forwarded_request_is_never_passed_on(start_fleet: Callable[...,
     await client.send(request("GET", f"/{tenants['0']}/api/v1/stat?path=/"))
     assert (await client.response()).status == 200
     await client.close()
+
+
+async def test_a_request_that_was_forwarded_by_an_older_view_goes_on_to_the_owner(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    """With its body; one by the very same view goes nowhere."""
+    fleet = start_fleet(workers=2)
+    tenants = await tenants_by_slot(fleet)
+    newest = json.loads((fleet.run_directory / "view.json").read_bytes())["view"]["number"]
+    for view, status, slot in ((newest - 1, 200, "1"), (newest, 421, "0")):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(forwarding_name("192.0.2.1", view))
+            sock.connect(str(fleet.run_directory / "slot-0.http"))
+            client = WireClient(*await asyncio.open_unix_connection(sock=sock))
+            target = f"/{tenants['1']}/api/v1/upload?path=/f"
+            await client.send(request("PUT", target, body=b"x" * 300_000))
+            answer = await client.response()
+            assert (answer.status, answer.headers["x-fs9-slot"]) == (status, slot)
+            await client.close()
 
 
 async def test_a_connection_through_the_socket_for_proxies_moves_like_any_other(

@@ -256,3 +256,33 @@ async def test_what_cannot_be_served_is_refused_with_an_explanation(
     assert status == 1
     assert "--insecure" in text
     assert "Traceback" not in text
+
+
+async def test_somebody_listens_at_every_front_also_of_a_slot_without_a_process(
+    start_fleet: Callable[..., Fleet],
+) -> None:
+    """A killed worker's is another's until it is replaced; that of one scaled away stays so."""
+    fleet = start_fleet(workers=3)
+    fronts = [fleet.run_directory / f"slot-{slot}.front" for slot in range(3)]
+
+    async def answers_at(slot: int) -> int:
+        client = WireClient(*await asyncio.open_unix_connection(str(fronts[slot])))
+        await client.send(request("GET", "/livez"))
+        answer = await client.response()
+        await client.close()
+        assert answer.status == 200
+        return int(answer.headers["x-fs9-slot"])
+
+    assert [await answers_at(slot) for slot in range(3)] == [0, 1, 2]
+    await wait_until_gone(fleet.kill_worker(0))
+    await asyncio.sleep(0.1)  # the arbiter has just seen it
+    async with asyncio.timeout(20):
+        while await answers_at(0) != 0:  # noqa: ASYNC110 - another process changes it
+            await asyncio.sleep(0.01)
+    for count, expected in ((1, [0, 0, 0]), (3, [0, 1, 2])):
+        command = [sys.executable, "-m", "fs9.cli.main", "fleet", "scale", str(count)]
+        command += ["--data-dir", str(fleet.data_dir)]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert [await answers_at(slot) for slot in range(3)] == expected
+    assert fleet.stop() == 0
