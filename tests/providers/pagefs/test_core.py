@@ -16,7 +16,7 @@ from fs9.providers.pagefs import records
 from fs9.providers.pagefs.core import Core, Policy
 from fs9.providers.pagefs.memory import Memory, MemoryBlocks, MemoryStore
 from fs9.providers.pagefs.provider import PageFs
-from fs9.types import READ, OpenFlags
+from fs9.types import MKDIR, READ, OpenFlags
 from tests.providers.pagefs.scenario import BIG, write
 
 if TYPE_CHECKING:
@@ -136,4 +136,22 @@ async def test_what_is_known_of_closed_files_is_bounded(monkeypatch) -> None:
         assert await fs.read(file, 0, len(expected)) == expected
         await fs.close(file)
     assert fs.core._closed_extents == sum(len(k.ends) for k in fs.core._closed_inodes.values()) <= 3
+    await fs.aclose()
+
+
+async def test_a_directory_of_many_is_listed_whole_and_can_be_emptied() -> None:
+    """More entries than any one scan of a store gives."""
+    fs, _ = await start()
+    names = [f"{number:05}" for number in range(10_300)]
+    await fs.open("/d", MKDIR)
+    for name in names:
+        opened, _ = await fs.open(f"/d/{name}", CREATE)
+        await fs.close(opened)
+    assert [info.path for info in await fs.readdir("/d", "", 20_000)] == [
+        f"/d/{name}" for name in names
+    ]
+    assert len(await fs.readdir("/d", "10239", 20_000)) == 60
+    for name in names:
+        await fs.remove(f"/d/{name}")
+    await fs.remove("/d")
     await fs.aclose()
