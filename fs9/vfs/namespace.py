@@ -99,7 +99,9 @@ class Namespace:
         The first bound on bytes or files has what is there counted; changes wait meanwhile.
         """
         await self.quota.limit(quota.bytes_max, quota.files_max)
-        self.handles.handles_max = quota.handles_max or self.limits.handles_per_namespace_max
+        most = quota.handles_max
+        usual = self.limits.handles_per_namespace_max
+        self.handles.handles_max = usual if most is None else most
 
     def idle(self) -> bool:
         """Was nothing open and nothing asked for `handle_ttl_s`, as seen by calls of this?

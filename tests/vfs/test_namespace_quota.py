@@ -152,6 +152,9 @@ async def test_a_new_bound_holds_at_once(start):
     with pytest.raises(QuotaExceeded, match="1 handles"):
         await session.open("/f", CREATE)
     assert await session.write(handle_id, 50, b"x" * 20) == 20
+    await namespace.set_quota(NamespaceQuota(handles_max=0))
+    with pytest.raises(QuotaExceeded, match="0 handles"):
+        await session.open("/f", CREATE)
     await namespace.set_quota(NamespaceQuota(bytes_max=10))
     with pytest.raises(QuotaExceeded, match="0 are free"):
         await session.write(handle_id, 70, b"x")
