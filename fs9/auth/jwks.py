@@ -13,6 +13,7 @@ import base64
 import binascii
 import io
 import logging
+from contextlib import closing
 from functools import partial
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
@@ -206,10 +207,10 @@ def _fetch(url: str, latest_s: float, clock: Clock) -> bytes:
     try:
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         connection.request("GET", target)
-        answer = connection.getresponse()
-        if answer.status != HTTPStatus.OK:
-            raise OSError(f"answered {answer.status}")
-        return answer.read(_SET_BYTES_MAX + 1)
+        with closing(connection.getresponse()) as answer:
+            if answer.status != HTTPStatus.OK:
+                raise OSError(f"answered {answer.status}")
+            return answer.read(_SET_BYTES_MAX + 1)
     finally:
         connection.close()
 
@@ -235,15 +236,21 @@ class _TimedResponse(HTTPResponse):
 class _TimedReader(io.RawIOBase):
     def __init__(self, sock: socket.socket, latest_s: float, clock: Clock) -> None:
         self._sock = sock
+        # A file of its own: the connection may close the socket before the answer was read.
+        self._raw = sock.makefile("rb", buffering=0)
         self._latest_s = latest_s
         self._clock = clock
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401  as RawIOBase has it
+    def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401  as RawIOBase has it
         left_s = self._latest_s - self._clock.monotonic_s()
         if left_s <= 0:
             raise TimeoutError("the answer takes too long")
         self._sock.settimeout(left_s)
-        return self._sock.recv_into(buffer)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()

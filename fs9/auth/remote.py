@@ -16,15 +16,17 @@ import msgspec
 
 from fs9.auth.tokens import read_vouched
 from fs9.auth.verifier import REVOKED, digest_of, principal_of
-from fs9.errors import BackendUnavailable, Forbidden, Unauthenticated
+from fs9.errors import BackendUnavailable, Forbidden, NotFound, Unauthenticated
 from fs9.meta.wire import TokenReply, VerdictReply, time_s
 from fs9.names import is_namespace_name
 from fs9.principal import Principal
 
 if TYPE_CHECKING:
+    from fs9.auth.tokens import Claims
     from fs9.auth.verifier import Verifier
     from fs9.clock import Clock
     from fs9.config import Settings
+    from fs9.meta.models import NamespaceRecord
 
 _NO_NAMESPACE = "Token missing required 'ns' claim"
 #: What the service says that is not about the token's form; the contract's texts.
@@ -42,6 +44,8 @@ class Service(Protocol):
 
     async def refresh(self, token: str, ttl_s: int) -> TokenReply: ...
 
+    async def namespace(self, name: str) -> NamespaceRecord: ...
+
 
 class RemoteValidator:
     """A `Validator` of tokens."""
@@ -54,15 +58,11 @@ class RemoteValidator:
     async def validate(self, token: str) -> Principal:
         """As `Validator.validate`."""
         verdict = await self._service.validate(token)
+        if verdict.error == REVOKED:
+            await self._refuse_gone(self._claims(token).ns)
         if not verdict.valid:
             raise _refusal(verdict, "Invalid token: ")
-        claims = read_vouched(
-            token,
-            self._clock.now_s(),
-            issuer=self._settings.token_issuer,
-            audience=self._settings.token_audience,
-            lifetime_max_s=self._settings.token_lifetime_max_s,
-        )
+        claims = self._claims(token)
         if verdict.namespace is None:
             raise Unauthenticated(_NO_NAMESPACE)
         if verdict.namespace != claims.ns:
@@ -70,6 +70,24 @@ class RemoteValidator:
         principal = principal_of(claims, b"")
         # No role at all is more than read-only, so it is not taken from the service alone.
         return msgspec.structs.replace(principal, roles=tuple(verdict.roles or claims.roles))
+
+    def _claims(self, token: str) -> Claims:
+        return read_vouched(
+            token,
+            self._clock.now_s(),
+            issuer=self._settings.token_issuer,
+            audience=self._settings.token_audience,
+            lifetime_max_s=self._settings.token_lifetime_max_s,
+        )
+
+    async def _refuse_gone(self, name: str) -> None:
+        """Raise Forbidden for a namespace whose tokens were revoked because it is no more."""
+        if name in self._settings.admin_namespaces:  # which need not exist
+            return
+        try:
+            await self._service.namespace(name)
+        except NotFound:
+            raise Forbidden("Namespace not found or access denied") from None
 
 
 class RemoteKeys:
@@ -122,7 +140,12 @@ class RemoteRefresher:
             raise Unauthenticated(REVOKED)
         if tenant not in {None, claims.ns}:
             raise Forbidden("Namespace not found or access denied")
-        reply = await self._service.refresh(token, self._settings.token_ttl_s)
+        try:
+            reply = await self._service.refresh(token, self._settings.token_ttl_s)
+        except Unauthenticated as error:
+            if str(error) == _SUSPENDED:
+                raise Forbidden(_SUSPENDED) from None
+            raise
         if self._verifier.revocations.mean(principal):  # while the service was asked
             raise Unauthenticated(REVOKED)
         expires_s = _expiry_s(reply.expires_at)

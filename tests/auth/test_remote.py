@@ -11,9 +11,9 @@ from fs9.auth.tokens import Keys, sign
 from fs9.auth.verifier import Verifier
 from fs9.clock import ManualClock
 from fs9.config import Settings
-from fs9.errors import BackendUnavailable, Forbidden, Unauthenticated
+from fs9.errors import BackendUnavailable, Forbidden, NotFound, Unauthenticated
 from fs9.limits import Limits
-from fs9.meta.models import Revocation
+from fs9.meta.models import NamespaceRecord, Revocation
 from fs9.meta.wire import TokenReply, VerdictReply, time_text
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Service:
         self.verdict = VerdictReply(True, "alice", "acme", ["read-only"])
         self.error: Fs9Error | None = None
         self.asked = 0
+        self.gone: set[str] = set()
 
     async def validate(self, token: str) -> VerdictReply:
         self.asked += 1
@@ -41,6 +42,11 @@ class Service:
         return self.verdict
 
     validate_key = validate
+
+    async def namespace(self, name: str) -> NamespaceRecord:
+        if name in self.gone:
+            raise NotFound(name)
+        return NamespaceRecord(name, "active", NOW_S, "root", (), "id")
 
     async def refresh(self, token: str, ttl_s: int) -> TokenReply:
         await self.validate(token)
@@ -160,6 +166,19 @@ async def test_a_suspended_namespace_is_forbidden(
         assert service.asked == asked + 1
 
 
+async def test_of_a_deleted_namespace_tokens_are_forbidden(
+    verifier: Verifier, service: Service
+) -> None:
+    """They were revoked with it; others that were revoked are told that."""
+    service.verdict = VerdictReply(False, error="Token has been revoked")
+    service.gone = {"acme", "admin"}
+    with pytest.raises(Forbidden, match="not found"):
+        await verifier.verify(token())
+    for name in ("admin", "other"):
+        with pytest.raises(Unauthenticated, match=r"^Token has been revoked"):
+            await verifier.verify(token(ns=name))
+
+
 async def test_api_keys(verifier: Verifier, service: Service) -> None:
     """The service names user and namespace; a revocation of the key's id ends it."""
     service.verdict = VerdictReply(
@@ -185,6 +204,9 @@ async def test_refresh(verifier: Verifier, service: Service, clock: ManualClock)
         await refresher.refresh(token(exp=NOW_S - 5 * HOUR_S))
     with pytest.raises(Forbidden):
         await refresher.refresh(token(), "other")
+    service.error = Unauthenticated("Namespace is not active")
+    with pytest.raises(Forbidden):
+        await refresher.refresh(token())
     for error in (Unauthenticated("User not found"), BackendUnavailable("gone")):
         service.error = error
         with pytest.raises(type(error)):
