@@ -33,8 +33,9 @@ from fs9.errors import (
 from fs9.limits import MIB
 from fs9.path import join, split
 from fs9.provider import BaseProvider, OpenFile
+from fs9.providers.proxyfs_ahead import ReadAhead
 from fs9.providers.proxyfs_cache import BLOCK_BYTES, BlockCache, Version, fetch, missing
-from fs9.providers.proxyfs_upload import Upload
+from fs9.providers.proxyfs_upload import Upload, condition_of
 from fs9.providers.proxyfs_upstream import Calls, Upstreams
 from fs9.providers.registry import ProviderContext, read_config
 from fs9.resilience.backoff import BackoffPolicy
@@ -125,6 +126,7 @@ class ProxyOpen(OpenFile):
 
     __slots__ = (
         "__weakref__",
+        "ahead",
         "checked_s",
         "condition",
         "epoch",
@@ -147,6 +149,7 @@ class ProxyOpen(OpenFile):
         self.handle: ops.Handle | None = None
         self.upload: Upload | None = None
         self.opening = asyncio.Lock()
+        self.ahead: ReadAhead | None = None
         self.version: Version | None = None
         self.checked_s = 0.0
         self.epoch = 0
@@ -239,6 +242,9 @@ class ProxyFs(BaseProvider):
             only_reads = flags.read and not flags.write and self._versions
             if only_reads and info.is_file and info.etag and self._cache.takes(info.size):
                 file.version = Version(path, info.etag, info.size)
+            if flags.read and info.is_file:
+                read = partial(self._read_handle, file)
+                file.ahead = ReadAhead(read, self._now, info.size, self._fresh_s)
         self._files.add(file)
         return file, info
 
@@ -250,7 +256,15 @@ class ProxyFs(BaseProvider):
             data = await self._read_version(file, file.version, offset, size)
             if data is not None:
                 return data
+        if file.ahead is not None:
+            return await file.ahead.read(offset, size)
+        return await self._read_handle(file, offset, size)
+
+    async def _read_handle(self, file: ProxyOpen, offset: int, size: int) -> bytes:
         return await self._with_handle(file, lambda handle: ops.read(handle, offset, size))
+
+    def _now(self) -> tuple[int, float]:
+        return self._epoch, self._clock.monotonic_s()
 
     async def write(self, file: OpenFile, offset: int, data: Buffer) -> int:
         assert isinstance(file, ProxyOpen)
@@ -264,6 +278,9 @@ class ProxyFs(BaseProvider):
     ) -> FileInfo | None:
         assert isinstance(file, ProxyOpen)
         self._files.discard(file)
+        if file.ahead is not None:
+            file.ahead.close()
+            file.ahead = None  # it knows the file
         if file.upload is None:
             await self._close_handle(file, sync)
             return None
@@ -316,7 +333,7 @@ class ProxyFs(BaseProvider):
         there = await self._there(path, flags)
         if not condition.holds(None if there is None else there.etag):
             raise PreconditionFailed(path)
-        file.condition = _sent(condition, flags)
+        file.condition = condition_of(condition, flags)
         send = partial(self._send, path, file.condition)
         file.upload = Upload(send)
         await file.upload.begin()
@@ -459,15 +476,6 @@ class ProxyFs(BaseProvider):
         for file in self._files:
             if file.path == path and file.upload is None:
                 file.gone = True
-
-
-def _sent(condition: Condition, flags: OpenFlags) -> Condition:
-    """The condition of an upload that does what the flags say."""
-    if not flags.create and condition.if_match is None:
-        return msgspec.structs.replace(condition, if_match=("*",))
-    if flags.create and flags.exclusive and condition.if_none_match is None:
-        return msgspec.structs.replace(condition, if_none_match=("*",))
-    return condition
 
 
 def _at(path: str, info: FileInfo) -> FileInfo:

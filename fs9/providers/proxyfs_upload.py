@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from fs9.errors import Fs9Error, NotSupported, Transient
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from fs9.client.aio_link import AsyncSource
     from fs9.client.ops import Uploaded
-    from fs9.types import Buffer
+    from fs9.types import Buffer, Condition, OpenFlags
 
 
 class Upload:
@@ -100,3 +102,12 @@ class Upload:
         """The upload ended before its end was sent: raise why."""
         await self._task
         raise Transient("the upstream took a part of a file for all of it")
+
+
+def condition_of(condition: Condition, flags: OpenFlags) -> Condition:
+    """The condition of an upload that does what the flags say."""
+    if not flags.create and condition.if_match is None:
+        return msgspec.structs.replace(condition, if_match=("*",))
+    if flags.create and flags.exclusive and condition.if_none_match is None:
+        return msgspec.structs.replace(condition, if_none_match=("*",))
+    return condition

@@ -369,6 +369,52 @@ async def test_a_change_is_seen_as_late_as_documented(upstream: Server, wire: Wi
     assert wire.names() == ["read"]
 
 
+async def test_the_next_piece_is_asked_for_while_one_is_used(upstream: Server, wire: Wire):
+    """From the start of a file on, as far as it goes; what cannot be used is asked for again."""
+    clock = ManualClock()
+    proxy = await make_proxy(upstream, transport=wire, clock=clock, cache_bytes=0)
+    content = bytes(range(256)) * 4 * KIB
+    await put(proxy, "/f", content)
+
+    async def read(offset: int, size: int, calls: int) -> None:
+        """One read, and how many calls there have been since the last."""
+        assert bytes(await proxy.read(file, offset, size)) == content[offset : offset + size]
+        for _ in range(50):
+            await asyncio.sleep(0)  # the next call, if there is one, has begun
+        assert wire.names().count("read") == calls
+        wire.requests.clear()
+
+    piece = 300 * KIB
+    file, _ = await proxy.open("/f", READ)
+    await read(0, piece, 2)
+    await read(piece, piece, 1)
+    await read(2 * piece, piece, 1)
+    await read(3 * piece, MIB - 3 * piece, 0)
+    await proxy.close(file)
+
+    file, _ = await proxy.open("/f", READ)
+    await read(0, 1000, 1)  # small
+    await read(1000, piece, 2)
+    await read(500_000, piece, 1)  # somewhere else
+    await read(500_000 + piece, 1000, 1)
+    await proxy.close(file)
+
+    file, _ = await proxy.open("/f", READ)
+    await read(0, piece, 2)
+    writer, _ = await proxy.open("/f", OpenFlags(write=True))
+    await proxy.write(writer, piece, b"new")
+    content = content[:piece] + b"new" + content[piece + 3 :]
+    await read(piece, piece, 1)
+    await read(2 * piece, piece, 1)  # nothing ahead any more
+    await proxy.close(file)
+
+    file, _ = await proxy.open("/f", READ)
+    await read(0, piece, 2)
+    clock.advance(2)
+    await read(piece, piece, 1)
+    await proxy.close(file)
+
+
 def test_the_cache_is_bounded():
     """The least recently used blocks go, and no file takes more than its share."""
     cache = BlockCache(10 * BLOCK_BYTES)
