@@ -253,9 +253,9 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
         forget_gauges(metrics_directory(self.settings.data_dir), worker.slot)
         # One that left has seen to its front itself.
         directory = self.run_directory
-        if not directory.is_front_lent(worker.slot):
+        if directory.listens_at_front(worker.slot):
             slots = sorted(other.slot for other in arbiter.WORKERS.values())
-            stays = next((slot for slot in slots if directory.front_socket(slot).is_socket()), None)
+            stays = next(filter(directory.listens_at_front, slots), None)
             if stays is not None:
                 directory.lend_front(worker.slot, stays)
 

@@ -116,8 +116,10 @@ class RunDirectory:
         new.symlink_to(self.front_socket(to).name)
         new.replace(front)
 
-    def is_front_lent(self, slot: int) -> bool:
-        return self.front_socket(slot).is_symlink()
+    def listens_at_front(self, slot: int) -> bool:
+        """Is there a socket of its own, if only of a process that has died?"""
+        front = self.front_socket(slot)
+        return front.is_socket() and not front.is_symlink()
 
     def private_socket(self, slot: int) -> Path:
         """Where the slot takes forwarded requests, of other workers only: they never move."""
