@@ -176,6 +176,8 @@ def text_of(error: Fs9Error, *, missing: str | None = None, taken: str | None = 
         return taken
     if isinstance(error, errors.NotFound | errors.AlreadyExists) and not _is_path(error.detail):
         return error.detail  # a sentence
+    if isinstance(error, errors.BackendUnavailable) and error.detail:
+        return error.detail
     if error.status == 501:
         return f"Not implemented by the server: {error.detail or error}"
     return str(error)

@@ -45,10 +45,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Aligned columns under a heading; nothing but the heading when there is nothing."""
     from rich import box
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    made = Table(*columns, box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
+    # What does not fit goes on in the next line: an id that is cut off is of no use.
+    headings = [Column(each, overflow="fold") for each in columns]
+    made = Table(*headings, box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
     for row in rows:
         made.add_row(*(Text(on_terminal(_cell(value))) for value in row))
     width = None if sys.stdout.isatty() else _WIDTH_ELSEWHERE

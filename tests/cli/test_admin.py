@@ -7,12 +7,14 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 
 import pytest
 
 from fs9.auth.tokens import Keys, verify
 from fs9.cli import admin
 from fs9.cli.admin_access import configuration, typed
+from fs9.cli.admin_show import table
 from fs9.cli.ending import UsageError
 from fs9.cli.main import main
 from fs9.clock import SystemClock
@@ -216,6 +218,19 @@ def test_the_configuration_of_a_mount_is_typed_and_nested():
     assert [typed(text) for text in texts] == [
         *(1, -7, 1.5, 1000.0, True, False, "True", "", "1_0", "nan", "inf", " 1", "x")
     ]
+
+
+def test_a_narrow_terminal_loses_nothing_of_a_table(monkeypatch, capsys):
+    """An id can be copied from it, if from two lines."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    ids = [str(uuid.uuid4()) for _ in range(2)]
+    table(("USER", "CREATED", "ID"), [("ann", "2026-11-24T12:35:39Z", each) for each in ids])
+    out = capsys.readouterr().out
+    assert not any(each in out for each in ids)
+    assert "…" not in out
+    assert all(each[:5] in out and each[-5:] in out for each in ids)
 
 
 def test_the_server_is_asked_for_its_health(run, live):

@@ -225,7 +225,7 @@ def test_a_wrong_key_and_no_database_are_told(run, where, tmp_path, capsys, monk
         monkeypatch.setenv("FS9_META_KEY", "wrong")
         code, _, err = run("users", "list")
         assert code == 1
-        assert "refuses our key" in err
+        assert err.startswith(f"Error: {where[1]} refuses our key ")
         assert "wrong" not in err
         return
     assert main(["admin", "users", "list", "--data-dir", str(tmp_path / "none")]) == 1
