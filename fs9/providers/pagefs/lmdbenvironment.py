@@ -1,4 +1,8 @@
-"""LMDB environments: one for each directory in a process, with a reader and a map that grows."""
+"""LMDB environments: one for each directory in a process, with a reader and a map that grows.
+
+LMDB has no checksums. So behind each value is the CRC32C of its key and itself, which is verified
+at each read; environments that earlier versions made do without.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,22 @@ import os
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import lmdb
+from fastcrc.crc32 import iscsi as crc32c
+
+from fs9.errors import Internal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from fs9.providers.pagefs.store import Item
 
 #: LMDB's map: how much it begins with, doubled when it is full.
 _MAP_BYTES_MIN = 16 * 1024 * 1024
+#: In the system's table: values have checksums.
+SEALED = b"sealed"
+_SEAL_BYTES = 4
+#: The checksum of whatever has its own checksum behind it.
+_WHOLE = crc32c(crc32c(b"").to_bytes(_SEAL_BYTES, "little"))
 
 
 class Environment:
@@ -34,6 +46,9 @@ class Environment:
         self.env.reader_check()
         self.data = self.env.open_db(b"data")
         self.system = self.env.open_db(b"system")
+        with self.env.begin() as transaction:
+            made = transaction.get(SEALED, db=self.system) is not None
+            self.sealed = made or not transaction.stat(self.data)["entries"]
         self._reader: Any = None
         self._cursor: Any = None
 
@@ -62,13 +77,37 @@ class Environment:
     def get(self, key: bytes) -> bytes | None:
         if self._reader is None:
             self._renew()
-        found: bytes | None = self._reader.get(key)
-        return found
+        return self.read(self._reader, key)
+
+    def read(self, reader: lmdb.Transaction, key: bytes) -> bytes | None:
+        """The value that the transaction sees. Raises Internal: it is damaged."""
+        try:
+            found = cast("bytes | None", reader.get(key))
+        except lmdb.Error as error:
+            raise _damaged(error) from error
+        return found if found is None or not self.sealed else _opened(key, found)
 
     def items(self, first: bytes, end: bytes) -> Iterator[Item]:
         if self._reader is None:
             self._renew()
-        return items(self._cursor, first, end)
+        return self.range(self._cursor, first, end)
+
+    def range(self, cursor: lmdb.Cursor, first: bytes, end: bytes) -> Iterator[Item]:
+        """As `items`; raises Internal: something of it is damaged."""
+        try:
+            for item in items(cursor, first, end):
+                yield (item[0], _opened(*item)) if self.sealed else item
+        except lmdb.Error as error:
+            raise _damaged(error) from error
+
+    def closed(self, rows: Iterable[Item]) -> list[Item]:
+        """The rows as LMDB is to have them."""
+        if not self.sealed:
+            return list(rows)
+        return [
+            (key, value + crc32c(key + value).to_bytes(_SEAL_BYTES, "little"))
+            for key, value in rows
+        ]
 
     def _renew(self) -> None:
         self._reader = self.env.begin(db=self.data)
@@ -95,3 +134,13 @@ def _file_size(path: str) -> int:
         return os.stat(path).st_size
     except FileNotFoundError:
         return 0
+
+
+def _opened(key: bytes, stored: bytes) -> bytes:
+    if crc32c(key + stored) != _WHOLE:
+        raise Internal("the metadata is damaged: a checksum does not match")
+    return stored[:-_SEAL_BYTES]
+
+
+def _damaged(error: lmdb.Error) -> Internal:
+    return Internal(f"the metadata is damaged: {error}")

@@ -29,7 +29,7 @@ import lmdb
 from fs9.errors import OwnerUnavailable
 from fs9.providers.pagefs import journal
 from fs9.providers.pagefs.journal import Journal, OldJournals, Record
-from fs9.providers.pagefs.lmdbenvironment import Environment, items
+from fs9.providers.pagefs.lmdbenvironment import SEALED, Environment, items
 from fs9.providers.pagefs.memtable import Memtable, merged
 from fs9.providers.pagefs.store import SYNC_FAILED, Batch, ChecksFailed, Item
 
@@ -70,12 +70,12 @@ class LmdbSnapshot:
         for table in self._tables:
             if key in table.changes:
                 return table.changes[key]
-        found: bytes | None = self._reader.get(key)
-        return found
+        return self._store.environment.read(self._reader, key)
 
     async def scan(self, first: bytes, end: bytes, limit: int) -> list[Item]:
         with self._reader.cursor() as cursor:
-            return merged(self._tables, first, end, limit, items(cursor, first, end))
+            rows = self._store.environment.range(cursor, first, end)
+            return merged(self._tables, first, end, limit, rows)
 
     async def aclose(self) -> None:
         self._reader.abort()
@@ -136,6 +136,8 @@ class LmdbStore:
         journal.trim(self._directory)  # LMDB may need the space, on a full disk
         with environment.env.begin(write=True, db=environment.system) as transaction:
             transaction.put(_EPOCH, epoch.to_bytes(8, "little"))
+            if environment.sealed:
+                transaction.put(SEALED, b"1")
         return epoch
 
     def _load(self) -> tuple[Memtable, dict[bytes, None]]:
@@ -341,7 +343,7 @@ class LmdbStore:
                 raise OwnerUnavailable("another writer has taken over the storage")
             with transaction.cursor() as cursor:
                 for start in range(0, len(table.keys), _PUT_ITEMS):
-                    _put_items(cursor, table, table.keys[start : start + _PUT_ITEMS])
+                    _put_items(environment, cursor, table, table.keys[start : start + _PUT_ITEMS])
             applied = table.last.to_bytes(8, "little")
             transaction.put(_APPLIED, applied, db=environment.system)
             for place, batch_id in enumerate(table.ids):
@@ -383,7 +385,9 @@ def _makes_room(changes: dict[bytes, bytes | None]) -> bool:
     return added <= _ROOM_BYTES and not all(changes.values())
 
 
-def _put_items(cursor: lmdb.Cursor, table: Memtable, keys: list[bytes]) -> None:
+def _put_items(
+    environment: Environment, cursor: lmdb.Cursor, table: Memtable, keys: list[bytes]
+) -> None:
     present = []
     for key in keys:
         value = table.changes[key]
@@ -391,7 +395,7 @@ def _put_items(cursor: lmdb.Cursor, table: Memtable, keys: list[bytes]) -> None:
             present.append((key, value))
         elif cursor.set_key(key):
             cursor.delete()
-    cursor.putmulti(present)
+    cursor.putmulti(environment.closed(present))
 
 
 def _trim_ids(transaction: lmdb.Transaction, environment: Environment) -> None:

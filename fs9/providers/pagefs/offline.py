@@ -11,11 +11,13 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import lmdb
+import msgspec
 
 from fs9.clock import SystemClock
 from fs9.directories import locks_directory
@@ -42,6 +44,11 @@ if TYPE_CHECKING:
 
 #: Backends whose data is not below the data directory.
 _REMOTE = frozenset({"postgres", "s3", "slatedb"})
+#: What stands in the way of a look; the last ones come of rows that cannot be read.
+_FAILURES = (
+    *(OSError, lmdb.Error, Fs9Error),
+    *(msgspec.MsgspecError, struct.error, UnicodeDecodeError, AssertionError),
+)
 _IN_USE = "a server has it open; stop the server first"
 _THREADS = 2
 
@@ -80,8 +87,8 @@ def _each(settings: Settings, *, repair: bool, scrub: bool) -> Iterator[Finding]
                 yield Finding(namespace, mount, error=_IN_USE)
                 continue
             report = asyncio.run(_look(directory, repair=repair, scrub=scrub))
-        except (OSError, lmdb.Error, Fs9Error) as failure:
-            yield Finding(namespace, mount, error=str(failure))
+        except _FAILURES as failure:
+            yield Finding(namespace, mount, error=_said(failure))
         else:
             yield Finding(namespace, mount, report)
     try:
@@ -92,6 +99,12 @@ def _each(settings: Settings, *, repair: bool, scrub: bool) -> Iterator[Finding]
     for record in records:
         for spec in _remote_mounts(record):
             yield _remote(settings, record, spec, repair=repair, scrub=scrub)
+
+
+def _said(failure: BaseException) -> str:
+    if isinstance(failure, OSError | lmdb.Error | Fs9Error):
+        return str(failure)
+    return f"the metadata is damaged: {failure}"
 
 
 def _remote_mounts(record: NamespaceRecord) -> list[MountSpec]:
@@ -117,8 +130,8 @@ def _remote(
             ):
                 return Finding(name, spec.path, error=_IN_USE)
             report = asyncio.run(_look_at(settings, record, spec, repair=repair, scrub=scrub))
-    except (OSError, Fs9Error) as failure:
-        return Finding(name, spec.path, error=str(failure))
+    except _FAILURES as failure:
+        return Finding(name, spec.path, error=_said(failure))
     return Finding(name, spec.path, report)
 
 

@@ -7,14 +7,17 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
+import lmdb
 import pytest
 
+from fs9.errors import Internal
 from fs9.providers.pagefs import fileblocks, journal, lmdbenvironment, lmdbstore
 from fs9.providers.pagefs.store import Batch
 from tests.providers.pagefs.block_suite import BlockStoreSuite, OpenBlocks
 from tests.providers.pagefs.store_suite import END, MetaStoreSuite, OpenStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from fs9.providers.pagefs.lmdbstore import LmdbStore
@@ -258,3 +261,62 @@ async def test_tools_see_that_it_is_in_use(tmp_path: Path, pool: BlockingPool) -
     assert lmdbstore.in_use(tmp_path)
     await store.aclose()
     assert not lmdbstore.in_use(tmp_path)
+
+
+def change_rows(directory: Path, change: Callable[[bytes, bytes], bytes]) -> None:
+    """Behind the store's back, while nobody has it open."""
+    with lmdb.open(str(directory / "meta"), max_dbs=2) as environment:
+        data = environment.open_db(b"data")
+        with environment.begin(write=True, db=data) as transaction:
+            for key, value in list(transaction.cursor()):
+                transaction.put(key, change(key, value))
+
+
+async def test_every_flipped_bit_of_a_row_is_an_error(tmp_path: Path, pool: BlockingPool) -> None:
+    """Of a get, a listing and a snapshot: never another value."""
+    store = await lmdbstore.open_store(tmp_path, pool)
+    await store.commit(Batch({b"key": b"value", b"other": b""}))
+    await store.aclose()
+    for at in range(len(b"value") + 4):
+        for wrong in (1 << at % 8, 0):
+            change_rows(
+                tmp_path,
+                lambda _, v, at=at: (
+                    v[:at] + bytes([v[at] ^ 1 << at % 8]) + v[at + 1 :] if len(v) > at else v
+                ),
+            )
+            store = await lmdbstore.open_store(tmp_path, pool)
+            snapshot = await store.snapshot()
+            for reader in (store, snapshot):
+                if wrong:
+                    with pytest.raises(Internal, match="damaged"):
+                        await reader.get(b"key")
+                    with pytest.raises(Internal, match="damaged"):
+                        await reader.scan(b"", END, 9)
+                else:
+                    assert await reader.get(b"key") == b"value"
+                    assert await reader.scan(b"", END, 9) == [(b"key", b"value"), (b"other", b"")]
+            await snapshot.aclose()
+            await store.aclose()
+
+
+async def test_what_an_earlier_version_made_has_no_checksums(
+    tmp_path: Path, pool: BlockingPool
+) -> None:
+    """It is read, and goes on so."""
+    store = await lmdbstore.open_store(tmp_path, pool)
+    await store.commit(Batch({b"key": b"value"}))
+    await store.aclose()
+    change_rows(tmp_path, lambda _, value: value[:-4])
+    with lmdb.open(str(tmp_path / "meta"), max_dbs=2) as environment:
+        system = environment.open_db(b"system")
+        with environment.begin(write=True, db=system) as transaction:
+            assert transaction.delete(lmdbenvironment.SEALED)
+    for number in range(3):
+        store = await lmdbstore.open_store(tmp_path, pool)
+        assert await store.get(b"key") == b"value"
+        await store.commit(Batch({b"n": b"%d" % number}))
+        await store.aclose()
+    store = await lmdbstore.open_store(tmp_path, pool)
+    assert await store.scan(b"", END, 9) == [(b"key", b"value"), (b"n", b"2")]
+    await store.aclose()
