@@ -20,7 +20,7 @@ from fs9.errors import Fs9Error, InvalidHandle, OwnerUnavailable, QuotaExceeded
 from fs9.observe.audit_journal import Writing
 from fs9.principal import Principal
 from fs9.provider import OpenFile
-from fs9.types import Capability, FileInfo, OpenFlags
+from fs9.types import FileInfo, OpenFlags
 from fs9.vfs.changes import written
 from fs9.vfs.inuse import UNLOADING, InUse
 from fs9.vfs.mounts import Mount
@@ -46,7 +46,6 @@ _ID_BYTES = 16
 #: Closes of one provider that run at a time.
 _CLOSING_MAX = 16
 
-_STREAMING = int(Capability.STREAMING)
 
 _UNJOURNALED = contextlib.nullcontext()
 
@@ -104,8 +103,8 @@ class File(msgspec.Struct, gc=False, eq=False):
 
     @property
     def message_like(self) -> bool:
-        """Is one write one message, so that it must reach the provider in one piece?"""
-        return bool(self.mount.capabilities & _STREAMING)
+        """As of its mount."""
+        return self.mount.message_like
 
     def __enter__(self) -> Self:
         if self.closed:

@@ -18,10 +18,14 @@ import msgspec
 from fs9.errors import AlreadyExists, NotFound
 from fs9.path import split
 from fs9.provider import Provider
+from fs9.types import Capability
 from fs9.vfs.inuse import MountUse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+
+_STREAMING = int(Capability.STREAMING)
 
 
 class Mount(msgspec.Struct, frozen=True, eq=False):
@@ -38,6 +42,11 @@ class Mount(msgspec.Struct, frozen=True, eq=False):
     @classmethod
     def of(cls, path: str, provider: Provider) -> Mount:
         return cls(path, provider, int(provider.capabilities()))
+
+    @property
+    def message_like(self) -> bool:
+        """Is one write one message, so that it must reach the provider in one piece?"""
+        return bool(self.capabilities & _STREAMING)
 
     def relative(self, path: str) -> str:
         """The provider's own name for the clean namespace path, which is within this mount."""

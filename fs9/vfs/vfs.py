@@ -214,7 +214,9 @@ class Vfs:
             try:
                 if flags.create and mounts.holds_mounts(path):
                     await mount.provider.stat(relative)  # what is synthetic cannot be created
-                if flags.replace or not (flags.create or flags.truncate):
+                # A topic is made by whoever opens it to write, whether or not he says `create`.
+                makes = flags.create or flags.truncate or (flags.write and mount.message_like)
+                if flags.replace or not makes:
                     open_file, info = await mount.provider.open(relative, flags, condition)
                 else:
                     open_file, info = await self._open_changing(mount, path, flags, condition)
@@ -237,12 +239,12 @@ class Vfs:
         self, mount: Mount, path: str, flags: OpenFlags, condition: Condition
     ) -> tuple[OpenFile, FileInfo]:
         """Open what the open itself makes or cuts off."""
-        kind = CREATE if flags.create else WRITE
-        with self.in_use.changing(kind, path, "", flags.directory) as change:
+        with self.in_use.changing(CREATE, path, "", flags.directory) as change:
             opened = await mount.provider.open(mount.relative(path), flags, condition)
-            # A provider that does not say whether it made something is believed to have.
-            made = flags.exclusive or opened[0].created is not False
-            if not (flags.create and made):
+            made = opened[0].created
+            if made is None or flags.exclusive:  # one that does not say is believed to have
+                made = flags.create
+            if not made:
                 change.type = WRITE if flags.truncate else None
             return opened
 

@@ -144,3 +144,15 @@ async def test_watchers_end_with_the_namespace_and_the_token(start_server: Start
         assert server.context is not None
         assert await server.context.services.namespaces.give_up("acme")
         assert len(await watching.until_the_end()) == 1
+
+
+async def test_a_topic_is_told_when_it_is_made(start_server: StartServer):
+    """By an open for writing, without a message and without `create`; once."""
+    server = await start_server(template=(*TEMPLATE, MountSpec("/ps", "pubsubfs")))
+    api = server.client(tenant="acme")
+    cursor = (await poll(api))["cursor"]
+    for _ in range(2):
+        answer = await api.post("open", json={"path": "/ps/t", "flags": {"write": True}})
+        await api.post("close", json={"handle_id": answer.json()["handle_id"]})
+    told = (await poll(api, since=cursor))["events"]
+    assert [(each["type"], each["path"]) for each in told] == [("create", "/ps/t")]
