@@ -39,7 +39,12 @@ log = logging.getLogger("fs9.broker")
 
 #: The broker is not started more often than this.
 _BROKER_PAUSE_S = 0.5
-#: Nor a process in one slot: one that cannot start would else be forked without end.
+#: One that shows no life for so long hangs. We look every second or so.
+_BROKER_SILENCE_S = 10.0
+_LOOKED_AT_S = 2.0
+_SIGNS_MAX = 64 * 1024
+#: Processes of one slot are not started more often: one that cannot start would be forked
+#: without end.
 _WORKER_PAUSE_S = 0.5
 
 
@@ -250,13 +255,21 @@ class BrokerProcess:
         self._start()
 
     def _start(self) -> None:
-        self._started_s = time.monotonic()
-        self.pid = os.fork()
-        if self.pid == 0:
-            self._run()
-        self._watched = os.pidfd_open(self.pid)
+        self._started_s = self._looked_s = time.monotonic()
+        self._silent_s = 0.0
+        life, show = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                self._run(show)
+        except OSError:
+            os.close(life)
+            raise
+        finally:
+            os.close(show)
+        self._life, self._watched = life, os.pidfd_open(self.pid)
 
-    def _run(self) -> None:
+    def _run(self, show: int) -> None:
         """In the child: never returns."""
         for listener in self._listeners:
             listener.close()  # or connections would be accepted for as long as the broker lives
@@ -265,7 +278,9 @@ class BrokerProcess:
             settings = self._application.settings
             silence_s = settings.limits.worker_silence_s
             directory = self._application.run_directory
-            broker.main(directory, settings.workers, silence_s, _wake_parent)
+            broker.main(
+                directory, settings.workers, silence_s, _wake_parent, lambda: _write_sign(show)
+            )
             status = 0
         except Exception:
             log.exception("the broker failed; it is started again")
@@ -273,20 +288,42 @@ class BrokerProcess:
             os._exit(status)
 
     def watch(self) -> None:
-        """Start it again if it is gone."""
+        """Start it again if it is gone, and end it if it hangs."""
         dead, _, _ = select.select([self._watched], [], [], 0)
-        if dead and time.monotonic() - self._started_s > _BROKER_PAUSE_S:
-            watched = self._watched
+        if not dead:
+            self._end_silent()
+        elif time.monotonic() - self._started_s > _BROKER_PAUSE_S:
+            old = self._watched, self._life
             try:
                 self._start()
             except OSError as error:
                 log.error("no broker can be started: %s", error.strerror)
             else:
-                os.close(watched)
+                for fd in old:
+                    os.close(fd)
+
+    def _end_silent(self) -> None:
+        now_s = time.monotonic()
+        # If we were stopped ourselves, it was not silent meanwhile.
+        self._silent_s += min(now_s - self._looked_s, _LOOKED_AT_S)
+        self._looked_s = now_s
+        with suppress(BlockingIOError):
+            if os.read(self._life, _SIGNS_MAX):
+                self._silent_s = 0.0
+        if self._silent_s > _BROKER_SILENCE_S:
+            self._silent_s = 0.0
+            log.error("the broker (process %d) does not answer any more: killed", self.pid)
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._watched, signal.SIGKILL)
 
     def stop(self) -> None:
         """The arbiter is the last to leave: nobody needs the broker any more."""
         end_process(self.pid, self._watched)
+
+
+def _write_sign(show: int) -> None:
+    with suppress(OSError):  # enough are unread, or the arbiter is about to begin anew
+        os.write(show, b"\n")
 
 
 def _wake_parent() -> None:

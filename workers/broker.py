@@ -69,12 +69,13 @@ def main(
     workers: int,
     silence_s: float = SILENCE_S,
     wake_arbiter: Callable[[], None] = lambda: None,
+    show_life: Callable[[], None] = lambda: None,
 ) -> None:
     """Be the broker, in a process of its own, until SIGTERM or the end of the arbiter.
 
     `workers` counts for a fleet that begins: one without a saved view. `silence_s`: a worker
     that says nothing for so long is killed. `wake_arbiter` makes it look at what is written
-    for it.
+    for it; `show_life` is called every second at least.
     """
     # The write end of a pipe wakes the loop, whatever it waits for.
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -97,6 +98,7 @@ def main(
     try:
         while not leaving:
             broker.step()
+            show_life()
     finally:
         signal.set_wakeup_fd(-1)
         broker.close()

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
+import subprocess
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from workers.arbiter import FleetArbiter, give_slot
+from workers.arbiter import BrokerProcess, FleetArbiter, give_slot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Arbiter(FleetArbiter):
@@ -70,3 +76,54 @@ def test_one_that_ends_at_once_is_not_started_again_at_once(now: list[float]) ->
     del arbiter.WORKERS[1]
     arbiter.manage_workers()
     assert arbiter.slots == [0, 1, 2, 3]
+
+
+class Watched(BrokerProcess):
+    """A process that shows life when `show` is called, and does nothing else."""
+
+    def _start(self) -> None:
+        self.process = subprocess.Popen(["sleep", "600"])
+        self.pid, self._watched = self.process.pid, os.pidfd_open(self.process.pid)
+        self._life, self._show = os.pipe2(os.O_NONBLOCK)
+        self._started_s = self._looked_s = 100.0
+        self._silent_s = 0.0
+
+    def show(self) -> None:
+        os.write(self._show, b"\n")
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for fd in (self._watched, self._life, self._show):
+            os.close(fd)
+
+
+@pytest.fixture
+def broker() -> Iterator[Watched]:
+    process = Watched(None, [])  # type: ignore[arg-type]
+    yield process
+    process.close()
+
+
+def test_a_broker_that_shows_no_life_is_killed(now: list[float], broker: Watched) -> None:
+    for _ in range(10):
+        now[0] += 1.0
+        broker.watch()
+    assert broker.process.poll() is None
+    now[0] += 1.0
+    broker.watch()
+    assert broker.process.wait(20) == -signal.SIGKILL
+
+
+def test_a_broker_that_lives_is_left_alone_and_so_while_the_arbiter_was_stopped(
+    now: list[float], broker: Watched
+) -> None:
+    for _ in range(50):
+        now[0] += 1.0
+        broker.show()
+        broker.watch()
+    now[0] += 1000.0
+    broker.watch()
+    broker.show()
+    broker.watch()
+    assert broker.process.poll() is None
