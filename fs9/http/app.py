@@ -8,6 +8,7 @@ ASGI; it parses no query and no body, and has no middleware: what all requests n
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from fs9.http.asgi import Receive, Scope, Send
     from fs9.http.context import Context
-    from fs9.http.exchange import Reply
+    from fs9.http.exchange import Reply, Stream
     from fs9.http.operations import Run
 
 _Falcon: TypeAlias = "falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]"
@@ -39,6 +40,7 @@ _METHOD = "fs9.method"
 _QUERY = "fs9.query"
 _RECEIVE = "fs9.receive"
 _STREAM = "fs9.stream"
+_LEAVING = "fs9.leaving"
 #: In the scope, who wants to know by which exchange the request is answered.
 NOTICE = "fs9.notice"
 
@@ -91,6 +93,9 @@ class Application:
             # that sent `Expect: 100-continue`, before we know whether we want it.
             await self._app(scope, no_body_yet, send)
         finally:
+            leaving = scope.get(_LEAVING)
+            if leaving is not None:
+                leaving.cancel()
             stream = scope.get(_STREAM)
             if stream is not None:
                 await stream.aclose()
@@ -192,7 +197,17 @@ async def _drive(
     reply = await answer(operation, exchange, headers.get("authorization"), tenant)
     # The application closes it, whatever becomes of the sending.
     scope[_STREAM] = reply.stream
+    if reply.stream is not None and exchange.endless:
+        left = _close_when_left(scope[_RECEIVE], reply.stream)
+        scope[_LEAVING] = asyncio.get_running_loop().create_task(left)
     _send(resp, reply, head=scope[_METHOD] == "HEAD")
+
+
+async def _close_when_left(receive: Receive, stream: Stream) -> None:
+    """An answer without an end, that may be silent, is not ended by failing to send."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    await stream.aclose()
 
 
 def _send(resp: falcon.asgi.Response, reply: Reply, *, head: bool) -> None:

@@ -166,6 +166,15 @@ async def test_a_download_whose_client_leaves_closes_its_file(
     assert open_files(server) == 0
 
 
+async def test_a_watch_whose_client_leaves_ends(server: Server) -> None:
+    """At once, whether or not there is anything to send."""
+    request = Asgi(context_of(server), "GET", "/api/v1/watch?path=/", accept="text/event-stream")
+    request.to_receive = [body(b""), {"type": "http.disconnect"}]
+    async with asyncio.timeout(20):
+        assert await request.run() == 200
+    assert context_of(server).services.namespaces.watching.watchers == 0
+
+
 async def test_no_download_leaves_a_file_open(server: Server) -> None:
     client = server.client()
     await put(client, "/a", bytes(3 * MIB))
