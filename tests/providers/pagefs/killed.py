@@ -1,4 +1,4 @@
-"""A process that works on a pagefs and kills itself at a named step: `killed.py DIR STEP`.
+"""A process that works on a pagefs and kills itself at a named step: `killed.py DIR STEP CONFIG`.
 
 It writes to the standard output what is acknowledged: the name of each file, once it is synced.
 """
@@ -6,6 +6,7 @@ It writes to the standard output what is acknowledged: the name of each file, on
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -29,14 +30,14 @@ class Killing(FaultPoints):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def main(directory: Path, step: str) -> None:
+async def main(directory: Path, step: str, config: str) -> None:
     lmdbstore.JOURNAL_KEYS_MAX = 40
     context = ProviderContext("acme", directory, Limits(), SystemClock(), BlockingPool(2))
-    fs = await backends.create({}, context)
+    fs = await backends.create(json.loads(config), context)
     points = Killing()
     fs.core.store = FaultyMeta(fs.core.store, None, points)
-    assert fs.core.blocks is not None
-    fs.core.blocks = FaultyBlocks(fs.core.blocks, None, points)
+    if fs.core.blocks is not None:
+        fs.core.blocks = FaultyBlocks(fs.core.blocks, None, points)
     points.arm(step)
     for number in range(100):
         name = f"/f{number % 30}"
@@ -51,4 +52,4 @@ async def main(directory: Path, step: str) -> None:
             print(name, -1, flush=True)
 
 
-asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+asyncio.run(main(Path(sys.argv[1]), *sys.argv[2:]))

@@ -20,6 +20,7 @@ from tests.providers.pagefs.test_branches import content
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fs9.providers.pagefs.provider import PageFs
     from fs9.threads import BlockingPool
 
 STEPS = [
@@ -34,9 +35,9 @@ STEPS = [
 ]
 
 
-def run_killed(directory: Path, step: str) -> subprocess.CompletedProcess[str]:
+def run_killed(directory: Path, step: str, config: str = "{}") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tests.providers.pagefs.killed", directory, step],
+        [sys.executable, "-m", "tests.providers.pagefs.killed", directory, step, config],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -50,17 +51,21 @@ async def test_a_kill_at_a_step(
 ) -> None:
     """`fs9 fsck` finds it in order, and every acknowledged version is there, or a newer one."""
     done = await pool.run(run_killed, tmp_path, step)
-    assert done.returncode == -9, done.stderr
-    acknowledged = {}
-    for line in done.stdout.splitlines():
-        name, number = line.split()
-        acknowledged[name] = int(number)
-    assert len(acknowledged) > 5
     assert await pool.run(main, ["fsck", "--data-dir", str(tmp_path)]) == 0
     assert "acme:/: ok" in capsys.readouterr().out
     assert await pool.run(main, ["scrub", "--data-dir", str(tmp_path)]) == 0
     context = ProviderContext("acme", tmp_path, Limits(), ManualClock(), pool)
-    fs = await backends.create({}, context)
+    await check_acknowledged(await backends.create({}, context), done)
+
+
+async def check_acknowledged(fs: PageFs, done: subprocess.CompletedProcess[str]) -> None:
+    """What the process that was killed has said is there, or what it was about to say."""
+    assert done.returncode == -9, done.stderr
+    acknowledged: dict[str, int] = {}
+    for line in done.stdout.splitlines():
+        name, word = line.split()
+        acknowledged[name] = int(word)
+    assert len(acknowledged) > 5
     newest = max(acknowledged.values())
     for name, number in acknowledged.items():
         if not await is_there(fs, name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from fs9.types import MountSpec
 from fs9.vfs.locks import FileLocks
 from tests.providers.pagefs.scenario import BIG, write
 from tests.providers.pagefs.test_branches import content, make
+from tests.providers.pagefs.test_killed import check_acknowledged, run_killed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,6 +127,19 @@ async def test_what_is_in_order(server: Server, tmp_path: Path) -> None:
     assert (await server.run("fsck"))[0] == 0
 
 
+async def test_a_kill(server: Server) -> None:
+    """Of a real process, at a step: it is in order, with everything that was acknowledged."""
+    steps = {"slatedb": "commit.after#60", "postgres": "commit.before#80"}
+    step = "put.after#9" if "dsn" in server.backend and server.objects() else ""
+    config = json.dumps({"backend": server.backend})
+    step = step or steps[server.backend["type"]]
+    done = await server.pool.run(run_killed, server.data_dir, step, config)
+    for command in ("fsck", "scrub"):
+        code, said = await server.run(command)
+        assert (code, "acme:/: ok" in said) == (0, True), done.stderr + said
+    await check_acknowledged(await server.start(), done)
+
+
 async def test_damaged_objects(server: Server) -> None:
     """A flipped byte, an orphan, a lost object."""
     paths = server.objects()
@@ -167,6 +182,13 @@ async def test_a_flipped_page_in_the_database(server: Server) -> None:
             assert (code, "checksum does not match" in said) == (1, True)
         await connection.execute(flip)
         assert (await server.run("scrub"))[0] == 0
+        for kind in ("I", "D"):  # what cannot be read at all ends the check, with a sentence
+            await connection.execute(
+                "UPDATE pagefs_items SET value = '\\xc1' WHERE get_byte(key, 0) = ascii(%s)",
+                (kind,),
+            )
+            code, said = await server.run("fsck")
+            assert (code, "acme:/: the metadata is damaged" in said) == (1, True), said
 
 
 async def test_metadata_that_cannot_be_reached(
