@@ -114,6 +114,7 @@ class Connection(HttpToolsProtocol):
         self._since_s = 0.0
         self._counted = False  # this request counts as one in progress
         self._ending = False  # no request after this one
+        self._eof = False  # the client sends nothing more
         self._progress_s = self._closed_s = self.loop.time()
         self._pace = Pace()
         self._admitted = False
@@ -342,6 +343,7 @@ class Connection(HttpToolsProtocol):
             self._ending = (
                 request is None
                 or request.block.close
+                or (self._eof and not (self.intake.data and self.intake.framer.done))
                 or not (self.intake.framer.done or self.intake.drainable(self.request))
             )
         return self._ending
@@ -373,7 +375,7 @@ class Connection(HttpToolsProtocol):
             self._state = State.IDLE
             if self.node.moving_out and not self.private:
                 self.loop.call_soon(self._move_out)
-            elif self.intake.data:
+            elif self.intake.data or self._eof:
                 self.loop.call_soon(self._advance)
         else:
             self._state = State.DRAIN

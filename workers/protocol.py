@@ -64,6 +64,8 @@ PARTING_S = 0.3
 
 _EMPTY_LINE = b"\r\n"
 
+_CUT_SHORT = "the connection ended before the body did"
+
 # What every request compares with: the name of an enum's member costs four times as much.
 _IDLE, _COLLECT, _ANSWER = State.IDLE, State.COLLECT, State.ANSWER
 
@@ -118,21 +120,27 @@ class Fs9Protocol(Connection):
             self.flow.pause_reading()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Keep a half-closed connection while its last request is answered."""
-        self._ending = True
+        """Keep a half-closed connection while what came whole is answered."""
+        self._eof = True
         if self.is_endless:
             return False
         if self._state in UNANSWERED and not self.intake.framer.done:
-            error = MalformedRequest("the connection ended before the body did")
+            error = MalformedRequest(_CUT_SHORT)
+            if self._body is not None:
+                self._body.fail(error)  # seen after what is here of it, which may be all
+                return True
             self._end_request(error, error)
             return not self.transport.is_closing()
+        if self._state is _IDLE and self.intake.data:
+            self.loop.call_soon(self._advance)
+            return True
         return self._state in IN_PROGRESS
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         if self._body is not None:
-            self._body.fail(MalformedRequest("the connection ended before the body did"))
+            self._body.fail(MalformedRequest(_CUT_SHORT))
         if self._task is not None:
             self._task.cancel()
         self._departure.abort()
@@ -213,11 +221,13 @@ class Fs9Protocol(Connection):
                     self.refuse(error)
                     return
                 if request is None:
-                    return
+                    break
                 self.request = request
                 self.route(request)
             else:
                 return
+        if self._eof and self._state is _IDLE:
+            self.transport.close()  # nothing completes what may be there
 
     def _next_request(self) -> Request | None:
         request = self.intake.next_request(self.node.heads)
@@ -266,6 +276,9 @@ class Fs9Protocol(Connection):
         node = self.node
         self._departure.count_request()
         self._begin(request)
+        if self._eof and len(self.intake.data) < (request.block.length or 0):
+            self.refuse(MalformedRequest(_CUT_SHORT))
+            return
         if node.active >= node.active_unchecked:
             refusal = node.refusal(request.key)
             if refusal is not None:

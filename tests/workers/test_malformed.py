@@ -262,6 +262,33 @@ async def test_a_half_closed_connection_still_gets_its_answer(
         await client.close()
 
 
+@pytest.mark.parametrize("lane", ["true", "false"])
+async def test_all_that_came_before_a_half_close_is_answered(
+    start_fleet: Callable[..., Fleet], lane: str
+) -> None:
+    """Pipelined requests, the last of them cut short."""
+    fleet = start_fleet(workers=1, environ={"FS9_FAST_LANE": lane})
+    wires = [
+        request("PUT", "/api/v1/upload?path=/f", body=b"x" * 100_000),
+        request("GET", "/api/v1/stat?path=/f"),
+        request("GET", "/api/v1/download?path=/f"),
+        request("GET", "/api/v1/events?limit=0"),
+        request("GET", "/api/v1/stat?path=/none"),
+    ]
+    short = request("POST", "/api/v1/open", headers=JSON | {"Content-Length": "50"}, body=b"{")
+    for last, status in ((b"", 0), (b"GET /api/v1/sta", 0), (short, 400)):
+        client = await WireClient.connect(fleet.port)
+        client.writer.write(b"".join(wires) + last)
+        client.writer.write_eof()
+        answers = [await client.response() for _ in wires]
+        assert [each.status for each in answers] == [200, 200, 200, 200, 404]
+        assert len(answers[2].body) == 100_000
+        if status:
+            assert (await client.response()).status == status
+        assert await client.at_end()
+        await client.close()
+
+
 async def test_an_upgrade_is_declined_by_answering_in_http_1_1(
     start_fleet: Callable[..., Fleet],
 ) -> None:
