@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING
 from fs9.errors import Internal, InvalidHandle
 from fs9.providers.pagefs import records
 from fs9.providers.pagefs.core import PAGE_ROWS, Known
+from fs9.providers.pagefs.pieces import extent_of, goes_on, part
 from fs9.providers.pagefs.records import EXTENT_BYTES_MAX, PAGE_BYTES, Extent, Inode
 
 if TYPE_CHECKING:
     from fs9.providers.pagefs.core import Core
+    from fs9.providers.pagefs.pieces import Piece
     from fs9.providers.pagefs.view import View
     from fs9.types import Buffer
 
@@ -237,11 +239,13 @@ class Content:
             core.blocks.appends and inode.tail and inode.tail_generation == view.generation
         )
         tail, place = (core.serial(), 0) if began else (inode.tail, inode.tail_end)
+        last = None if began or known is None else known.find(offset - 1, offset)
         try:
-            sums = records.checksums(data, core.unit_bytes)  # first: it leaves them in the cache
+            # Checksums first: they leave the bytes in the cache.
+            pieces = part(offset, data, place, last, core.unit_bytes)
             await core.put(tail, number, place, data)
             async with core.lock:
-                await self._refer(view, number, offset, data, sums, tail, place, began, known)
+                await self._refer(view, number, tail, pieces, began, known)
         except BaseException as error:
             if began:
                 core.lost(tail, number, error)
@@ -252,62 +256,60 @@ class Content:
         self,
         view: View,
         number: int,
-        offset: int,
-        data: memoryview,
-        sums: bytes,
         tail: int,
-        place: int,
+        pieces: list[Piece],
         began: bool,
         known: Known | None,
     ) -> None:
-        """Commit that the file's bytes at the offset are those at `place` in the object."""
+        """Commit that the pieces, which follow one another, are where they were put."""
         unit = self._core.unit_bytes
-        end = offset + len(data)
+        offset, end = pieces[0].offset, pieces[-1].end
         before = await self._row(view, number)
         inode = records.decode_inode(before)
         appends = offset >= inode.size
-        covered: list[Extent] = []
-        if not appends or len(data) < EXTENT_BYTES_MAX:
-            # From one byte before, to find the extent that this one may go on.
-            covered = await self.extents(view, number, inode, max(0, offset - 1), end)
-        changes: Changes = {}
+        covered = await self._covered(view, number, inode, before, offset, end, known)
         last = covered[0] if covered and covered[0].end == offset else None
+        if began or (last is not None and not goes_on(last, tail, pieces[0])):
+            last = None
+        changes: Changes = {}
         self._cut_out(view, changes, number, inode, covered, offset, end)
-        longer = None
-        if last is not None and not began and _goes_on(last, tail, place, len(data)):
-            longer = last
-            sums = records.grown_checksums(last, data, sums, unit)
-            stored = last.stored + len(data)
-            new = Extent(
-                last.start,
-                end,
-                number=tail,
-                offset=last.offset,
-                skip=last.skip,
-                stored=stored,
-                checksums=sums,
-                whole=records.whole_checksum(stored, sums, unit),
-            )
-            view.delete(changes, records.extent_key(number, inode.content, last.end))
-        else:
-            new = Extent(
-                offset,
-                end,
-                number=tail,
-                offset=place,
-                stored=len(data),
-                checksums=sums,
-                whole=records.whole_checksum(len(data), sums, unit),
-            )
-        view.put(changes, records.extent_key(number, inode.content, end), new.encode())
+        if last is not None:
+            view.delete(changes, records.extent_key(number, inode.content, offset))
+        new = [
+            extent_of(tail, piece, None if place else last, unit)
+            for place, piece in enumerate(pieces)
+        ]
+        for extent in new:
+            key = records.extent_key(number, inode.content, extent.end)
+            view.put(changes, key, extent.encode())
         if began:
             view.put(changes, records.object_key(number, inode.content, tail), b"1")
-        inode.tail, inode.tail_end = tail, place + len(data)
+        inode.tail, inode.tail_end = tail, pieces[-1].place + len(pieces[-1].data)
         inode.tail_generation = view.generation
-        inode.stored += len(data)
+        inode.stored += end - offset
         after = await self._written(view, changes, number, inode, end)
         if known is not None and appends:
-            known.appended(before, after, inode, new, longer)
+            known.appended(before, after, inode, new, longer=last is not None)
+
+    async def _covered(
+        self,
+        view: View,
+        number: int,
+        inode: Inode,
+        row: bytes,
+        offset: int,
+        end: int,
+        known: Known | None,
+    ) -> list[Extent]:
+        """What the range replaces, and before that the extent that it may make longer."""
+        if offset >= inode.size:
+            if not offset % EXTENT_BYTES_MAX:
+                return []
+            if known is not None and known.stored == row:
+                last = known.find(offset - 1, offset)
+                if last is not None:
+                    return [last]
+        return await self.extents(view, number, inode, max(0, offset - 1), end)
 
     async def _written(
         self, view: View, changes: Changes, number: int, inode: Inode, end: int
@@ -426,14 +428,3 @@ class Content:
         """After the commit: remember the objects that it made garbage."""
         garbage = [records.garbage_of(key) for key in changes if key[:2] == records.GARBAGE]
         self._core.garbage += garbage
-
-
-def _goes_on(last: Extent, tail: int, place: int, size: int) -> bool:
-    """Do `size` bytes at `place` of the object make the extent longer?"""
-    return (
-        last.data is None
-        and last.number == tail
-        and last.offset + last.stored == place
-        and last.skip + last.end - last.start == last.stored
-        and last.stored + size <= EXTENT_BYTES_MAX
-    )

@@ -126,18 +126,19 @@ class Known:
                 self.extents.insert(place, extent)
 
     def appended(
-        self, before: bytes, stored: bytes, inode: Inode, extent: Extent, longer: Extent | None
+        self, before: bytes, stored: bytes, inode: Inode, new: list[Extent], *, longer: bool
     ) -> None:
-        """The extent was added behind all others, or in the place of the one it makes longer.
+        """Extents were added behind all others, the first in the place of one that got `longer`.
 
         `before`: the inode's row until then; `stored`, `inode`: now.
         """
         if before != self.stored:
             self.forget()
-        elif longer is not None and self.ends and self.ends[-1] == longer.end:
+        elif longer and self.extents and self.extents[-1].start == new[0].start:
             del self.ends[-1], self.extents[-1]
         self.stored, self.inode = stored, inode
-        self.add(extent)
+        for extent in new:
+            self.add(extent)
 
     def forget(self) -> None:
         self.ends, self.extents = [], []

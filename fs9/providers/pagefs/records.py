@@ -305,17 +305,9 @@ def checksums(data: Buffer, unit_bytes: int) -> bytes:
     return struct.pack(f">{len(units)}I", *map(crc32c, map(view.__getitem__, units)))
 
 
-def grown_checksums(extent: Extent, data: Buffer, sums: bytes, unit_bytes: int) -> bytes:
-    """The checksums of the extent's units with `data` behind them; `sums` are its own."""
-    held = extent.checksums
-    begun = extent.stored % unit_bytes
-    if not begun:
-        return held + sums
-    view = memoryview(data)
-    filling = view[: unit_bytes - begun]
-    filled = crc32c(filling, int.from_bytes(held[-4:], "big")).to_bytes(4, "big")
-    rest = view[unit_bytes - begun :]
-    return held[:-4] + filled + (checksums(rest, unit_bytes) if rest else b"")
+def filled(sums: bytes, data: Buffer) -> bytes:
+    """The checksums of units, of which the last one got the data as well."""
+    return sums[:-4] + crc32c(data, int.from_bytes(sums[-4:], "big")).to_bytes(4, "big")
 
 
 @functools.cache

@@ -155,3 +155,39 @@ async def test_a_directory_of_many_is_listed_whole_and_can_be_emptied() -> None:
         await fs.remove(f"/d/{name}")
     await fs.remove("/d")
     await fs.aclose()
+
+
+@pytest.mark.parametrize("size", [70_000, 1_044_481, records.EXTENT_BYTES_MAX])
+async def test_extents_end_at_multiples_of_their_size(size: int) -> None:
+    """In whatever pieces a file is written in order: a large read is one extent, verified at once.
+
+    Also behind a beginning that is in the metadata store.
+    """
+    fs, blocks = await start()
+    largest = records.EXTENT_BYTES_MAX
+    data = random.Random(size).randbytes(3 * largest + 5)
+    for path, offset in (("/a", 0), ("/b", 10)):
+        file, _ = await fs.open(path, CREATE)
+        if offset:
+            assert await fs.write(file, 0, data[:offset]) == offset
+        while offset < len(data):
+            offset += await fs.write(file, offset, data[offset : offset + size])
+        number, inode = await fs.tree.find(fs.core.head, path)
+        found = await fs.content.extents(fs.core.head, number, inode, 0, len(data))
+        assert [each.end for each in found if each.data is None] == [
+            largest,
+            2 * largest,
+            3 * largest,
+            len(data),
+        ]
+        assert [each.whole is not None for each in found[-3:]] == [True, True, False]
+        for each in (found, fs.core.opened(fs.core.head, number).known.extents):
+            for extent in each:
+                if extent.data is None:
+                    name = records.object_name(extent.number, number)
+                    stored = await blocks.get(name, extent.offset, extent.stored)
+                    assert records.checksums(stored, fs.core.unit_bytes) == extent.checksums
+        for at in range(0, len(data), largest):
+            assert await fs.read(file, at, largest) == data[at : at + largest]
+        await fs.close(file)
+    await fs.aclose()
