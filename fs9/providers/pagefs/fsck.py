@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from fs9.errors import Fs9Error, Internal
 from fs9.providers.pagefs import records
 from fs9.providers.pagefs.core import PAGE_ROWS
+from fs9.providers.pagefs.pathnames import paths_of
 from fs9.providers.pagefs.records import DIRECTORY, REGULAR, ROOT, SYMLINK, Extent, Inode
 from fs9.providers.pagefs.store import Batch
 from fs9.providers.pagefs.tree import DIRECTORY_MODE
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from fs9.providers.pagefs.content import Changes
+    from fs9.providers.pagefs.core import Core
     from fs9.providers.pagefs.provider import PageFs
     from fs9.providers.pagefs.view import View
 
@@ -41,12 +43,28 @@ class Report:
     bytes: int = 0
     blocks: int = 0
     faults: list[str] = field(default_factory=list)
+    #: Fault (by its place) -> the inode whose bytes it is about.
+    damaged: dict[int, int] = field(default_factory=dict)
     mended: list[str] = field(default_factory=list)
     garbage: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
         return len(self.faults) == len(self.mended)
+
+    def damage(self, inode: int, text: str) -> None:
+        """A fault of an inode's bytes."""
+        self.damaged[len(self.faults)] = inode
+        self.faults.append(text)
+
+    async def name_damaged(self, core: Core, view: View) -> None:
+        """Add the paths to the faults since the last call."""
+        if self.damaged:
+            paths = await paths_of(core, view, set(self.damaged.values()))
+            for place, inode in self.damaged.items():
+                if inode in paths:
+                    self.faults[place] += f" ({paths[inode]})"
+            self.damaged.clear()
 
 
 class Checker:
@@ -94,6 +112,7 @@ class Checker:
                 if inode.kind == REGULAR:
                     self.report.files += 1
                     await self._scrub_file(view, number, inode)
+            await self.report.name_damaged(core, view)
         return self.report
 
     async def _scrub_file(self, view: View, number: int, inode: Inode) -> None:
@@ -111,7 +130,7 @@ class Checker:
                     raise Internal("the checksums of a block do not match one another")
             except (Fs9Error, OSError) as error:
                 where = f"{view.name or 'live'}: inode {number:x}, before byte {stop}"
-                self.report.faults.append(f"{where}: {error}")
+                self.report.damage(number, f"{where}: {error}")
             self.report.blocks += 1
 
 
@@ -131,6 +150,9 @@ class _ViewCheck:
     def _fault(self, text: str) -> None:
         self._report.faults.append(f"{self._view.name or 'live'}: {text}")
 
+    def _damage(self, inode: int, text: str) -> None:
+        self._report.damage(inode, f"{self._view.name or 'live'}: {text}")
+
     async def _mend(self, text: str, changes: Changes) -> None:
         if self._repair:
             await self._core.store.commit(Batch(changes))
@@ -143,6 +165,7 @@ class _ViewCheck:
         await self._check_entries()
         bytes_, files = await self._check_inodes()
         await self._check_contents()
+        await self._report.name_damaged(self._core, self._view)
         if self._repair:
             await self._provider.tree.recover(self._view)
         counters = await self._core.read_counters(self._view)
@@ -254,15 +277,19 @@ class _ViewCheck:
             try:
                 extent = records.decode_extent(key, value)
             except Internal as error:
-                self._fault(f"inode {number:x}: {error}")
+                self._damage(number, f"inode {number:x}: {error}")
                 last = int.from_bytes(key[17:25], "big")
                 continue
             if extent.start < last:
-                self._fault(f"inode {number:x}: extents overlap at {extent.start}")
+                self._damage(number, f"inode {number:x}: extents overlap at {extent.start}")
             if extent.end > inode.size:
-                self._fault(f"inode {number:x}: an extent ends at {extent.end} > {inode.size}")
+                self._damage(
+                    number, f"inode {number:x}: an extent ends at {extent.end} > {inode.size}"
+                )
             if extent.data is None and not await self._is_stored(number, content, extent):
-                self._fault(f"inode {number:x}: no object for the bytes from {extent.start} on")
+                self._damage(
+                    number, f"inode {number:x}: no object for the bytes from {extent.start} on"
+                )
             last = extent.end
 
     async def _owner(self, number: int, content: int) -> Inode | None:

@@ -195,6 +195,26 @@ async def test_scrub_finds_what_no_one_reads(disk: Disk) -> None:
     assert not report.ok
     assert len(report.faults) == 1
     assert "/.snapshots/one" in report.faults[0]
+    assert report.faults[0].endswith("(/f)")
+    await fs.aclose()
+
+
+async def test_the_check_names_the_files_whose_bytes_are_lost(disk: Disk) -> None:
+    """By a path, also in the trash; not those that no name leads to."""
+    fs = await disk.start()
+    await make(fs, "/d")
+    await make(fs, "/d/e")
+    await write(fs, "/d/e/f", BIG)
+    await write(fs, "/other", BIG)
+    disk.objects.clear()
+    report = await Checker(fs).check()
+    assert sorted(fault.rpartition(" ")[2] for fault in report.faults) == ["(/d/e/f)", "(/other)"]
+    view, changes = fs.core.head, {}
+    view.delete(changes, records.entry_key(records.ROOT, "d"))
+    await fs.core.store.commit(Batch(changes))
+    report = await Checker(fs).check()
+    assert len([fault for fault in report.faults if fault.endswith("(/other)")]) == 1
+    assert not any("/d/e" in fault for fault in report.faults)
     await fs.aclose()
 
 
