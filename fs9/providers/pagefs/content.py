@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from fs9.errors import Internal, InvalidHandle
 from fs9.providers.pagefs import records
+from fs9.providers.pagefs.buffers import buffers
 from fs9.providers.pagefs.core import PAGE_ROWS, Known
 from fs9.providers.pagefs.pieces import extent_of, goes_on, part
 from fs9.providers.pagefs.records import EXTENT_BYTES_MAX, PAGE_BYTES, Extent, Inode
@@ -108,9 +109,10 @@ class Content:
             extents = await self._look(view, number, inode, offset, end, known)
         if len(extents) == 1 and extents[0].start <= offset and extents[0].end >= end:
             return await self._bytes(number, extents[0], offset, end)
-        buffer = bytearray(end - offset)
-        for extent in extents:
-            start, stop = max(offset, extent.start), min(end, extent.end)
+        ranges = [(max(offset, extent.start), min(end, extent.end)) for extent in extents]
+        covered = sum(stop - start for start, stop in ranges)
+        buffer = buffers.take(end - offset) if covered == end - offset else bytearray(end - offset)
+        for extent, (start, stop) in zip(extents, ranges, strict=True):
             piece = await self._bytes(number, extent, start, stop)
             buffer[start - offset : stop - offset] = piece
         return buffer
