@@ -33,6 +33,7 @@ from fs9.meta.service import MetaService
 from fs9.meta.upkeep import Upkeep
 from fs9.observe import log
 from fs9.threads import BlockingPool
+from workers.metadata_connection import MetaConnection
 from workers.parent import leave_with
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def create_app(settings: MetaServiceSettings) -> MetaApplication:
 
 class MetaWorker(UvicornWorker):  # type: ignore[misc]
     CONFIG_KWARGS = {  # noqa: RUF012  as its base has it
+        "http": MetaConnection,
         "lifespan": "on",
         "access_log": False,
         "server_header": False,
