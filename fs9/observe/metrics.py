@@ -58,9 +58,9 @@ class Metric(NamedTuple):
 
     def key(self, *values: str, name: str | None = None) -> str:
         """The key of one time series in a multiprocess file."""
-        key: str = mmap_key(
-            self.name, name or self.name, list(self.labels), list(values), self.text
-        )
+        # Of a counter the library calls the family by the name without `_total`.
+        family = self.name.removesuffix("_total") if self.kind == "counter" else self.name
+        key: str = mmap_key(family, name or self.name, list(self.labels), list(values), self.text)
         return key
 
 

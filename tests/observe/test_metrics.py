@@ -14,11 +14,13 @@ from fs9.observe.metrics import (
     ALL,
     BUCKETS_S,
     BUS_LAG,
+    DURATION,
     HANDLES,
     HANDOFFS,
     NAMESPACE_LOADS,
     NAMESPACES_MAX,
     OTHER,
+    REQUESTS,
     RING_SHARE,
     TOKEN_HITS,
     WORKERS,
@@ -192,6 +194,27 @@ def test_names_and_units_are_those_of_prometheus() -> None:
         assert re.fullmatch(r"fs9_[a-z_]+", metric.name)
         assert metric.name.endswith("_total") == (metric.kind == "counter")
         assert metric.text.endswith(".")
+
+
+def test_every_sample_has_its_help_and_type(tmp_path: Path) -> None:
+    """Under the name that it has, so that they are about it."""
+    worker = Metrics(tmp_path, 0)
+    for metric in ALL:
+        labels = ["x"] * len(metric.labels)
+        if metric is REQUESTS or metric is DURATION:
+            worker.count_request("GET", "/p", 200, "acme", 0.1)
+        elif metric.kind == "histogram":
+            worker.observe(metric, 0.1, *labels)
+        else:
+            worker.watch(metric, lambda: 1.0, *labels)
+    worker.flush()
+    text = worker.render().decode()
+    worker.close()
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
+    assert set(kinds) == {metric.name for metric in ALL}
+    assert set(re.findall(r"^# HELP (\S+) \S", text, re.M)) == set(kinds)
+    for metric in ALL:
+        assert kinds[metric.name] == metric.kind.partition("_")[0]
 
 
 def test_the_files_have_no_holes(tmp_path: Path) -> None:
