@@ -37,7 +37,7 @@ class Principal(msgspec.Struct, frozen=True):
 
     What a revocation can mean: `credential` is the SHA-256 of what was shown, `issued_at_s` when
     it was issued (0: nobody knows), `jti` the token's id and `key_id` the API key's, where there
-    is one.
+    is one; `origin` and `origin_jti`, of a refreshed token, what its first one is known by.
     """
 
     user: str
@@ -51,6 +51,8 @@ class Principal(msgspec.Struct, frozen=True):
     jti: str = ""
     key_id: str = ""
     credential: bytes = b""
+    origin: bytes = b""
+    origin_jti: str = ""
 
     @property
     def may_change(self) -> bool:

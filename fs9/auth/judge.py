@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fs9.auth.revocations import Revocations
 from fs9.auth.tokens import LEEWAY_S, Claims, Keys, sign, verify
-from fs9.auth.verifier import digest_of, principal_of
+from fs9.auth.verifier import digest_of, origin_of, principal_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +49,10 @@ class Judge:
 
     def sign(self, claims: Mapping[str, Any]) -> str:
         return sign(claims, self._secret)
+
+    def origin(self, token: str, claims: Claims) -> Mapping[str, str]:
+        """What a token that is made of this one has to say of it."""
+        return origin_of(token, claims)
 
     async def revoked(self, token: str, claims: Claims) -> bool:
         """Was it revoked before this was asked? Raises what the store raises."""

@@ -10,7 +10,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fs9.auth.tokens import sign
-from fs9.auth.verifier import REVOKED, digest_of, principal_of
+from fs9.auth.verifier import REVOKED, digest_of, origin_of, principal_of
 from fs9.errors import Forbidden, InvalidArgument, NotFound, Unauthenticated
 from fs9.meta.models import ACTIVE
 
@@ -61,7 +61,8 @@ class LocalRefresher:
         if self._verifier.revocations.mean(principal):  # while the store was asked
             raise Unauthenticated(REVOKED)
         ttl_s = self._settings.token_ttl_s
-        return sign(self._claims(claims, ttl_s), secret), ttl_s
+        made = self._claims(claims, ttl_s) | origin_of(token, claims)
+        return sign(made, secret), ttl_s
 
     async def _check_active(self, claims: Claims) -> None:
         try:

@@ -5,7 +5,7 @@ forgotten, and until when the tokens that it means were issued. The entries are 
 256 shards by their first byte, so that an insertion moves a few kilobytes and no lookup needs
 more than some steps. Byte arrays are nothing for the garbage collector to look at.
 
-    token      the SHA-256 of the token itself
+    token      the SHA-256 of the token itself; its successors by refreshing are meant as well
     others     the SHA-256 of kind, namespace (empty: any) and subject
 """
 
@@ -73,6 +73,8 @@ class Revocations:
             return False
         if self._issued_until_s(principal.credential[:_DIGEST_BYTES]) is not None:
             return True
+        if principal.origin and self._issued_until_s(principal.origin) is not None:
+            return True
         for kind, subject, namespaces in _meant_by(principal):
             if not subject or not self._kinds[kind]:
                 continue
@@ -116,6 +118,11 @@ class Revocations:
         return issued_s
 
 
+def successors_of(origin: str) -> str:
+    """By what a revocation of kind `jti` means all tokens that were made of one by refreshing."""
+    return origin and f"origin:{origin}"
+
+
 class Meant:
     """Whom some new revocations mean, for looking through what is open and in progress."""
 
@@ -132,6 +139,8 @@ def _meant_by(principal: Principal) -> tuple[tuple[str, str, tuple[str, ...]], .
     both = ("", principal.namespace)
     return (
         ("jti", principal.jti, both),
+        ("jti", principal.origin_jti, both),
+        ("jti", successors_of(principal.origin.hex()), both),
         ("user", principal.user, both),
         ("namespace", principal.namespace, ("",)),
         ("key", principal.key_id, ("",)),

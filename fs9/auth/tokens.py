@@ -33,6 +33,10 @@ TOKEN_BYTES_MAX = 8192
 #: A longer `sub`, `jti` or `kid` is refused.
 TEXT_BYTES_MAX = 1024
 
+#: The claims by which refreshed tokens are known as those of one first token.
+ORIGIN, ORIGIN_JTI = "fs9_origin", "fs9_origin_jti"
+_ORIGIN = re.compile(r"[0-9a-f]{32}")
+
 #: Header parameters that change nothing about how a token is verified (RFC 8725, section 3).
 _HEADER = frozenset({"alg", "typ", "kid", "x5t", "x5t#S256"})
 _TYPES = frozenset({"JWT", "at+jwt", "application/at+jwt"})
@@ -64,6 +68,10 @@ class Claims(msgspec.Struct, frozen=True):
     mounts: tuple[str, ...] = ()
     permissions: tuple[str, ...] = ()
     jti: str | None = None
+    #: Of a refreshed token: the first 16 bytes of the SHA-256 of the token that there was first,
+    #: in hexadecimal, and that one's `jti`.
+    origin: str = ""
+    origin_jti: str = ""
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -319,7 +327,16 @@ def _typed(claims: dict[str, Any]) -> Claims:
         mounts=_texts(claims, "mounts"),
         permissions=_texts(claims, "permissions"),
         jti=_text(claims, "jti") if "jti" in claims else None,
+        origin=_origin(claims),
+        origin_jti=_text(claims, ORIGIN_JTI) if ORIGIN_JTI in claims else "",
     )
+
+
+def _origin(claims: dict[str, Any]) -> str:
+    value = claims.get(ORIGIN, "")
+    if not isinstance(value, str) or (value and not _ORIGIN.fullmatch(value)):
+        raise _invalid(f"the `{ORIGIN}` claim is not one of ours")
+    return value
 
 
 def _text(claims: dict[str, Any], name: str) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from fs9.auth.revocations import Meant, Revocations
-from fs9.auth.tokens import Keys, PassingRefusal, UnknownKey, verify
+from fs9.auth.tokens import ORIGIN, ORIGIN_JTI, Keys, PassingRefusal, UnknownKey, verify
 from fs9.errors import (
     BackendUnavailable,
     CircuitBreakerOpen,
@@ -44,6 +44,8 @@ REVOKED = "Token has been revoked"
 #: What every API key begins with; a token cannot.
 API_KEY_PREFIX = "fs9_"
 _API_KEY_BYTES_MAX = 256
+#: So much of its SHA-256 is what the successors of a token know it by.
+ORIGIN_BYTES = 16
 #: Nobody can say whether the credential holds.
 _NOBODY_SAYS = (BackendUnavailable, Transient, Timeout, CircuitBreakerOpen)
 
@@ -110,6 +112,8 @@ class Verifier:
         #: Another one after each revocation, or when a key is gone.
         self.generation = 0
         self._broad = 0
+        #: Was there a refreshed token? It ends with its first one.
+        self._refreshed = False
         # Least recently used first.
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
         self._refusals: OrderedDict[bytes, _Refusal] = OrderedDict()
@@ -199,7 +203,7 @@ class Verifier:
             self.revocations.add(revocation)
             if revocation.kind == "token":
                 self._entries.pop(bytes.fromhex(revocation.subject), None)
-            else:
+            if revocation.kind != "token" or self._refreshed:
                 self._broad += 1
         if revocations:
             self.generation += 1
@@ -281,6 +285,7 @@ class Verifier:
     def _accept(self, principal: Principal, digest: bytes, now_s: float) -> Principal:
         self._check_revoked(principal, digest)
         self._verified += 1
+        self._refreshed = self._refreshed or bool(principal.origin)
         until_s = now_s + self._limits.token_cache_ttl_s
         if principal.expires_at_s is not None:
             # Past its expiry a token may still hold, by leeway; then it is verified each time.
@@ -316,6 +321,13 @@ def digest_of(credential: str) -> bytes:
     return hashlib.sha256(credential.encode(errors="surrogatepass")).digest()
 
 
+def origin_of(token: str, claims: Claims) -> dict[str, str]:
+    """The claims by which what is made of the token is known as its successor."""
+    if claims.origin:
+        return {ORIGIN: claims.origin, ORIGIN_JTI: claims.origin_jti}
+    return {ORIGIN: digest_of(token)[:ORIGIN_BYTES].hex(), ORIGIN_JTI: claims.jti or ""}
+
+
 def principal_of(claims: Claims, credential: bytes) -> Principal:
     """Whom the claims speak of."""
     return Principal(
@@ -328,4 +340,6 @@ def principal_of(claims: Claims, credential: bytes) -> Principal:
         issued_at_s=claims.iat_s,
         jti=claims.jti or "",
         credential=credential,
+        origin=bytes.fromhex(claims.origin),
+        origin_jti=claims.origin_jti,
     )

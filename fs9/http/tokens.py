@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fs9.auth.revocations import TIME_MAX_S
+from fs9.auth.revocations import TIME_MAX_S, successors_of
 from fs9.auth.tokens import LEEWAY_S
 from fs9.auth.verifier import API_KEY_PREFIX
 from fs9.errors import (
@@ -26,6 +26,7 @@ from fs9.http.files import NO_CONTENT
 from fs9.http.gate import bearer_token
 from fs9.meta.announce import Revoked
 from fs9.meta.client import MetaClient
+from fs9.meta.issuing import TTL_MAX_S
 from fs9.meta.models import Revocation
 from fs9.names import check_namespace_name
 from fs9.principal import is_server_admin, require_namespace_admin
@@ -90,11 +91,11 @@ def _not_configured(error: InvalidArgument) -> Reply:
 async def revoke(x: Exchange) -> Reply:
     request = await json_body(x, _revoke_body)
     services, principal = x.context.services, await administrator(x)
-    revocation = await _revocation(services, principal, request)
-    kept = await services.store.revoke([revocation])
-    await _record_revocation(services, principal, revocation)
-    # Who revokes their own token still gets an answer.
+    revocations = await _revocations(services, principal, request)
+    # Who revokes their own token still gets an answer, however soon the worker hears of it.
     x.principal = None
+    kept = await services.store.revoke(revocations)
+    await _record_revocation(services, principal, revocations[0])
     # True or not: the store has it, and workers that did not hear of it will ask.
     await services.announce(Revoked(tuple(kept)))
     return NO_CONTENT
@@ -111,9 +112,9 @@ async def _record_revocation(
     await record_admin(services, principal, name, "revoke", details)
 
 
-async def _revocation(
+async def _revocations(
     services: Services, principal: Principal, request: RevokeRequest
-) -> Revocation:
+) -> list[Revocation]:
     """What is asked for, if the caller may; raises Forbidden, UnprocessableBody."""
     given = [each for each in (request.token, request.user, request.jti) if each is not None]
     if len(given) > 1 or not (given or request.namespace):
@@ -132,11 +133,11 @@ async def _revocation(
     expires_s = await _last_expiry(services, request, namespace, now_s)
     made |= {"namespace": namespace, "expires_at_s": expires_s}
     if request.jti is not None:
-        return Revocation("jti", request.jti, **made)
+        return [Revocation("jti", request.jti, **made)]
     if request.user is not None:
-        return Revocation("user", request.user, **made, issued_until_s=now_s)
+        return [Revocation("user", request.user, **made, issued_until_s=now_s)]
     assert namespace is not None
-    return Revocation("namespace", namespace, **made, issued_until_s=now_s)
+    return [Revocation("namespace", namespace, **made, issued_until_s=now_s)]
 
 
 async def _last_expiry(
@@ -166,47 +167,54 @@ async def _last_expiry(
 
 async def _of_token(
     services: Services, principal: Principal, token: str, made: dict[str, Any]
-) -> Revocation:
-    """Of any text, as the contract has it; of another namespace's token only by the server's."""
-    namespace, expires_s = await _known_of(services, token)
+) -> list[Revocation]:
+    """Of any text, as the contract has it; of another namespace's token only by the server's.
+
+    With it end those that were made of it by refreshing. Of a token that was so made, all that
+    were made of the same first token so far do: nobody knows which of them came of which.
+    """
+    namespace, expires_s, origin = await _known_of(services, token)
     if namespace not in {None, principal.namespace}:
         require_namespace_admin(principal, namespace or "", _admins(services))
+    now_s: int = made["created_at_s"]
     if expires_s is None:
-        expires_s = TIME_MAX_S if namespace else made["created_at_s"] + _FORGET_UNKNOWN_S
-    # Until it can neither be used nor refreshed.
-    kept_s = expires_s + LEEWAY_S + services.settings.refresh_grace_s
-    return Revocation(
-        "token",
-        hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest(),
-        namespace,
-        min(kept_s, TIME_MAX_S),
-        **made,
-    )
+        expires_s = TIME_MAX_S if namespace else now_s + _FORGET_UNKNOWN_S
+    # Until neither it nor a successor can be used or refreshed, whoever asked the service for one.
+    by_service = isinstance(services.store, MetaClient)
+    ttl_s = TTL_MAX_S if by_service else services.settings.token_ttl_s
+    last_s = max(expires_s, now_s + ttl_s)
+    kept_s = min(last_s + LEEWAY_S + services.settings.refresh_grace_s, TIME_MAX_S)
+    made |= {"namespace": namespace, "expires_at_s": kept_s}
+    digest = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
+    found = [Revocation("token", digest, **made)]
+    if origin:
+        found.append(Revocation("jti", successors_of(origin), **made, issued_until_s=now_s))
+    return found
 
 
-async def _known_of(services: Services, token: str) -> tuple[str | None, int | None]:
-    """Namespace and expiry of a credential; None: it is none of ours, or nobody knows."""
+async def _known_of(services: Services, token: str) -> tuple[str | None, int | None, str]:
+    """Namespace, expiry and origin of a credential; None: it is none of ours, or nobody knows."""
     verifier = services.verifier
     if verifier is None:
-        return None, None
+        return None, None, ""
     if token.startswith(API_KEY_PREFIX):
         digest = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
         try:
             key, _ = await services.store.api_key(digest)
         except NotFound:
-            return None, None
-        return key.namespace, key.expires_at_s
+            return None, None, ""
+        return key.namespace, key.expires_at_s, ""
     try:
         claims = verifier.claims(token, grace_s=float("inf"))
     except Unauthenticated:
         pass
     else:
-        return claims.ns, claims.exp_s
+        return claims.ns, claims.exp_s, claims.origin
     try:
         found = await verifier.verify(token)
     except (Unauthenticated, Forbidden):
-        return None, None
-    return found.namespace, found.expires_at_s
+        return None, None, ""
+    return found.namespace, found.expires_at_s, found.origin.hex()
 
 
 def _admins(services: Services) -> tuple[str, ...]:

@@ -117,6 +117,9 @@ class _NoTokens:
     def sign(self, claims: Mapping[str, Any]) -> str:
         raise NotSupported("tokens, without the metadata service")
 
+    def origin(self, token: str, claims: Any) -> Mapping[str, str]:  # noqa: ANN401
+        raise NotSupported("tokens, without the metadata service")
+
     async def revoked(self, token: str, claims: Any) -> bool:  # noqa: ANN401
         raise NotSupported("tokens, without the metadata service")
 

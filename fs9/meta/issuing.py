@@ -62,6 +62,8 @@ class Tokens(Protocol):
 
     def sign(self, claims: Mapping[str, Any]) -> str: ...
 
+    def origin(self, token: str, claims: Any) -> Mapping[str, str]: ...  # noqa: ANN401
+
     async def revoked(self, token: str, claims: Any) -> bool: ...  # noqa: ANN401
 
 
@@ -164,8 +166,9 @@ class Issuer:
                 roles = tuple(role for role in roles if role in held)
                 if not roles:
                     raise Unauthenticated("the user has none of the token's roles any more")
-        narrowing = {"mounts": claims.mounts, "permissions": claims.permissions}
-        return self._issue(claims.sub, claims.ns, roles, ttl_s, narrowing)
+        kept: dict[str, object] = {"mounts": claims.mounts, "permissions": claims.permissions}
+        kept |= self._tokens.origin(token, claims)
+        return self._issue(claims.sub, claims.ns, roles, ttl_s, kept)
 
     async def _check(self, token: str, claims: TokenClaims) -> UserRecord | None:
         """The known user of a token that holds; raises Unauthenticated."""
@@ -197,7 +200,7 @@ class Issuer:
         namespace: str,
         roles: tuple[str, ...],
         ttl_s: int,
-        narrowing: Mapping[str, tuple[str, ...]] | None = None,
+        kept: Mapping[str, object] | None = None,
     ) -> Issued:
         _check_ttl(ttl_s)
         now_s = int(self._clock.now_s())
@@ -208,7 +211,7 @@ class Issuer:
             "iat": now_s,
             "exp": now_s + ttl_s,
             "jti": secrets.token_hex(16),
-            **{name: value for name, value in (narrowing or {}).items() if value},
+            **{name: value for name, value in (kept or {}).items() if value},
         }
         return Issued(self._tokens.sign(claims), sub, namespace, roles, now_s + ttl_s)
 

@@ -64,6 +64,8 @@ class Opened(msgspec.Struct, frozen=True, array_like=True, tag="o", gc=False):
     issued_at_s: int = 0
     jti: str = ""
     key_id: str = ""
+    origin: bytes = b""
+    origin_jti: str = ""
 
 
 class Closed(msgspec.Struct, frozen=True, array_like=True, tag="c"):
@@ -437,7 +439,7 @@ def _replay(data: bytes, namespace: str) -> tuple[Handles, list[tuple[str, str]]
 def _opened(handle_id: str, known: Known) -> Opened:
     path, bits, file_id, by = known
     credential = by.credential[:_CREDENTIAL_BYTES]
-    means = (by.user, credential, by.issued_at_s, by.jti, by.key_id)
+    means = (by.user, credential, by.issued_at_s, by.jti, by.key_id, by.origin, by.origin_jti)
     return Opened(handle_id, path, bits, file_id, *means)
 
 
@@ -449,6 +451,8 @@ def _opener(record: Opened, namespace: str) -> Principal:
         jti=record.jti,
         key_id=record.key_id,
         credential=record.credential,
+        origin=record.origin,
+        origin_jti=record.origin_jti,
     )
 
 

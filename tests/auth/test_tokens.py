@@ -224,3 +224,10 @@ def test_a_token_may_hold_for_the_longest_lifetime_and_no_longer():
     old = with_claims(iat=0, exp=NOW_S + 50)
     assert "longer than" in refusal(old, lifetime_max_s=10_000)
     assert verify(with_claims(exp=2**62), KEYS, NOW_S).exp_s == 2**62
+
+
+@pytest.mark.parametrize("origin", ["x", 5, None, "0" * 31, "0" * 33, "G" * 32, ["0" * 32]])
+def test_an_origin_that_we_did_not_write_is_refused(origin):
+    """It says with what a token is revoked."""
+    assert "fs9_origin" in refusal(with_claims(fs9_origin=origin))
+    assert verify(with_claims(fs9_origin="ab" * 16), KEYS, NOW_S).origin == "ab" * 16

@@ -263,6 +263,20 @@ class ServiceSuite:
         nothing = sign({**claims, "roles": []}, SECRET)
         assert (await api("POST", "/tokens/refresh", {"token": nothing}))["roles"] == ["read-only"]
 
+    async def test_what_was_refreshed_ends_with_the_first_token(self, api, acme, clock):
+        """However often it was."""
+        first = await api.token(await api.user())
+        second = (await api("POST", "/tokens/refresh", {"token": first}))["token"]
+        third = (await api("POST", "/tokens/refresh", {"token": second}))["token"]
+        assert (await api.verdict(third))["valid"] is True
+        subject = hashlib.sha256(first.encode()).hexdigest()
+        times = {"expires_at_s": now(clock) + 9999, "created_at_s": now(clock)}
+        revocation = {"kind": "token", "subject": subject, "namespace": None, "created_by": "root"}
+        await api("POST", "/revocations", {"revocations": [revocation | times]})
+        for each in (first, second, third):
+            assert (await api.verdict(each))["error"] == "Token has been revoked"
+        await api("POST", "/tokens/refresh", {"token": third}, status=401)
+
     async def test_tokens_of_a_namespace_end_with_it(self, api, acme, store):
         """Suspended: while it lasts. Deleted: also for the next one of that name."""
         token = await api.token(await api.user())

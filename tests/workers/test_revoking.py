@@ -238,16 +238,35 @@ async def test_a_refreshed_token_says_the_same_and_is_another(served: Served) ->
     assert (await served.call("POST", "auth/refresh", new)).json()["token"] != new
 
 
-async def test_what_was_refreshed_before_ends_by_user(served: Served) -> None:
-    """Each token is its own: the revocation of the first one is not the second one's."""
+@pytest.mark.parametrize("by", ["token", "jti", "user"])
+async def test_what_was_refreshed_before_ends_with_the_first_token(served: Served, by: str) -> None:
+    """However often: who found a token cannot make it last. Others of the user hold on."""
     mine = served.token("read-write", sub="mallory", jti="m1")
-    new = (await served.call("POST", "auth/refresh", mine)).json()["token"]
-    assert await served.revoke(token=mine) == 204
-    assert (await served.stat(mine), await served.stat(new)) == (401, 200)
-    assert await served.revoke(jti="m1") == 204
-    assert await served.stat(new) == 200
-    assert await served.revoke(user="mallory") == 204
-    assert await served.stat(new) == 401
+    other = served.token("read-write", sub="mallory", jti="m2")
+    chain = [mine]
+    for _ in range(3):
+        chain.append((await served.call("POST", "auth/refresh", chain[-1])).json()["token"])
+    assert [await served.stat(each) for each in chain] == [200] * 4
+    what = {"token": mine, "jti": "m1", "user": "mallory"}
+    assert await served.revoke(**{by: what[by]}) == 204
+    assert [await served.stat(each) for each in chain] == [401] * 4
+    assert (await served.call("POST", "auth/refresh", chain[-1])).status_code == 401
+    assert await served.stat(other) == (401 if by == "user" else 200)
+    served.clock.advance(24 * 3600 - 60)
+    assert await served.stat(chain[-1]) == 401, "until the last of them has expired"
+
+
+async def test_a_successor_ends_with_all_of_its_kind(served: Served) -> None:
+    """Nobody knows which was made of which; the first one holds on."""
+    mine = served.token("read-write", sub="mallory")
+    one = (await served.call("POST", "auth/refresh", mine)).json()["token"]
+    two = (await served.call("POST", "auth/refresh", one)).json()["token"]
+    assert await served.revoke(token=one) == 204
+    assert [await served.stat(each) for each in (mine, one, two)] == [200, 401, 401]
+    assert (await served.call("POST", "auth/refresh", two)).status_code == 401
+    served.clock.advance(1)
+    three = (await served.call("POST", "auth/refresh", mine)).json()["token"]
+    assert [await served.stat(each) for each in (two, three)] == [401, 200]
 
 
 async def test_a_token_is_refreshed_for_hours_after_its_end_and_no_longer(served: Served) -> None:
