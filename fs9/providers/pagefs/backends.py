@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 from urllib.parse import quote
 
 import lmdb
+import msgspec
 
 from fs9.errors import BackendUnavailable, Fs9Error, InvalidArgument
 from fs9.providers.localerrors import Translated
@@ -145,9 +147,21 @@ async def create(config: Mapping[str, Any], context: ProviderContext) -> PageFs:
     Raises InvalidArgument (configuration), BackendUnavailable and what a store raises.
     """
     found = settings.read(config)
+    if not context.trial:
+        return await _create(found, context)
+    # A place of its own: what is served is not taken from its owner. Nothing of it stays.
+    storage = f"{_TRIAL}-{secrets.token_hex(4)}"
+    tried = await _create(found, dataclasses.replace(context, namespace=_TRIAL, storage=storage))
+    try:
+        await tried.destroy()
+    finally:
+        with contextlib.suppress(OSError, Fs9Error):  # what it would keep is gone
+            await tried.aclose()
+    return await _create(msgspec.structs.replace(found, backend={"type": "memory"}), context)
+
+
+async def _create(found: settings.Config, context: ProviderContext) -> PageFs:
     kind = _type(found)
-    if context.trial:  # a place of its own: what is served is not taken from its owner
-        context = dataclasses.replace(context, namespace=_TRIAL, storage=_TRIAL)
     store, blocks = await BACKENDS[kind].open(found.backend, context)
     policy = Policy(
         found.uid,

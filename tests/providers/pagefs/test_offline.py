@@ -140,6 +140,29 @@ async def test_a_kill(server: Server) -> None:
     await check_acknowledged(await server.start(), done)
 
 
+async def test_a_trial_leaves_nothing_behind(server: Server) -> None:
+    """As when a mount is looked at before it is made: another host may do the same just then."""
+    before = await everything(server)
+    for _ in range(2):
+        context = ProviderContext(
+            *("acme", server.data_dir, Limits(), SystemClock(), server.pool), trial=True
+        )
+        tried = await backends.create({"backend": server.backend}, context)
+        await tried.aclose()
+    assert await everything(server) == before
+    assert (await server.run("fsck"))[0] == 0
+
+
+async def everything(server: Server) -> list[str]:
+    """The objects and the spaces that there are."""
+    found = [each["path"] for page in obstore.list(server.bucket, server.prefix) for each in page]
+    if server.backend["type"] == "postgres":
+        async with await psycopg.AsyncConnection.connect(server.dsn) as connection:
+            cursor = await connection.execute("SELECT name FROM pagefs_spaces")
+            found += [name for (name,) in await cursor.fetchall()]
+    return sorted(path for path in found if "/meta/" not in path or ".trial" in path)
+
+
 async def test_damaged_objects(server: Server) -> None:
     """A flipped byte, an orphan, a lost object."""
     paths = server.objects()
