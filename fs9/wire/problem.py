@@ -78,7 +78,8 @@ def error_reply(
     error: Fs9Error, text: str | None = None
 ) -> tuple[int, bytes, tuple[tuple[str, str], ...]]:
     """Status, JSON body and headers of an error; `text` replaces the error's own."""
-    path = error.detail if isinstance(error, _ABOUT_A_PATH) and text is None else ""
+    about_a_path = isinstance(error, _ABOUT_A_PATH) and error.detail.startswith("/")
+    path = error.detail if about_a_path and text is None else ""
     problem = Problem(str(error) if text is None else text, error.status, error.kind, path)
     return error.status, _encode(problem), _headers(error)
 

@@ -28,6 +28,9 @@ def test_every_error_crosses_the_wire_with_class_and_detail(kind: str) -> None:
 def test_only_an_error_about_a_path_has_one() -> None:
     assert json.loads(error_reply(NotFound("/a"))[1])["path"] == "/a"
     assert "path" not in json.loads(error_reply(Forbidden("no"))[1])
+    other = error_reply(NotFound("provider nofs; there is memfs"))
+    assert "path" not in json.loads(other[1])
+    assert error_from_reply(*other[:2]).detail == "provider nofs; there is memfs"
 
 
 def test_a_text_of_the_contract_replaces_the_own_one() -> None:
