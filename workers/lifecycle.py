@@ -140,12 +140,13 @@ class Lifecycle:
 
     async def _give_up_when_quiet(self, name: str) -> None:
         """What was begun here ends here; then the new owner may have the namespace."""
-        membership = self._node.membership
-        self._node.services.namespaces.end_followers(name)
+        membership, namespaces = self._node.membership, self._node.services.namespaces
+        namespaces.end_followers(name)
         while not await membership.wait_quiet(name, self._move_wait_s):
             await self._keep(name)
+            namespaces.end_followers(name)  # those that came back to us
         if not membership.is_assigned(name):  # a newer view may have given it back
-            await self._node.services.namespaces.give_up(name)
+            await namespaces.give_up(name)
 
     async def _keep(self, name: str) -> None:
         """A long transfer is in progress: answer for the namespace meanwhile, if we stay.

@@ -55,8 +55,8 @@ def _forwarding_parts(name: object) -> tuple[str, str] | None:
     """View and client; None: nobody forwards."""
     if not isinstance(name, bytes) or not name.startswith(_PREFIX):
         return None
-    _, view, peer = name[len(_PREFIX) :].decode("ascii", "replace").split("/", 2)
-    return view, peer
+    parts = name[len(_PREFIX) :].decode("ascii", "replace").split("/", 2)
+    return (parts[1], parts[2]) if len(parts) == 3 else None
 
 
 def _forwarded_for(name: object) -> str:

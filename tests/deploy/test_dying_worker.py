@@ -146,7 +146,8 @@ class Uploader:
             for method, target in (("PUT", "upload"), ("DELETE", "remove")):
                 target = f"/{self.tenant}/api/v1/{target}?path=/small"
                 await client.send(request(method, target, body=b"x" if method == "PUT" else b""))
-                answer = await asyncio.wait_for(client.response(), 20)
+                async with asyncio.timeout(20):
+                    answer = await client.response()
                 assert answer.status in {200, 204}, (self.tenant, method, answer.body)
             self.count += 1
         await client.close()

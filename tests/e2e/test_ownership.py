@@ -305,11 +305,26 @@ async def keep_asking(port: int, tenants: list[str], stop: asyncio.Event) -> int
     while not stop.is_set():
         for tenant in tenants:
             await client.send(request("GET", f"/{tenant}/api/v1/stat?path=/"))
-            answer = await asyncio.wait_for(client.response(), 30)
+            async with asyncio.timeout(30):
+                answer = await client.response()
             assert answer.status == 200, (tenant, answer.body)
             count += 1
     await client.close()
     return count
+
+
+async def keep_watching(port: int, tenant: str) -> None:
+    """One who looks at the namespace without an end, and comes again when that is ended."""
+    target = f"/{tenant}/api/v1/watch?path=/"
+    while True:
+        client = await WireClient.connect(port)
+        try:
+            await client.send(request("GET", target, headers={"Accept": "text/event-stream"}))
+            assert await client.reader.readline() == b"HTTP/1.1 200 OK\r\n"
+            while await client.reader.read(1000):
+                pass
+        finally:
+            await client.close()
 
 
 @pytest.mark.parametrize("how", ["undrain", "scale"])
@@ -331,6 +346,7 @@ async def test_a_slot_that_comes_to_the_ring_waits_for_no_long_transfer(
     stop = asyncio.Event()
     tasks = [asyncio.create_task(writer.run(stop))]
     asking = [asyncio.create_task(keep_asking(fleet.port, TENANTS, stop)) for _ in range(2)]
+    watching = asyncio.create_task(keep_watching(fleet.port, moving))
     await grow([writer], 5)
     command = ["undrain", "1"] if how == "undrain" else ["scale", "2"]
     done = await asyncio.to_thread(fs9_fleet, fleet, *command)
@@ -346,6 +362,8 @@ async def test_a_slot_that_comes_to_the_ring_waits_for_no_long_transfer(
     await slow.close()
     await grow([writer], 10, {1})
     stop.set()
+    assert watching.cancel()
+    await asyncio.wait([watching])
     assert all(count > 50 for count in await asyncio.gather(*asking))
     await asyncio.gather(*tasks)
     assert not writer.refused | writer.unknown
