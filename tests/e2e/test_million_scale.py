@@ -35,9 +35,12 @@ def lines(done: subprocess.CompletedProcess[str], mark: str) -> list[str]:
     return [line for line in done.stdout.splitlines() if line.startswith(mark)]
 
 
-def test_a_guarded_fleet_with_limits_holds_all(start_fleet: Callable[..., Fleet]) -> None:
+def test_a_guarded_fleet_with_limits_holds_all(
+    start_fleet: Callable[..., Fleet], metadata: dict[str, str]
+) -> None:
     """Every check is made, a drain too, and holds; the secret and tokens are nowhere."""
-    fleet = start_fleet(workers=2, yaml=LIMITED, environ={"FS9_JWT_SECRET": SECRET})
+    environ = {"FS9_JWT_SECRET": SECRET} | metadata
+    fleet = start_fleet(workers=2, yaml=LIMITED, environ=environ)
     fs9 = f"{sys.executable} -m fs9.cli.main"
     done = check(fleet.url, FS9_JWT_SECRET=SECRET, FS9_DATA_DIR=str(fleet.data_dir), FS9=fs9)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
