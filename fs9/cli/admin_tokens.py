@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 ROLES = ("read-only", "read-write", "admin", "operator")
 _TTL_DEFAULT_S = 86_400
+#: More of them cannot be revoked.
+_USER_MAX = 1024
 #: As much of a token as a person needs to tell it from others.
 _SHOWN = 20
 
@@ -132,8 +134,8 @@ def _generate(args: argparse.Namespace) -> int:
 
 def _check_named(user: str, namespace: str) -> None:
     """Raise UsageError for a token that would hold nowhere."""
-    if not user:
-        raise UsageError("the user is empty")
+    if not 1 <= len(user) <= _USER_MAX:
+        raise UsageError(f"a user has 1 to {_USER_MAX} characters")
     if any("\ud800" <= char <= "\udfff" for char in user):
         raise UsageError("the user is not UTF-8")
     try:

@@ -132,6 +132,7 @@ def test_a_file_that_is_not_understood_is_an_error(run, tmp_path):
         ("token", "generate", "-u", "a", "-n", "b", "-T", "x"),
         ("token", "generate", "-u", "", "-n", "b", "--secret", "s"),
         ("token", "generate", "-u", "a\udcff", "-n", "b", "--secret", "s"),
+        ("token", "generate", "-u", "a" * 10_000, "-n", "b", "--secret", "s"),
         ("token", "generate", "-u", "a", "-n", "Not a name", "--secret", "s"),
         ("-s", "", "health"),
         ("mount", "add", "memfs", "-n", "acme", "-p", ""),
