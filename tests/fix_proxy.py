@@ -32,12 +32,13 @@ async def make_proxy(
     clock: Clock | None = None,
     transport: httpx2.AsyncBaseTransport | None = None,
     retries: BackoffPolicy = QUICK,
+    answer_bytes_max: int = 16_000_000,
     **config: Any,
 ) -> ProxyFs:
     """A mount of a namespace of the server, whose name is its `tenant`."""
     tenant = tenant or new_tenant()
     url = f"{server.base_url}/{tenant}"
-    settings = Settings(url, timeout_s=10, retries=retries)
+    settings = Settings(url, timeout_s=10, retries=retries, answer_bytes_max=answer_bytes_max)
     http = httpx2.AsyncClient(transport=transport or server.transport, timeout=10)
     upstream = Upstream(_Key(url, 10, None), http, Breaker(FAILURES_MAX, RECOVERY_S))
     clock = clock or SystemClock()

@@ -52,6 +52,7 @@ NAMES = {
     "aio_transfer": "sync_transfer",
     "aio_tree": "sync_tree",
     "aio_watch": "sync_watch",
+    "aiter_bytes": "iter_bytes",
     "aiter_raw": "iter_raw",
     "aread": "read",
     "asynchronous": "synchronous",

@@ -12,7 +12,14 @@ from urllib.parse import quote, urlencode
 
 import httpx2
 
-from fs9.client.failures import ConnectionLost, ServerSilent, ServerUnreachable, TruncatedBody
+from fs9.client.failures import (
+    ConnectionLost,
+    Redirected,
+    ServerSilent,
+    ServerUnreachable,
+    TruncatedBody,
+    UnexpectedAnswer,
+)
 from fs9.client.ops import Answer, Operation, Request
 from fs9.client.policy import (
     FIRST_CONTACT,
@@ -168,7 +175,7 @@ class AsyncLink:
                 raise await self._refusal(response)
             if response.status_code in {301, 302, 303, 307, 308}:
                 where = response.headers.get("location", "nowhere")
-                raise _Failed(InvalidArgument(f"the server redirects to {where}"), Outcome.ANSWERED)
+                raise _Failed(Redirected(f"the server redirects to {where}"), Outcome.ANSWERED)
             headers = {name.lower(): value for name, value in response.headers.items()}
             answer = Answer(response.status_code, headers)
             if request.streams:
@@ -217,7 +224,7 @@ class AsyncLink:
 
     async def _body(self, response: httpx2.Response) -> bytes:
         try:
-            body = await response.aread()
+            body = await self._read(response)
         except httpx2.RequestError as error:
             cut = TruncatedBody(f"{self.url}: {_reason(error)}")
             raise _Failed(cut, Outcome.UNKNOWN) from error
@@ -227,6 +234,20 @@ class AsyncLink:
             if "content-encoding" not in response.headers:
                 raise _Failed(short, Outcome.UNKNOWN)
         return body
+
+    async def _read(self, response: httpx2.Response) -> bytes:
+        most = self._settings.answer_bytes_max
+        if most is None:
+            return await response.aread()
+        pieces: list[bytes] = []
+        size = 0
+        async for piece in response.aiter_bytes():
+            pieces.append(piece)
+            size += len(piece)
+            if size > most:
+                large = UnexpectedAnswer(f"more than {most} bytes")
+                raise _Failed(large, Outcome.ANSWERED)
+        return b"".join(pieces)
 
     async def _refusal(self, response: httpx2.Response) -> _Failed:
         """The failure that an error answer stands for."""

@@ -6,7 +6,7 @@ and `except BackendUnavailable` everything that may work later.
 
 from __future__ import annotations
 
-from fs9.errors import BackendUnavailable, Internal
+from fs9.errors import BackendUnavailable, Internal, InvalidArgument
 
 
 class ServerUnreachable(BackendUnavailable):
@@ -40,3 +40,7 @@ class UnexpectedAnswer(Internal):
     """A success whose content makes no sense: the other side is not an fs9 server."""
 
     prefix = "unexpected answer"
+
+
+class Redirected(InvalidArgument):
+    """The URL is not that of the server itself; requests are not sent on elsewhere."""

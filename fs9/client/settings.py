@@ -26,7 +26,8 @@ class Settings:
     """`timeout_s` is the longest silence of the server, not the length of a transfer.
 
     A path in the URL is the tenant: `http://host:9999/acme` is `http://host:9999` with
-    namespace `acme`.
+    namespace `acme`. `answer_bytes_max`: a longer answer that is to be read whole is an error; for
+    servers that are not trusted.
     """
 
     url: str = DEFAULT_URL
@@ -35,6 +36,7 @@ class Settings:
     timeout_s: float = 35.0
     connections_max: int = 32
     retries: BackoffPolicy = field(default_factory=BackoffPolicy)
+    answer_bytes_max: int | None = None
 
     def __post_init__(self) -> None:
         try:

@@ -13,7 +13,14 @@ from urllib.parse import quote, urlencode
 
 import httpx2
 
-from fs9.client.failures import ConnectionLost, ServerSilent, ServerUnreachable, TruncatedBody
+from fs9.client.failures import (
+    ConnectionLost,
+    Redirected,
+    ServerSilent,
+    ServerUnreachable,
+    TruncatedBody,
+    UnexpectedAnswer,
+)
 from fs9.client.ops import Answer, Operation, Request
 from fs9.client.policy import (
     FIRST_CONTACT,
@@ -167,7 +174,7 @@ class Link:
                 raise self._refusal(response)
             if response.status_code in {301, 302, 303, 307, 308}:
                 where = response.headers.get("location", "nowhere")
-                raise _Failed(InvalidArgument(f"the server redirects to {where}"), Outcome.ANSWERED)
+                raise _Failed(Redirected(f"the server redirects to {where}"), Outcome.ANSWERED)
             headers = {name.lower(): value for name, value in response.headers.items()}
             answer = Answer(response.status_code, headers)
             if request.streams:
@@ -214,7 +221,7 @@ class Link:
 
     def _body(self, response: httpx2.Response) -> bytes:
         try:
-            body = response.read()
+            body = self._read(response)
         except httpx2.RequestError as error:
             cut = TruncatedBody(f"{self.url}: {_reason(error)}")
             raise _Failed(cut, Outcome.UNKNOWN) from error
@@ -224,6 +231,20 @@ class Link:
             if "content-encoding" not in response.headers:
                 raise _Failed(short, Outcome.UNKNOWN)
         return body
+
+    def _read(self, response: httpx2.Response) -> bytes:
+        most = self._settings.answer_bytes_max
+        if most is None:
+            return response.read()
+        pieces: list[bytes] = []
+        size = 0
+        for piece in response.iter_bytes():
+            pieces.append(piece)
+            size += len(piece)
+            if size > most:
+                large = UnexpectedAnswer(f"more than {most} bytes")
+                raise _Failed(large, Outcome.ANSWERED)
+        return b"".join(pieces)
 
     def _refusal(self, response: httpx2.Response) -> _Failed:
         """The failure that an error answer stands for."""

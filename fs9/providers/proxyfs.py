@@ -29,12 +29,14 @@ from fs9.errors import (
     NotSupported,
     PermissionDenied,
     PreconditionFailed,
+    Remote,
 )
 from fs9.limits import MIB
-from fs9.path import join, split
+from fs9.path import split
 from fs9.provider import BaseProvider, OpenFile
 from fs9.providers.proxyfs_ahead import ReadAhead
 from fs9.providers.proxyfs_cache import BLOCK_BYTES, BlockCache, Version, fetch, missing
+from fs9.providers.proxyfs_infos import at, page
 from fs9.providers.proxyfs_upload import Upload, condition_of
 from fs9.providers.proxyfs_upstream import Calls, Upstreams
 from fs9.providers.registry import ProviderContext, read_config
@@ -64,15 +66,15 @@ T = TypeVar("T")
 
 #: Three attempts of what may be repeated, within a request's own deadline.
 _RETRIES = BackoffPolicy(attempts_max=3, delay_first_s=0.1, delay_max_s=1.0, budget_s=10.0)
+#: More than the listing of 100,000 names, which older servers send whole. No upstream is to fill
+#: the memory of all who are served here.
+_ANSWER_BYTES_MAX = 64 * MIB
 #: How long a mount waits, when it is made, to hear what the upstream can do. Two servers that
 #: mount each other wait for one another here.
 _LEARN_S = 1.0
 
 #: What no answer tells; the upstream refuses what it cannot do.
 _UNTOLD = Capability.UTIME | Capability.ETAG | Capability.ATOMIC_RENAME
-#: Without the file's type, which older servers put into the mode.
-MODE_BITS = 0o7777
-
 _EVERYTHING = capabilities_from_names([name for name, _ in CAPABILITY_NAMES]) | _UNTOLD
 
 
@@ -102,7 +104,12 @@ class ProxyFactory:
         """Raises InvalidArgument for a wrong config; an upstream that is down is no error."""
         settings = read_config("proxyfs", Config, config)
         url = settings.upstream.replace("{namespace}", context.namespace)
-        link = Settings(url, timeout_s=settings.timeout_s, retries=_RETRIES)
+        link = Settings(
+            url,
+            timeout_s=settings.timeout_s,
+            retries=_RETRIES,
+            answer_bytes_max=_ANSWER_BYTES_MAX,
+        )
         Settings(url, token=settings.token)  # refuses what no token can be
         upstream = self._upstreams.lend(link, context.addresses, context.pool)
         release = partial(self._upstreams.give_back, upstream)
@@ -193,7 +200,7 @@ class ProxyFs(BaseProvider):
     # -- By path. -------------------------------------------------------------------------------
 
     async def stat(self, path: str) -> FileInfo:
-        return _at(path, await self._calls.run(partial(ops.stat, path)))
+        return at(path, await self._calls.run(partial(ops.stat, path)))
 
     async def statfs(self, path: str) -> FsStats:
         return await self._calls.run(partial(ops.statfs, path))
@@ -215,11 +222,11 @@ class ProxyFs(BaseProvider):
             wanted = min(limit - len(found), PAGE_ENTRIES_MAX)
             cursor = encode_cursor(after) if after else ""
             entries, more = await self._calls.run(partial(ops.readdir, path, wanted, cursor))
-            page = _page(path, entries, after, limit - len(found))
-            found += page
-            if not more or not page:
+            next_ = page(path, entries, after, limit - len(found))
+            found += next_
+            if not more or not next_:
                 break
-            after = split(page[-1].path)[1]
+            after = split(next_[-1].path)[1]
         return found
 
     # -- Open files. ----------------------------------------------------------------------------
@@ -238,7 +245,7 @@ class ProxyFs(BaseProvider):
             else:
                 file.epoch, file.checked_s = self._epoch, self._clock.monotonic_s()
                 file.handle = await self._calls.run(open_)
-            info = _at(path, file.handle.info)
+            info = at(path, file.handle.info)
             only_reads = flags.read and not flags.write and self._versions
             if only_reads and info.is_file and info.etag and self._cache.takes(info.size):
                 file.version = Version(path, info.etag, info.size)
@@ -261,7 +268,10 @@ class ProxyFs(BaseProvider):
         return await self._read_handle(file, offset, size)
 
     async def _read_handle(self, file: ProxyOpen, offset: int, size: int) -> bytes:
-        return await self._with_handle(file, lambda handle: ops.read(handle, offset, size))
+        data = await self._with_handle(file, lambda handle: ops.read(handle, offset, size))
+        if len(data) > size:
+            raise Remote(f"{self._calls.url}: {len(data)} bytes of at most {size}")
+        return data
 
     def _now(self) -> tuple[int, float]:
         return self._epoch, self._clock.monotonic_s()
@@ -271,7 +281,11 @@ class ProxyFs(BaseProvider):
         if file.upload is not None:
             return await file.upload.write(offset, data)
         with self._changing():
-            return await self._with_handle(file, lambda handle: ops.write(handle, offset, data))
+            made = await self._with_handle(file, lambda handle: ops.write(handle, offset, data))
+        if not 0 <= made <= len(data):
+            raise Remote(f"{self._calls.url}: {made} bytes written of {len(data)}")
+        # Older servers do not count the newline at the end of a message, which they took whole.
+        return len(data) if made == len(data) - 1 and data[-1] == ord("\n") else made
 
     async def close(
         self, file: OpenFile, *, sync: bool = False, discard: bool = False
@@ -476,22 +490,3 @@ class ProxyFs(BaseProvider):
         for file in self._files:
             if file.path == path and file.upload is None:
                 file.gone = True
-
-
-def _at(path: str, info: FileInfo) -> FileInfo:
-    """The info under the path that was asked for; older servers write it, and modes, otherwise."""
-    if info.path == path and info.mode <= MODE_BITS:
-        return info
-    return msgspec.structs.replace(info, path=path, mode=info.mode & MODE_BITS)
-
-
-def _page(path: str, entries: list[FileInfo], after: str, limit: int) -> list[FileInfo]:
-    """The entries of one page, in order; older servers know no pages and send everything."""
-    named = [(split(entry.path)[1], entry) for entry in entries]
-    wanted = [
-        (name.encode(), _at(join(path, name), entry))
-        for name, entry in named
-        if name.encode() > after.encode()
-    ]
-    wanted.sort(key=lambda found: found[0])
-    return [entry for _, entry in wanted[:limit]]

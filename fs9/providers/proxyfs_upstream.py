@@ -21,7 +21,7 @@ import msgspec
 from fs9.client import guarded
 from fs9.client.aio_link import AsyncLink
 from fs9.client.colour import AsyncColour
-from fs9.client.failures import ConnectionLost, ServerSilent, ServerUnreachable
+from fs9.client.failures import ConnectionLost, Redirected, ServerSilent, ServerUnreachable
 from fs9.client.ops import decoded, request_of
 from fs9.errors import (
     KINDS,
@@ -238,7 +238,7 @@ class Calls:
             return Timeout(f"{self._timeout_s:g}s: {self.url}")
         if isinstance(error, ConnectionLost):
             return Transient(error.detail)
-        if isinstance(error, _ABOUT_FILES):
+        if isinstance(error, _ABOUT_FILES) and not isinstance(error, Redirected):
             return _renamed(error)
         if isinstance(error, Forbidden):
             return PermissionDenied(f"{self.url}: {error.detail}")

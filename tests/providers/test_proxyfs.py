@@ -272,6 +272,53 @@ async def test_who_is_no_fs9_server(upstream: Server):
         await proxy.stat("/")
 
 
+async def test_an_upstream_is_not_trusted(monkeypatch: pytest.MonkeyPatch):
+    """With our memory, with counts, with names, with where requests go."""
+    info = {"path": "/f", "size": 10, "file_type": "regular", "mode": 0o644, "uid": 0, "gid": 0}
+    info |= {"atime": 1, "mtime": 1, "ctime": 1}
+    names = ["/..", "/.", "/", "/a\0b", "/" + "n" * 256, "/" + "n" * 255, "/d/../ok"]
+    said: dict[str, tuple[int, Any]] = {
+        "open": (200, {"handle_id": "1", "metadata": info}),
+        "stat": (200, " " * 5000),
+        "read": (200, "x" * 11),
+        "write": (200, {"bytes_written": 4}),
+        "readdir": (200, [{**info, "path": name} for name in names]),
+        "statfs": (302, ""),
+    }
+    proxy = await scripted(
+        lambda path: said.get(path.rpartition("/")[2], (404, "")), answer_bytes_max=4000
+    )
+    with pytest.raises(Remote, match="more than 4000 bytes"):
+        await proxy.stat("/f")
+    with pytest.raises(Remote, match="redirects"):
+        await proxy.statfs("/")
+    file, _ = await proxy.open("/f", OpenFlags(read=True, write=True))
+    with pytest.raises(Remote, match="11 bytes of at most 10"):
+        await proxy.read(file, 0, 10)
+    for count in (4, -1):
+        said["write"] = (200, {"bytes_written": count})
+        with pytest.raises(Remote, match=f"{count} bytes written of 3"):
+            await proxy.write(file, 0, b"abc")
+    listed = [entry.path for entry in await proxy.readdir("/", "", 10)]
+    assert listed == ["/" + "n" * 255, "/ok"]
+
+
+async def test_a_message_of_an_older_upstream_is_whole():
+    """Its topics do not count the newline; to write that once more would be another message."""
+    info = {"path": "/t", "size": 0, "file_type": "regular", "mode": 0o600, "uid": 0, "gid": 0}
+    info |= {"atime": 1, "mtime": 1, "ctime": 1}
+
+    def answer(path: str) -> tuple[int, Any]:
+        if path.endswith("open"):
+            return 200, {"handle_id": "1", "metadata": info}
+        return 200, {"bytes_written": 3}
+
+    proxy = await scripted(answer)
+    file, _ = await proxy.open("/t", OpenFlags(write=True))
+    assert await proxy.write(file, 0, b"one\n") == 4
+    assert await proxy.write(file, 0, b"more") == 3
+
+
 # -- Older servers ------------------------------------------------------------------------------
 
 
