@@ -83,6 +83,14 @@ async def test_head_answers_as_get_without_the_body(api: httpx2.AsyncClient, rou
     assert (missing.status_code, missing.content) == (404, b"")
 
 
+@pytest.mark.parametrize("query", ["watch?path=/", "events?follow=1"])
+async def test_head_of_what_has_no_length_tells_none(api: httpx2.AsyncClient, query: str) -> None:
+    answer = await api.head(query, headers={"Accept": "text/event-stream"})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert "content-length" not in answer.headers
+
+
 async def test_head_of_pages(server: Server) -> None:
     client = server.client(prefix=False)
     for path in ("health", "openapi.json", "docs"):
