@@ -55,6 +55,7 @@ class AuditTrails:
 
     async def load(self, name: str) -> AuditTrail:
         """The namespace's, for its owner, who holds its lock until the trail is closed."""
+        await self._store_passing(name)  # else who asks now does not see it
         journal = left = None
         if self._directory is not None:
             path = self._directory / name
@@ -82,7 +83,12 @@ class AuditTrails:
         """
         trail = self.trail(name)
         trail.record(event_type, path, user, details)
-        if trail is self._passing.get(name):
+        await self._store_passing(name)
+
+    async def _store_passing(self, name: str) -> None:
+        """What waits of the namespace while it is not loaded; later, if the store is down."""
+        trail = self._passing.get(name)
+        if trail is not None and trail.waiting:
             try:
                 await trail.flush(everything=True)
             except Fs9Error as error:
