@@ -33,10 +33,21 @@ from fs9.limits import KIB, MIB
 from fs9.providers.policy import AddressPolicy
 from fs9.providers.proxyfs import ProxyFactory, ProxyFs
 from fs9.providers.proxyfs_cache import BLOCK_BYTES, BlockCache, Version
+from fs9.providers.proxyfs_infos import at
 from fs9.providers.proxyfs_upstream import FAILURES_MAX, RECOVERY_S, Upstreams, _claims_of
 from fs9.providers.registry import ProviderContext
 from fs9.resilience.backoff import NEVER
-from fs9.types import READ, REPLACE, Capability, Condition, MountSpec, OpenFlags, StatChanges
+from fs9.types import (
+    READ,
+    REPLACE,
+    Capability,
+    Condition,
+    FileInfo,
+    FileType,
+    MountSpec,
+    OpenFlags,
+    StatChanges,
+)
 from fs9.wire.hops import hops_so_far
 from tests.fix_http import Server, StartServer, new_tenant, start_server, token
 from tests.fix_proxy import Answer, Answers, Wire, make_proxy
@@ -301,6 +312,24 @@ async def test_an_upstream_is_not_trusted(monkeypatch: pytest.MonkeyPatch):
             await proxy.write(file, 0, b"abc")
     listed = [entry.path for entry in await proxy.readdir("/", "", 10)]
     assert listed == ["/" + "n" * 255, "/ok"]
+
+
+@pytest.mark.parametrize("size", [-1, 2**63, 2**80])
+def test_no_file_has_such_a_size(size: int):
+    with pytest.raises(Remote, match=f"a file of {size} bytes"):
+        at("/f", FileInfo("/f", size, FileType.REGULAR, 0o644, 0, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize("etag", ['a"\r\nx: y', 'a"', "a b", "\u2603", "\x01", "e" * 257])
+def test_what_no_file_can_have_is_brought_into_bounds(etag: str):
+    """Headers are made of it."""
+    told = FileInfo("/x", 1, FileType.REGULAR, -1, -1, 2**40, 2**70, -(2**70), 5, etag)
+    found = at("/f", told)
+    assert (found.path, found.mode, found.uid, found.gid) == ("/f", 0o7777, 2**32 - 1, 0)
+    assert (found.atime_ns, found.mtime_ns, found.ctime_ns) == (2**63 - 1, 1 - 2**63, 5)
+    assert found.etag == ""
+    good = FileInfo("/f", 1, FileType.SYMLINK, 0o777, 1, 2, 3, 4, 5, "1a-2b!", "target")
+    assert at("/f", good) == good
 
 
 async def test_a_message_of_an_older_upstream_is_whole():
