@@ -289,8 +289,6 @@ class Services:
             _watch(metrics, namespaces, services.verifier, pool, store, registry)
             services._connect()
             stack.push_async_callback(services.readiness.aclose)
-            if services.key_set is not None:
-                await services.key_set.read_or_log()
             await services._learn_revocations()
             services._stack = stack.pop_all()
         return services

@@ -1,9 +1,9 @@
 """Public keys of token issuers: JSON Web Key Sets (RFC 7517), from a file or an address.
 
-A set is read at start, on a timer, and when a token names a key that is not known, but then
-not more often than every `READ_MIN_S`. Keys that overlap in a set are how an issuer changes
-them. A set that cannot be read leaves the keys that are known in force. The only user of
-cryptography.
+A set is read after the start, which does not wait for it, on a timer, and when a token names a key
+that is not known, but then not more often than every `READ_MIN_S`. Keys that overlap in a set are
+how an issuer changes them. A set that cannot be read leaves the keys that are known in force. The
+only user of cryptography.
 """
 
 from __future__ import annotations
@@ -175,6 +175,8 @@ class KeySet:
             log.error("the key set: %s", error)
 
     async def read_forever(self, interval_s: float) -> None:
+        """At once, and then again and again; tokens that come meanwhile wait for the first time."""
+        await self.read_if_due()
         while True:
             await asyncio.sleep(interval_s)
             await self.read_or_log()

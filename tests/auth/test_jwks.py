@@ -1,7 +1,9 @@
 """Keys of issuers: which are used, for which tokens, and when they are read anew."""
 
+import asyncio
 import base64
 import json
+import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -229,3 +231,24 @@ async def test_what_is_not_http_is_no_set(identity, pool, clock, serve_raw):
     with pytest.raises(UnusableKeySet, match="SSH"):
         await KeySet(url, clock, pool, list).read()
     await KeySet(url, clock, pool, list).read_or_log()
+
+
+async def test_a_start_does_not_wait_for_keys_but_its_first_tokens_do(clock, pool, monkeypatch):
+    """One reading for all of them."""
+    go_on, asked, found = threading.Event(), [], []
+
+    def read(place, clock):
+        asked.append(place)
+        go_on.wait(60)
+        return key_set(jwk(ed()))
+
+    monkeypatch.setattr(jwks, "_read", read)
+    keys = KeySet("/keys", clock, pool, found.append)
+    reading = asyncio.create_task(keys.read_forever(3600))
+    waiting = [asyncio.create_task(keys.read_if_due()) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    assert not any(task.done() for task in (reading, *waiting))
+    go_on.set()
+    await asyncio.gather(*waiting)
+    assert (len(asked), len(found)) == (1, 1)
+    reading.cancel()
