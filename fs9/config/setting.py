@@ -45,7 +45,8 @@ class Setting:
     def summary(self) -> str:
         """The first sentence of the help, as a phrase."""
         first = self.help.partition(". ")[0].partition(";")[0].rstrip(".")
-        return first[0].lower() + first[1:]
+        abbreviation = first[1:2].isupper()  # TCP port
+        return first if abbreviation else first[0].lower() + first[1:]
 
     @property
     def default_shown(self) -> str:
