@@ -64,7 +64,7 @@ class S3Server:
             "s3.port.lance": "0",
             "master.telemetry": "false",
             "master.volumeSizeLimitMB": "64",
-            "volume.max": "30",
+            "volume.max": "300",  # each bucket takes seven
         }
         command = [str(program), "server", *(f"-{name}={word}" for name, word in options.items())]
         with (self.directory / "log").open("wb") as log:
