@@ -104,7 +104,7 @@ class Wire:
         self._held = 0
         # Deadlines are ours. The process's proxies are not meant for this.
         self._http = httpx2.AsyncClient(
-            headers={wire.KEY_HEADER: key} if key else {},
+            headers={wire.KEY_HEADER.encode(): key.encode()} if key else {},
             timeout=None,
             limits=httpx2.Limits(
                 max_connections=_CONNECTIONS_MAX, max_keepalive_connections=_CONNECTIONS_MAX

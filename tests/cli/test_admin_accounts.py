@@ -24,7 +24,8 @@ from fs9.threads import BlockingPool
 from tests.cli.test_admin import VARIABLES
 from tests.fix_http import SECRET
 
-KEY = "an admin key of the tests"
+#: With a letter that is not ASCII: its bytes are sent as they are.
+KEY = "an admin key of the tests, ü"
 
 
 class MetaServer:
