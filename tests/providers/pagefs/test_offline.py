@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -17,20 +18,25 @@ from fs9.cli.main import main
 from fs9.clock import SystemClock
 from fs9.directories import locks_directory
 from fs9.limits import Limits
+from fs9.meta.calls import Hooks, Wire
+from fs9.meta.client import MetaClient
 from fs9.meta.sqlite import SqliteStore
 from fs9.providers.pagefs import backends
 from fs9.providers.registry import ProviderContext
 from fs9.types import MountSpec
 from fs9.vfs.locks import FileLocks
+from tests.fix_meta import META_KEY
 from tests.providers.pagefs.scenario import BIG, write
 from tests.providers.pagefs.test_branches import content, make
 from tests.providers.pagefs.test_killed import check_acknowledged, run_killed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from fs9.providers.pagefs.provider import PageFs
     from fs9.threads import BlockingPool
+    from tests.fix_meta import MetaProcesses
     from tests.fix_postgres import PostgresServer
     from tests.fix_s3 import S3Server
 
@@ -223,6 +229,30 @@ async def test_metadata_that_cannot_be_reached(
     await pool.run((tmp_path / "fs9.yaml").write_text, nowhere)
     assert await pool.run(main, ["fsck", "--data-dir", str(tmp_path)]) == 1
     assert "metadata" in capsys.readouterr().err
+
+
+async def test_mounts_that_a_metadata_service_knows(
+    server: Server, start_meta: Callable[..., MetaProcesses]
+) -> None:
+    """Those of namespaces that were deleted, and are kept for a while, too."""
+    if server.objects() or server.backend["type"] != "postgres":
+        pytest.skip("one kind is enough")
+    service = await server.pool.run(start_meta)
+    calls = Wire((service.url,), META_KEY, Limits(), SystemClock(), Hooks())
+    async with contextlib.aclosing(MetaClient(calls)) as metadata:
+        for name in ("acme", "gone"):
+            spec = MountSpec("/", "pagefs", {"backend": server.backend})
+            await metadata.create_namespace(name, "test", [spec])
+        await metadata.set_status("gone", "deleted", "test")
+    (server.data_dir / "meta.db").unlink()
+    settings = f"server: {{meta_url: '{service.url}', meta_key: '{META_KEY}'}}"
+    (server.data_dir.parent / "fs9.yaml").write_text(settings)
+    code, said = await server.run("fsck")
+    assert code == 0
+    assert said.splitlines() == [
+        "acme:/: ok, 5 files, 100005 bytes",
+        "gone:/: ok, 1 files, 0 bytes",
+    ]
 
 
 async def test_where_there_is_nothing(
