@@ -79,7 +79,7 @@ def test_the_last_ready_slots_cannot_be_drained_and_the_reason_says_so() -> None
         "nobody would serve: the last ready slot cannot be drained"
     )
     assert view.drain_refusal([2]) == "slot 2 is draining, not ready"
-    assert view.drain_refusal([9]) == "slot 9 is gone, not ready"
+    assert view.drain_refusal([9]) == "there is no slot 9"
 
 
 def test_who_leaves_is_forgotten_once_it_is_gone_or_back() -> None:
