@@ -22,7 +22,7 @@ HEAD_TIMEOUT_S = 30.0
 
 
 class MetaConnection(HttpToolsProtocol):
-    """Cuts who takes too long for a head, or sends more than that and the body."""
+    """Cuts who takes too long until a body begins, or sends more than a head and the body."""
 
     head_timeout_s = HEAD_TIMEOUT_S
 
@@ -55,13 +55,15 @@ class MetaConnection(HttpToolsProtocol):
         self._received = self._body = 0
         self._expect_head()
 
-    def on_headers_complete(self) -> None:
-        self._head_is_here()
-        super().on_headers_complete()
-
     def on_body(self, body: bytes) -> None:
+        # Not before: Falcon looks at no request, nor at its key, until some of its body is here.
+        self._head_is_here()
         self._body += len(body)
         super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._head_is_here()
+        super().on_message_complete()
 
     def _expect_head(self) -> None:
         if self._due is None:

@@ -91,13 +91,14 @@ async def test_what_is_within_the_bounds_is_served() -> None:
 
 
 async def test_who_is_slow_with_a_head_is_cut() -> None:
-    """Whatever was sent of it, also of a second one; a body has the application's time."""
+    """Also of a second one, or with the first byte of a body; from there the application counts."""
 
     class Impatient(MetaConnection):
         head_timeout_s = 0.1
 
     async with served(Impatient) as port:
-        for begun in (b"", b"GET", GET):
+        announced = GET.replace(b"GET", b"POST") + b"content-length: 5\r\n\r\n"
+        for begun in (b"", b"GET", GET, POST, announced):
             assert await answered(port, begun) == b""
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(GET + b"\r\n")
