@@ -119,6 +119,9 @@ class Broker:
         self._run_directory = run_directory
         self._wake_arbiter = wake_arbiter
         self._pidfds: dict[int, tuple[int, int]] = {}
+        #: What could not be saved yet, and whether that was said.
+        self._unsaved: Saved | None = None
+        self._complained = False
         saved = load(run_directory)
         self.state = BrokerState(secrets.token_hex(8), saved, workers, time.monotonic(), silence_s)
         self.server = BusServer(run_directory)
@@ -137,6 +140,7 @@ class Broker:
             self._receive(client, data, now_s)
         if state.renewal:
             self._look_for_renewed(now_s)
+        self._save()
         if self.server.subscribed():
             self.do(state.on_subscribed(now_s))
         if now_s >= state.next_tick_s(now_s):
@@ -173,7 +177,8 @@ class Broker:
                 case Reply(client, message):
                     self.server.reply(client, encode(message, self.state.epoch))
                 case Persist(saved):
-                    replace_file(self._run_directory.view_file, msgspec.json.encode(saved))
+                    self._unsaved = saved
+                    self._save()
                 case Watch(slot, pid):
                     self._watch(slot, pid)
                 case WriteWorkers(workers):
@@ -184,6 +189,19 @@ class Broker:
                     self._wake_arbiter()
                 case Kill(slot, pid):
                     self._kill(slot, pid)
+
+    def _save(self) -> None:
+        """Until it succeeds: on a full disk the fleet goes on, and is saved when there is room."""
+        if self._unsaved is None:
+            return
+        try:
+            replace_file(self._run_directory.view_file, msgspec.json.encode(self._unsaved))
+        except OSError as error:
+            if not self._complained:
+                log.error("the view of the fleet cannot be saved, and is tried again: %s", error)
+            self._complained = True
+        else:
+            self._unsaved, self._complained = None, False
 
     def _kill(self, slot: int, pid: int) -> None:
         """By its pidfd, so that nobody else is hit."""

@@ -67,6 +67,26 @@ async def test_the_next_broker_goes_on_with_the_saved_view(
     assert states(run_directory) == both
 
 
+async def test_a_disk_that_is_full_for_a_while_ends_no_broker(
+    run_directory: RunDirectory, listen: Callable[..., Listener]
+) -> None:
+    """The fleet goes on without a saved view; the last one is saved when there is room."""
+    in_the_way = run_directory.view_file.with_name("view.json.new")
+    in_the_way.mkdir()
+    broker = BrokerProcess(run_directory)
+    try:
+        one = listen(0)
+        await joined(one, 0)
+        await until(lambda: one.client.view.serving == (0,))
+        status = await asyncio.to_thread(bus_request, run_directory, StatusRequest(), 5.0)
+        assert status.slots[0].pid == os.getpid()
+        assert load(run_directory) is None
+        in_the_way.rmdir()
+        await until(lambda: states(run_directory).get(0) is SlotState.READY)
+    finally:
+        assert broker.end() == 0
+
+
 async def test_the_wanted_number_is_left_for_the_arbiter(
     run_directory: RunDirectory, broker: BrokerProcess, listen: Callable[..., Listener]
 ) -> None:
