@@ -321,7 +321,8 @@ class Connection(HttpToolsProtocol):
         `reset`: what is on its way to the client is given up.
         """
         # HTTP/1.0: an orderly end of the connection could be that of the answer.
-        if reset or (self.request is not None and not self.request.line.minor):
+        reset = reset or (self.request is not None and not self.request.line.minor)
+        if reset and not self.transport.is_closing():
             sock = self.transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
