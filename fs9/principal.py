@@ -25,6 +25,9 @@ ADMIN = "admin"
 OPERATOR = "operator"
 #: The roles that may change files.
 _CHANGERS = frozenset({ADMIN, OPERATOR, "read-write"})
+#: So much of a credential's SHA-256 is what revocations, handles in the journal and the successors
+#: of a refreshed token know it by.
+CREDENTIAL_BYTES = 16
 #: The permission that a narrowed token needs to administer, with and without its path.
 _ADMIN_EVERYWHERE = frozenset({"admin", "admin:/"})
 

@@ -16,13 +16,14 @@ import struct
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from fs9.principal import CREDENTIAL_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fs9.meta.models import Revocation
     from fs9.principal import Principal
 
-_DIGEST_BYTES = 16
 _ENTRY_BYTES = 24
 _TIMES = struct.Struct(">II")
 _SHARDS = 256
@@ -60,9 +61,9 @@ class Revocations:
         shard = self._shards[digest[0]]
         at, found = _search(shard, digest)
         if found:
-            known_expires_s, known_issued_s = _TIMES.unpack_from(shard, at + _DIGEST_BYTES)
+            known_expires_s, known_issued_s = _TIMES.unpack_from(shard, at + CREDENTIAL_BYTES)
             times = (max(expires_s, known_expires_s), max(issued_s, known_issued_s))
-            _TIMES.pack_into(shard, at + _DIGEST_BYTES, *times)
+            _TIMES.pack_into(shard, at + CREDENTIAL_BYTES, *times)
             return
         shard[at:at] = digest + _TIMES.pack(expires_s, issued_s)
         self._count += 1
@@ -71,7 +72,7 @@ class Revocations:
         """Was what the principal has shown revoked, by itself or with others?"""
         if not self._count:
             return False
-        if self._issued_until_s(principal.credential[:_DIGEST_BYTES]) is not None:
+        if self._issued_until_s(principal.credential[:CREDENTIAL_BYTES]) is not None:
             return True
         if principal.origin and self._issued_until_s(principal.origin) is not None:
             return True
@@ -98,7 +99,7 @@ class Revocations:
             shard = self._shards[self._swept]
             kept = bytearray()
             for at in range(0, len(shard), _ENTRY_BYTES):
-                if _TIMES.unpack_from(shard, at + _DIGEST_BYTES)[0] >= now_s:
+                if _TIMES.unpack_from(shard, at + CREDENTIAL_BYTES)[0] >= now_s:
                     kept += shard[at : at + _ENTRY_BYTES]
             if len(kept) < len(shard):
                 dropped += (len(shard) - len(kept)) // _ENTRY_BYTES
@@ -108,13 +109,13 @@ class Revocations:
         return dropped
 
     def _issued_until_s(self, digest: bytes) -> int | None:
-        if len(digest) != _DIGEST_BYTES:
+        if len(digest) != CREDENTIAL_BYTES:
             return None
         shard = self._shards[digest[0]]
         at, found = _search(shard, digest)
         if not found:
             return None
-        issued_s: int = _TIMES.unpack_from(shard, at + _DIGEST_BYTES)[1]
+        issued_s: int = _TIMES.unpack_from(shard, at + CREDENTIAL_BYTES)[1]
         return issued_s
 
 
@@ -149,7 +150,7 @@ def _meant_by(principal: Principal) -> tuple[tuple[str, str, tuple[str, ...]], .
 
 def _digest(revocation: Revocation) -> bytes:
     if revocation.kind == "token":
-        return bytes.fromhex(revocation.subject)[:_DIGEST_BYTES]
+        return bytes.fromhex(revocation.subject)[:CREDENTIAL_BYTES]
     # Of a namespace or a key the subject says all.
     narrowed = revocation.kind in {"jti", "user"}
     namespace = revocation.namespace or "" if narrowed else ""
@@ -158,7 +159,7 @@ def _digest(revocation: Revocation) -> bytes:
 
 def _hashed(kind: str, namespace: str, subject: str) -> bytes:
     text = f"{kind}\0{namespace}\0{subject}".encode(errors="surrogatepass")
-    return hashlib.sha256(text).digest()[:_DIGEST_BYTES]
+    return hashlib.sha256(text).digest()[:CREDENTIAL_BYTES]
 
 
 def _search(shard: bytearray, digest: bytes) -> tuple[int, bool]:
@@ -167,12 +168,12 @@ def _search(shard: bytearray, digest: bytes) -> tuple[int, bool]:
     while low < high:
         middle = (low + high) // 2
         at = middle * _ENTRY_BYTES
-        if shard[at : at + _DIGEST_BYTES] < digest:
+        if shard[at : at + CREDENTIAL_BYTES] < digest:
             low = middle + 1
         else:
             high = middle
     at = low * _ENTRY_BYTES
-    return at, shard[at : at + _DIGEST_BYTES] == digest
+    return at, shard[at : at + CREDENTIAL_BYTES] == digest
 
 
 def _clamped(time_s: int) -> int:

@@ -29,7 +29,7 @@ from fs9.errors import (
     Transient,
     Unauthenticated,
 )
-from fs9.principal import Principal
+from fs9.principal import CREDENTIAL_BYTES, Principal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -44,8 +44,6 @@ REVOKED = "Token has been revoked"
 #: What every API key begins with; a token cannot.
 API_KEY_PREFIX = "fs9_"
 _API_KEY_BYTES_MAX = 256
-#: So much of its SHA-256 is what the successors of a token know it by.
-ORIGIN_BYTES = 16
 #: Nobody can say whether the credential holds.
 _NOBODY_SAYS = (BackendUnavailable, Transient, Timeout, CircuitBreakerOpen)
 
@@ -325,7 +323,7 @@ def origin_of(token: str, claims: Claims) -> dict[str, str]:
     """The claims by which what is made of the token is known as its successor."""
     if claims.origin:
         return {ORIGIN: claims.origin, ORIGIN_JTI: claims.origin_jti}
-    return {ORIGIN: digest_of(token)[:ORIGIN_BYTES].hex(), ORIGIN_JTI: claims.jti or ""}
+    return {ORIGIN: digest_of(token)[:CREDENTIAL_BYTES].hex(), ORIGIN_JTI: claims.jti or ""}
 
 
 def principal_of(claims: Claims, credential: bytes) -> Principal:

@@ -7,10 +7,10 @@ answer ─> authenticate ── the address's failed credentials ─> Gate.princ
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from fs9.auth.verifier import digest_of
 from fs9.errors import TooManyRequests, Unauthenticated
 from fs9.http.gate import bearer_token
 from fs9.observe.metrics import RATE_LIMITED
@@ -117,7 +117,7 @@ class Limiting:
         Raises TooManyRequests.
         """
         if self.requests.on:
-            digest = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
+            digest = digest_of(token).hex()
             now_s = self._clock.monotonic_s()
             await self._refuse(self.requests.credential_refusal(digest, now_s))
 
@@ -126,15 +126,20 @@ class Limiting:
         self._credentials.failed(self._address_of(exchange), self._clock.monotonic_s())
 
     def _check(self, address: str) -> None:
-        try:
+        with self._counting_refusals():
             self._credentials.check(address, self._clock.monotonic_s())
+
+    def _begin(self, address: str) -> None:
+        with self._counting_refusals():
+            self._credentials.begin(address, self._clock.monotonic_s())
+
+    @contextmanager
+    def _counting_refusals(self) -> Iterator[None]:
+        try:
+            yield
         except TooManyRequests:
             self._metrics.count(RATE_LIMITED, "address")
             raise
-
-    def _begin(self, address: str) -> None:
-        self._check(address)
-        self._credentials.begin(address, self._clock.monotonic_s())
 
     def _address_of(self, exchange: Exchange) -> str:
         return self._address(exchange.peer, exchange.headers.get("x-forwarded-for"))

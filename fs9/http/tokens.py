@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import msgspec
 
 from fs9.auth.revocations import TIME_MAX_S, successors_of
 from fs9.auth.tokens import LEEWAY_S
-from fs9.auth.verifier import API_KEY_PREFIX
+from fs9.auth.verifier import API_KEY_PREFIX, digest_of
 from fs9.errors import (
     Forbidden,
     InvalidArgument,
@@ -185,7 +184,7 @@ async def _of_token(
     last_s = max(expires_s, now_s + ttl_s)
     kept_s = min(last_s + LEEWAY_S + services.settings.refresh_grace_s, TIME_MAX_S)
     made |= {"namespace": namespace, "expires_at_s": kept_s}
-    digest = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
+    digest = digest_of(token).hex()
     found = [Revocation("token", digest, **made)]
     if origin:
         found.append(Revocation("jti", successors_of(origin), **made, issued_until_s=now_s))
@@ -198,7 +197,7 @@ async def _known_of(services: Services, token: str) -> tuple[str | None, int | N
     if verifier is None:
         return None, None, ""
     if token.startswith(API_KEY_PREFIX):
-        digest = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
+        digest = digest_of(token).hex()
         try:
             key, _ = await services.store.api_key(digest)
         except NotFound:

@@ -46,7 +46,6 @@ _ID_BYTES = 16
 #: Closes of one provider that run at a time.
 _CLOSING_MAX = 16
 
-
 _UNJOURNALED = contextlib.nullcontext()
 
 #: Who opened what no session did.

@@ -28,7 +28,7 @@ import msgspec
 
 from fs9.errors import Fs9Error
 from fs9.path import is_within
-from fs9.principal import Principal
+from fs9.principal import CREDENTIAL_BYTES, Principal
 from fs9.types import OpenFlags
 from fs9.vfs.dormant import Handles, Known
 
@@ -46,8 +46,6 @@ _SLACK_RECORDS = 1024
 #: Suffixes that no namespace name has.
 _NEW = ".new"
 _UNREADABLE = ".unreadable"
-#: What revocations are known by (`fs9.auth.revocations`).
-_CREDENTIAL_BYTES = 16
 
 #: The flags a handle is registered with again, by bit. A replacement is never journaled.
 _FLAGS = ("read", "write", "create", "truncate", "append", "directory", "exclusive")
@@ -438,7 +436,7 @@ def _replay(data: bytes, namespace: str) -> tuple[Handles, list[tuple[str, str]]
 
 def _opened(handle_id: str, known: Known) -> Opened:
     path, bits, file_id, by = known
-    credential = by.credential[:_CREDENTIAL_BYTES]
+    credential = by.credential[:CREDENTIAL_BYTES]
     means = (by.user, credential, by.issued_at_s, by.jti, by.key_id, by.origin, by.origin_jti)
     return Opened(handle_id, path, bits, file_id, *means)
 
