@@ -147,6 +147,9 @@ async def open_slatedb(
         if "bucket" in found.blocks:
             blocks = await open_objects(found.blocks, context)
             opened.push_async_callback(blocks.aclose)
+        # Before the lease: whoever fails here must not go on renewing it.
+        objects = await open_objects(same, context, "meta")
+        opened.push_async_callback(objects.aclose)
         # A renewal that takes too long is followed by another one in time.
         deadline_s = max(1.0, found.lease_secs / 4)
         bucket = s3client.Bucket(found.bucket, deadline_s=deadline_s, request_s=deadline_s)
@@ -162,7 +165,7 @@ async def open_slatedb(
             found.bucket,
             _path(found.prefix, context, "meta"),
             held,
-            await open_objects(same, context, "meta"),
+            objects,
             timeout_s=found.timeout_secs,
         )
         store.when_lost(context.lost)

@@ -85,7 +85,8 @@ class S3Lease(Lease):
                 over_s = found.changed_s + found.holding.ttl_secs + _RESOLUTION_S
                 free = self.now_s() + ahead_s >= over_s
             if free:
-                with contextlib.suppress(Changed):  # another one was faster
+                # Another one was faster, or has just erased it.
+                with contextlib.suppress(Changed, FileNotFoundError):
                     self._etag = await self._put(
                         self._holder, None if found is None else found.etag
                     )

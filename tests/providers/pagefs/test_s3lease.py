@@ -143,3 +143,26 @@ async def test_a_lease_that_cannot_be_read(lease_of: LeaseOf) -> None:
     await obstore.put_async(lease._client.store, lease._path, b"{")
     with pytest.raises(BackendUnavailable, match="cannot be read"):
         await lease.take(0)
+
+
+async def test_one_that_is_erased_while_another_takes_it(
+    lease_of: LeaseOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is taken as one that never was; Amazon answers 404 then, where others say 412."""
+    first, second = lease_of("a"), lease_of("b")
+    await first.take(0)
+    await first.aclose()
+    put = second._put
+
+    async def put_after_the_end(holder: str, etag: str | None) -> str | None:
+        if etag is not None:
+            await first.erase()
+            raise FileNotFoundError("put")
+        return await put(holder, etag)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(second, "_put", put_after_the_end)
+        await second.take(_DEADLINE_S)
+    await second.renew()
+    second.check()
+    await second.aclose()
