@@ -353,10 +353,11 @@ class _Samples(MmapedDict):
 
     def _init_value(self, key: str) -> None:
         while self._used + len(key.encode()) + _SAMPLE_BYTES_MAX > self._capacity:
-            os.posix_fallocate(self._f.fileno(), 0, 2 * self._capacity)
+            larger = 2 * self._capacity
+            os.posix_fallocate(self._f.fileno(), 0, larger)
+            mapped = mmap.mmap(self._f.fileno(), larger)  # the old one stays if that fails
             self._m.close()
-            self._capacity *= 2
-            self._m = mmap.mmap(self._f.fileno(), self._capacity)
+            self._m, self._capacity = mapped, larger
         super()._init_value(key)  # type: ignore[no-untyped-call]
 
 

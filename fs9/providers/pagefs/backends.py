@@ -38,11 +38,13 @@ Stores: TypeAlias = tuple[MetaStore, BlockStore | None]
 class Backend(NamedTuple):
     """What is done with a backend's part of the configuration; both raise InvalidArgument.
 
-    `check` asks nobody; `open` opens the stores.
+    `check` asks nobody; `open` opens the stores. `remote`: its data is not on this host, and its
+    calls need a task around them.
     """
 
     check: Callable[[Mapping[str, Any]], object]
     open: Callable[[Mapping[str, Any], ProviderContext], Awaitable[Stores]]
+    remote: bool
 
 
 _NAME_BYTES_MAX = 200
@@ -118,23 +120,27 @@ async def open_tikv(config: Mapping[str, Any], context: ProviderContext) -> Stor
 
 #: A backend is added here.
 BACKENDS: dict[str, Backend] = {
-    "lmdb": Backend(check_lmdb, open_lmdb),
-    "memory": Backend(check_memory, open_memory),
-    "postgres": Backend(remote.read_postgres, remote.open_postgres),
-    "s3": Backend(remote.read_s3, remote.open_s3),
-    "slatedb": Backend(remote.read_slatedb, remote.open_slatedb),
-    "tikv": Backend(refuse_tikv, open_tikv),
+    "lmdb": Backend(check_lmdb, open_lmdb, remote=False),
+    "memory": Backend(check_memory, open_memory, remote=False),
+    "postgres": Backend(remote.read_postgres, remote.open_postgres, remote=True),
+    "s3": Backend(remote.read_s3, remote.open_s3, remote=True),
+    "slatedb": Backend(remote.read_slatedb, remote.open_slatedb, remote=True),
+    "tikv": Backend(refuse_tikv, open_tikv, remote=True),
 }
-
-
-#: Those whose calls need no task around them.
-_UNTASKED = frozenset({"lmdb", "memory"})
 
 
 def check(config: Mapping[str, Any]) -> None:
     """Raises InvalidArgument for a configuration that cannot be used anywhere; asks nobody."""
     found = settings.read(config)
     BACKENDS[_type(found)].check(found.backend)
+
+
+def is_remote(config: Mapping[str, Any]) -> bool:
+    """Is the data of such a mount on other hosts? Of what is no configuration: no."""
+    part = config.get("backend")
+    kind = part.get("type") if isinstance(part, dict) else None
+    backend = BACKENDS.get(kind) if isinstance(kind, str) else None
+    return backend is not None and backend.remote
 
 
 def _type(found: settings.Config) -> str:
@@ -172,7 +178,7 @@ async def _create(found: settings.Config, context: ProviderContext) -> PageFs:
     )
     core = Core(store, blocks, policy, context.limits, context.clock, context.quota)
     provider = PageFs(core)
-    provider.untasked = kind in _UNTASKED
+    provider.untasked = not BACKENDS[kind].remote
     try:
         with Translated(f"pagefs storage {context.mount}"):
             await provider.start()

@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from fs9.providers.pagefs.fsck import Report
     from fs9.types import MountSpec
 
-#: Backends whose data is not below the data directory.
-_REMOTE = frozenset({"postgres", "s3", "slatedb"})
 #: What stands in the way of a look; the last ones come of rows that cannot be read.
 _FAILURES = (
     *(OSError, lmdb.Error, Fs9Error),
@@ -111,9 +109,7 @@ def _remote_mounts(record: NamespaceRecord) -> list[MountSpec]:
     return [
         spec
         for spec in record.mounts
-        if spec.provider == "pagefs"
-        and isinstance(backend := spec.config.get("backend"), dict)
-        and backend.get("type") in _REMOTE
+        if spec.provider == "pagefs" and backends.is_remote(spec.config)
     ]
 
 
