@@ -74,7 +74,10 @@ class Departure:
                 connection.run(self._reach(request, owner, forward=False), here=False)
 
     def _is_forwarded(self, request: Request) -> bool:
-        """Rather than handed over; not what an answer to may end with the connection (HTTP/1.0)."""
+        """Rather than handed over with the connection.
+
+        Never HTTP/1.0: its answer may end with the connection, so the owner must have that.
+        """
         if not self._connection.node.forwarding or not request.line.minor:
             return False
         return self._moves >= MOVES_MAX
@@ -128,7 +131,7 @@ class Departure:
         if view is not None and view < node.membership.number:
             await self._reach(request, node.membership.owner(key), forward=True)
         elif await node.membership.wait_to_own(key, VIEW_WAIT_S):
-            connection.stay(request)
+            self._come_home(request)
         else:
             connection.refuse(MisdirectedRequest(f"slot {node.slot} does not own {key}"))
 
@@ -160,8 +163,7 @@ class Departure:
             else:
                 left_s -= pause_s
             pause_s = min(2 * pause_s, node.owner_retry_s)
-        connection.flow.resume_reading()
-        connection.route(request)
+        self._come_home(request)
 
     async def _send_back(self, request: Request, key: str) -> bool:
         """Bring it to the earlier owner if that keeps the namespace; False if it does not."""
@@ -180,6 +182,11 @@ class Departure:
             return False
         return True
 
+    def _come_home(self, request: Request) -> None:
+        """The namespace is ours now, if perhaps another worker has it still."""
+        self._connection.flow.resume_reading()
+        self._connection.route(request)
+
     async def _reach(self, request: Request, owner: int, *, forward: bool) -> None:
         """Try until the owner serves again, for at most the node's `owner_wait_s`.
 
@@ -191,7 +198,7 @@ class Departure:
             try:
                 owner = node.membership.owner(request.key) if request.key else owner
                 if owner == node.slot:
-                    connection.stay(request)
+                    self._come_home(request)
                 elif forward:
                     self._forward(request, await self._upstream(owner))
                 else:

@@ -177,7 +177,7 @@ async def waiting_while_it_drains(
     await until(lambda: is_draining(fleet))
     waiting = [asyncio.create_task(probe(fleet.port, each.tenant, 30)) for each in writers]
     await asyncio.sleep(2.5)  # longer than owner_wait_secs
-    assert not any(task.done() for task in waiting)
+    assert [task.result() for task in waiting if task.done()] == []
     assert all(locked(fleet, writer.tenant) for writer in writers)
     return drain, waiting
 
