@@ -39,9 +39,10 @@ log = logging.getLogger("fs9.broker")
 
 #: The broker is not started more often than this.
 _BROKER_PAUSE_S = 0.5
-#: One that shows no life for so long hangs. We look every second or so.
+#: One that shows no life for so long hangs.
 _BROKER_SILENCE_S = 10.0
-_LOOKED_AT_S = 2.0
+#: We look every second or so; a longer pause is one of our own, and no silence.
+_LOOK_PAUSE_MAX_S = 2.0
 _SIGNS_MAX = 64 * 1024
 #: Processes of one slot are not started more often: one that cannot start would be forked
 #: without end.
@@ -258,10 +259,11 @@ class BrokerProcess:
         self._started_s = self._looked_s = time.monotonic()
         self._silent_s = 0.0
         life, show = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        arbiter = os.getpid()
         try:
             self.pid = os.fork()
             if self.pid == 0:
-                self._run(show)
+                self._run(show, arbiter)
         except OSError:
             os.close(life)
             raise
@@ -269,7 +271,7 @@ class BrokerProcess:
             os.close(show)
         self._life, self._watched = life, os.pidfd_open(self.pid)
 
-    def _run(self, show: int) -> None:
+    def _run(self, show: int, arbiter: int) -> None:
         """In the child: never returns."""
         for listener in self._listeners:
             listener.close()  # or connections would be accepted for as long as the broker lives
@@ -279,7 +281,12 @@ class BrokerProcess:
             silence_s = settings.limits.worker_silence_s
             directory = self._application.run_directory
             broker.main(
-                directory, settings.workers, silence_s, _wake_parent, lambda: _write_sign(show)
+                directory,
+                settings.workers,
+                silence_s,
+                _wake_parent,
+                lambda: _write_sign(show),
+                arbiter,
             )
             status = 0
         except Exception:
@@ -304,8 +311,7 @@ class BrokerProcess:
 
     def _end_silent(self) -> None:
         now_s = time.monotonic()
-        # If we were stopped ourselves, it was not silent meanwhile.
-        self._silent_s += min(now_s - self._looked_s, _LOOKED_AT_S)
+        self._silent_s += min(now_s - self._looked_s, _LOOK_PAUSE_MAX_S)
         self._looked_s = now_s
         with suppress(BlockingIOError):
             if os.read(self._life, _SIGNS_MAX):

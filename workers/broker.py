@@ -7,7 +7,6 @@ there are to be by a file, and learns of a worker's death from the kernel (pidfd
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import secrets
@@ -33,6 +32,7 @@ from router.messages import (
     encode,
 )
 from workers.bus import BusServer
+from workers.parent import leave_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fs9.broker")
 
-_PR_SET_PDEATHSIG = 1
 #: What the arbiter handles and the broker must not.
 _FOREIGN_SIGNALS = (
     signal.SIGQUIT,
@@ -70,12 +69,14 @@ def main(
     silence_s: float = SILENCE_S,
     wake_arbiter: Callable[[], None] = lambda: None,
     show_life: Callable[[], None] = lambda: None,
+    parent: int | None = None,
 ) -> None:
     """Be the broker, in a process of its own, until SIGTERM or the end of the arbiter.
 
     `workers` counts for a fleet that begins: one without a saved view. `silence_s`: a worker
     that says nothing for so long is killed. `wake_arbiter` makes it look at what is written
-    for it; `show_life` is called every second at least.
+    for it; `show_life` is called every second at least. `parent` is the arbiter, if it is not
+    whoever is the parent at this moment.
     """
     # The write end of a pipe wakes the loop, whatever it waits for.
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -92,7 +93,7 @@ def main(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, leave)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    leave_with(os.getppid() if parent is None else parent)
     broker = Broker(run_directory, workers, silence_s, wake_arbiter)
     broker.server.watch(wake_read)
     try:

@@ -134,6 +134,6 @@ class RunDirectory:
         """Wait for the slot's lock; the descriptor that holds it."""
         fd = os.open(self.path / f"slot-{slot}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX)
-        os.ftruncate(fd, 0)
-        os.write(fd, b"%d\n" % os.getpid())
+        # All of one length: who reads it meanwhile finds the process before or this one.
+        os.pwrite(fd, b"%-10d\n" % os.getpid(), 0)
         return fd
