@@ -32,7 +32,7 @@ from workers.answering import run_in_pieces, run_small
 from workers.connection import INPUT_BYTES_MAX, Connection
 from workers.cycle import cancellable, take_over
 from workers.peer import peer_of
-from workers.sink import SocketBody
+from workers.sink import CUT_SHORT, SocketBody
 from workers.state import IN_PROGRESS, UNANSWERED, State
 
 if TYPE_CHECKING:
@@ -63,8 +63,6 @@ _TURN_REQUESTS = 8
 PARTING_S = 0.3
 
 _EMPTY_LINE = b"\r\n"
-
-_CUT_SHORT = "the connection ended before the body did"
 
 # What every request compares with: the name of an enum's member costs four times as much.
 _IDLE, _COLLECT, _ANSWER = State.IDLE, State.COLLECT, State.ANSWER
@@ -125,7 +123,7 @@ class Fs9Protocol(Connection):
         if self.is_endless:
             return False
         if self._state in UNANSWERED and not self.intake.framer.done:
-            error = MalformedRequest(_CUT_SHORT)
+            error = MalformedRequest(CUT_SHORT)
             if self._body is not None:
                 self._body.fail(error)  # seen after what is here of it, which may be all
                 return True
@@ -140,7 +138,7 @@ class Fs9Protocol(Connection):
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         if self._body is not None:
-            self._body.fail(MalformedRequest(_CUT_SHORT))
+            self._body.fail(MalformedRequest(CUT_SHORT))
         if self._task is not None:
             self._task.cancel()
         self._departure.abort()
@@ -277,7 +275,7 @@ class Fs9Protocol(Connection):
         self._departure.count_request()
         self._begin(request)
         if self._eof and len(self.intake.data) < (request.block.length or 0):
-            self.refuse(MalformedRequest(_CUT_SHORT))
+            self.refuse(MalformedRequest(CUT_SHORT))
             return
         if node.active >= node.active_unchecked:
             refusal = node.refusal(request.key)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from router.framing import Framer
     from workers.connection import Connection
 
+#: Why a request fails whose client leaves, or stops sending, within its body.
+CUT_SHORT = "the connection ended before the body did"
+
 _POOL_MAX = 16
 #: What came is given to the reader so long after its first byte, however little it is.
 _GATHER_S = 0.01
@@ -240,12 +243,12 @@ class SocketBody(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """The client may still hear why nothing comes of its request."""
         self._connection.end_after_this(True)
-        self.fail(MalformedRequest("the connection ended before the body did"))
+        self.fail(MalformedRequest(CUT_SHORT))
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._receiving = False
-        self.fail(MalformedRequest("the connection ended before the body did"))
+        self.fail(MalformedRequest(CUT_SHORT))
         self._connection.connection_lost(exc)
 
     def pause_writing(self) -> None:
