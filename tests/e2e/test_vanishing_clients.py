@@ -15,6 +15,7 @@ from tests.e2e.test_attacks import everything_below
 from tests.workers.wire_client import WireClient, request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.fix_fleet import Fleet
@@ -39,10 +40,9 @@ def _resident_bytes(pid: int) -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-async def _until(condition: object) -> None:
-    """Wait for a condition that must become true within the timeout of the test."""
-    assert callable(condition)
-    async with asyncio.timeout(20):
+async def _until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition that must become true."""
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - another process cannot set an event
             await asyncio.sleep(0.02)
 

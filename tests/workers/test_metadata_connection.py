@@ -100,6 +100,8 @@ async def test_who_is_slow_with_a_head_is_cut() -> None:
         announced = GET.replace(b"GET", b"POST") + b"content-length: 5\r\n\r\n"
         for begun in (b"", b"GET", GET, POST, announced):
             assert await answered(port, begun) == b""
+    Impatient.head_timeout_s = 2.0  # enough for a whole one, however busy the host is
+    async with served(Impatient) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(GET + b"\r\n")
         async with asyncio.timeout(_WAIT_S):
