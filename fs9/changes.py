@@ -14,11 +14,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from typing import TYPE_CHECKING, Protocol
 
 from fs9.errors import Fs9Error
 from fs9.meta.announce import NamespaceChanged, Revoked
+from fs9.resilience.backoff import jittered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 _WAIT_S = 25.0
 #: How long who starts waits for the first word of a metadata service.
 _PATIENCE_S = 0.75
-#: Before it is asked again after a failure: half of it at least, doubled each time.
+#: Before it is asked again after a failure, doubled each time.
 _RETRY_FIRST_S = 0.1
 _RETRY_MAX_S = 5.0
 
@@ -129,7 +129,7 @@ class ChangeFeed:
             else:
                 delay_s = _RETRY_FIRST_S
                 continue
-            await asyncio.sleep(delay_s * (0.5 + random.random() / 2))
+            await asyncio.sleep(jittered(delay_s))
             delay_s = min(2 * delay_s, _RETRY_MAX_S)
 
     async def _heed_timer(self, interval_s: float) -> None:

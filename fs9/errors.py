@@ -20,6 +20,11 @@ from typing import ClassVar
 #: kind -> class, for rebuilding an error that crossed the wire.
 KINDS: dict[str, type[Fs9Error]] = {}
 
+#: What Forbidden says of a namespace: it may not even be known whether there is one; it is
+#: suspended. A metadata service says the same, which is how file servers know what it means.
+NO_ACCESS = "Namespace not found or access denied"
+NOT_ACTIVE = "Namespace is not active"
+
 
 class Fs9Error(Exception):
     """Base of all errors: `detail` is what follows the prefix in the text, often a path."""

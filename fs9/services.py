@@ -29,7 +29,7 @@ from fs9.directories import (
     metrics_directory,
     watch_directory,
 )
-from fs9.errors import Forbidden, Fs9Error, NotFound, Unauthenticated
+from fs9.errors import NOT_ACTIVE, Forbidden, Fs9Error, NotFound, Unauthenticated
 from fs9.meta.announce import Revoked
 from fs9.meta.calls import Hooks, Wire
 from fs9.meta.client import MetaClient
@@ -174,7 +174,7 @@ class Services:
         self.registry.addresses_of = self.mount_policy.addresses_of
 
     def _namespace_ended(self, name: str) -> None:
-        self.end_requests(lambda by: by.namespace == name, Forbidden("Namespace is not active"))
+        self.end_requests(lambda by: by.namespace == name, Forbidden(NOT_ACTIVE))
 
     async def _announce_here(self, change: Change) -> bool:
         self.apply(change)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fs9.auth.tokens import sign
 from fs9.auth.verifier import REVOKED, digest_of, origin_of, principal_of
-from fs9.errors import Forbidden, InvalidArgument, NotFound, Unauthenticated
+from fs9.errors import NO_ACCESS, NOT_ACTIVE, Forbidden, InvalidArgument, NotFound, Unauthenticated
 from fs9.meta.models import ACTIVE
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from fs9.clock import Clock
     from fs9.config import Settings
     from fs9.meta.models import NamespaceRecord, UserRecord
-
-
-_DENIED = "Namespace not found or access denied"
 
 
 class Standings(Protocol):
@@ -56,7 +53,7 @@ class LocalRefresher:
         if self._verifier.revocations.mean(principal):
             raise Unauthenticated(REVOKED)
         if tenant not in {None, claims.ns}:
-            raise Forbidden(_DENIED)
+            raise Forbidden(NO_ACCESS)
         await self._check_active(claims)
         if self._verifier.revocations.mean(principal):  # while the store was asked
             raise Unauthenticated(REVOKED)
@@ -68,9 +65,9 @@ class LocalRefresher:
         try:
             record = await self._standings.namespace(claims.ns)
         except NotFound:
-            raise Forbidden(_DENIED) from None
+            raise Forbidden(NO_ACCESS) from None
         if record.status != ACTIVE:
-            raise Forbidden("Namespace is not active")
+            raise Forbidden(NOT_ACTIVE)
         try:
             user = await self._standings.user_named(claims.sub)
         except NotFound:

@@ -16,7 +16,14 @@ import msgspec
 
 from fs9.auth.tokens import read_vouched
 from fs9.auth.verifier import REVOKED, digest_of, principal_of
-from fs9.errors import BackendUnavailable, Forbidden, NotFound, Unauthenticated
+from fs9.errors import (
+    NO_ACCESS,
+    NOT_ACTIVE,
+    BackendUnavailable,
+    Forbidden,
+    NotFound,
+    Unauthenticated,
+)
 from fs9.meta.wire import TokenReply, VerdictReply, time_s
 from fs9.names import is_namespace_name
 from fs9.principal import Principal
@@ -31,8 +38,6 @@ if TYPE_CHECKING:
 _NO_NAMESPACE = "Token missing required 'ns' claim"
 #: What the service says that is not about the token's form; the contract's texts.
 _WHOLE_TEXTS = frozenset({REVOKED, _NO_NAMESPACE})
-#: What it says of a credential that would hold, but for its namespace.
-_SUSPENDED = "Namespace is not active"
 
 
 class Service(Protocol):
@@ -87,7 +92,7 @@ class RemoteValidator:
         try:
             await self._service.namespace(name)
         except NotFound:
-            raise Forbidden("Namespace not found or access denied") from None
+            raise Forbidden(NO_ACCESS) from None
 
 
 class RemoteKeys:
@@ -139,12 +144,12 @@ class RemoteRefresher:
         if self._verifier.revocations.mean(principal):
             raise Unauthenticated(REVOKED)
         if tenant not in {None, claims.ns}:
-            raise Forbidden("Namespace not found or access denied")
+            raise Forbidden(NO_ACCESS)
         try:
             reply = await self._service.refresh(token, self._settings.token_ttl_s)
         except Unauthenticated as error:
-            if str(error) == _SUSPENDED:
-                raise Forbidden(_SUSPENDED) from None
+            if str(error) == NOT_ACTIVE:
+                raise Forbidden(NOT_ACTIVE) from None
             raise
         if self._verifier.revocations.mean(principal):  # while the service was asked
             raise Unauthenticated(REVOKED)
@@ -157,7 +162,7 @@ class RemoteRefresher:
 
 def _refusal(verdict: VerdictReply, prefix: str) -> Unauthenticated | Forbidden:
     reason = verdict.error or "validation failed"
-    if reason == _SUSPENDED:
+    if reason == NOT_ACTIVE:
         return Forbidden(reason)
     return Unauthenticated(reason if reason in _WHOLE_TEXTS else prefix + reason)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fs9.errors import Forbidden, NotFound
+from fs9.errors import NO_ACCESS, NOT_ACTIVE, Forbidden, NotFound
 from fs9.meta.models import ACTIVE
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ async def administrator(x: Exchange) -> Principal:
     except NotFound:
         if principal.namespace in services.settings.admin_namespaces:
             return principal
-        raise Forbidden("Namespace not found or access denied") from None
+        raise Forbidden(NO_ACCESS) from None
     if record.status != ACTIVE:
-        raise Forbidden("Namespace is not active")
+        raise Forbidden(NOT_ACTIVE)
     return principal
 
 

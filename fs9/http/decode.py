@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from fs9.errors import MalformedRequest, NotFound, PayloadTooLarge, UnsupportedMediaType
+from fs9.errors import MalformedRequest, NotFound, PayloadTooLarge
 from fs9.types import Condition
-from fs9.wire.codec import decode_body
+from fs9.wire.codec import check_json_type, decode_body
 from fs9.wire.conditions import condition_from_headers, parse_http_date
+from fs9.wire.route import JSON
 
 if TYPE_CHECKING:
     import msgspec
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from fs9.vfs.session import Session
 
 T = TypeVar("T")
-
-_JSON = "application/json"
 
 
 async def attached(x: Exchange) -> Session:
@@ -34,19 +33,12 @@ async def attached(x: Exchange) -> Session:
 async def json_body(x: Exchange, decoder: msgspec.json.Decoder[T]) -> T:
     """The JSON body. Raises UnsupportedMediaType, PayloadTooLarge and what decoding raises."""
     media_type = x.headers.get("content-type")
-    if media_type != _JSON:
-        _check_json(media_type)
+    if media_type != JSON:
+        check_json_type(media_type)
     body = await whole_body(x.body, x.context.limits.json_body_bytes_max)
     request = decode_body(decoder, body)
     x.request = request
     return request
-
-
-def _check_json(media_type: str | None) -> None:
-    essence = (media_type or "").partition(";")[0].strip(" \t").lower()
-    if essence == _JSON or (essence.startswith("application/") and essence.endswith("+json")):
-        return
-    raise UnsupportedMediaType("the body must be application/json")
 
 
 async def whole_body(body: Body, bytes_max: int) -> Buffer:

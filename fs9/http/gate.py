@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from fs9.auth.verifier import NamespaceRevoked
-from fs9.errors import Forbidden, Unauthenticated
+from fs9.errors import NO_ACCESS, Forbidden, Unauthenticated
 from fs9.names import DEFAULT_NAMESPACE, check_namespace_name
 from fs9.principal import ADMIN, Principal
 
@@ -30,7 +30,7 @@ class ForeignTenant(Forbidden):
     kind: ClassVar[str] = "Forbidden"
 
     def __init__(self, principal: Principal) -> None:
-        super().__init__("Namespace not found or access denied")
+        super().__init__(NO_ACCESS)
         self.principal = principal
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from fs9 import __version__
-from fs9.errors import KINDS
+from fs9.errors import KINDS, NO_ACCESS
 from fs9.wire import messages
 from fs9.wire.examples import EXAMPLES
 from fs9.wire.problem import error_reply
@@ -280,7 +280,7 @@ def _error_examples() -> Json:
 
 _DETAILS = {
     "Unauthenticated": "Missing Authorization header",
-    "Forbidden": "Namespace not found or access denied",
+    "Forbidden": NO_ACCESS,
     "InvalidArgument": "the query has no 'path'",
     "InvalidHandle": "1f0c",
     "MalformedRequest": "the body is not JSON",

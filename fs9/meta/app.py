@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -33,10 +32,10 @@ from fs9.errors import (
     RouteNotFound,
     Unauthenticated,
     UnprocessableBody,
-    UnsupportedMediaType,
 )
 from fs9.meta import wire
 from fs9.meta.routes import ADMIN, ROUTES, Call, Route
+from fs9.wire.codec import check_json_type
 
 if TYPE_CHECKING:
     from fs9.meta.issuing import Issuer
@@ -46,7 +45,6 @@ log = logging.getLogger(__name__)
 
 _BODY_BYTES_MAX = 4 * 1024 * 1024
 _BODY_TIMEOUT_S = 30.0
-_OTHER_JSON = re.compile(r"application/[^/]+\+json")
 _METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "TRACE", "CONNECT")
 
 encode = msgspec.json.Encoder().encode
@@ -192,10 +190,7 @@ def _query(req: falcon.asgi.Request) -> dict[str, str]:
 
 
 async def _body(req: falcon.asgi.Request, decoder: msgspec.json.Decoder[Any]) -> Any:  # noqa: ANN401
-    kind = (req.content_type or "").partition(";")[0].strip().lower()
-    if kind != "application/json" and not _OTHER_JSON.fullmatch(kind):
-        # Else a page in a browser could send one without being asked first.
-        raise UnsupportedMediaType("the body must be application/json")
+    check_json_type(req.content_type)
     data = bytearray()
     try:
         async with asyncio.timeout(_BODY_TIMEOUT_S):

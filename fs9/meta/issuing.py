@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from fs9.errors import InvalidArgument, NotFound, Unauthenticated
+from fs9.errors import NOT_ACTIVE, InvalidArgument, NotFound, Unauthenticated
 from fs9.meta.models import ACTIVE
 from fs9.meta.service import DAY_S, check_roles
 
@@ -30,7 +30,6 @@ REFRESH_GRACE_S = 7 * DAY_S
 _LEEWAY_S = 60
 _REVOKED = "Token has been revoked"
 _INACTIVE = "User is inactive"
-_SUSPENDED = "Namespace is not active"
 
 
 class TokenClaims(Protocol):
@@ -115,7 +114,7 @@ class Issuer:
             namespace = await self._only_namespace(user)
         record = await self._store.namespace(namespace)
         if record.status != ACTIVE:
-            raise InvalidArgument(_SUSPENDED)
+            raise InvalidArgument(NOT_ACTIVE)
         if not roles:
             roles = sorted(await self._service.granted(user.id, namespace))
             if not roles:
@@ -180,7 +179,7 @@ class Issuer:
             pass
         else:
             if record.status != ACTIVE:
-                raise Unauthenticated(_SUSPENDED)
+                raise Unauthenticated(NOT_ACTIVE)
         user = await self._known(claims.sub)
         if user is not None and user.status != ACTIVE:
             raise Unauthenticated(_INACTIVE)
@@ -232,7 +231,7 @@ class Issuer:
         if owner.status != ACTIVE:
             return Verdict(False, "Invalid API key: its owner is not active")
         if namespace.status != ACTIVE:
-            return Verdict(False, _SUSPENDED)
+            return Verdict(False, NOT_ACTIVE)
         await self._store.touch_api_key(record.id)
         return Verdict(
             True,

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from fs9.errors import Fs9Error, Overloaded
+from fs9.resilience.backoff import jittered
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 #: Goes on for ever, or raises.
 Watch: TypeAlias = Callable[[Callable[[int], None]], Awaitable[None]]
 
-#: After a watch has failed; half of it at least, so that many processes do not come together.
+#: After a watch has failed.
 _AGAIN_S = 1.0
 #: More are sent away at once: a process that has many callers has other work to do, too.
 _WAITING_MAX = 500
@@ -86,4 +86,4 @@ class ChangeNotifications:
             except Exception:
                 log.exception("the watch of changes failed; it is begun again")
             self._failed = True
-            await asyncio.sleep(_AGAIN_S * (0.5 + random.random() / 2))
+            await asyncio.sleep(jittered(_AGAIN_S))

@@ -1,8 +1,6 @@
 """How long to wait before trying again, and when to stop: exponential, with jitter and a budget.
 
-Pure: the caller tells the time and does the waiting. The jitter takes between half and the
-whole of the exponential delay, so that many callers who failed together do not come back
-together, and no caller comes back at once.
+Pure: the caller tells the time and does the waiting.
 """
 
 from __future__ import annotations
@@ -35,6 +33,15 @@ class BackoffPolicy:
             raise ValueError("delay_first_s must be greater than 0 and at most delay_max_s")
 
 
+def jittered(delay_s: float, jitter: Callable[[], float] = random.random) -> float:
+    """Between half and the whole of the delay.
+
+    So many callers who failed together do not come back together, and no caller comes back at
+    once.
+    """
+    return delay_s * (0.5 + jitter() / 2)
+
+
 #: One attempt, never another.
 NEVER = BackoffPolicy(attempts_max=1)
 
@@ -62,7 +69,7 @@ class Backoff:
         if self._attempts >= policy.attempts_max:
             return None
         exponential_s = min(policy.delay_max_s, policy.delay_first_s * 2.0 ** (self._attempts - 1))
-        delay_s = max(exponential_s * (0.5 + self._jitter() / 2), at_least_s)
+        delay_s = max(jittered(exponential_s, self._jitter), at_least_s)
         if now_s + delay_s - self._started_s > policy.budget_s:
             return None
         self._attempts += 1

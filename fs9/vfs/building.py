@@ -6,7 +6,7 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING
 
-from fs9.errors import AlreadyExists, BackendUnavailable, Forbidden, Fs9Error, NotFound
+from fs9.errors import NO_ACCESS, AlreadyExists, BackendUnavailable, Forbidden, Fs9Error, NotFound
 from fs9.path import clean
 from fs9.vfs.mounts import Mount, MountTable
 
@@ -98,7 +98,7 @@ async def record_of(
         return await store.namespace(name)
     except NotFound:
         if not create:
-            raise Forbidden("Namespace not found or access denied") from None
+            raise Forbidden(NO_ACCESS) from None
     try:
         return await store.create_namespace(name, _SYSTEM, template)
     except AlreadyExists:  # another worker was faster

@@ -16,7 +16,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from fs9.errors import Forbidden, Fs9Error, NotFound, OwnerUnavailable
+from fs9.errors import NO_ACCESS, NOT_ACTIVE, Forbidden, Fs9Error, NotFound, OwnerUnavailable
 from fs9.observe.audit_trails import AuditTrails, MemoryEvents
 from fs9.observe.metrics import LOCK_WAITS, NAMESPACE_LOADS
 from fs9.quota import NO_BOUNDS, NamespaceQuota, Quota, Refusals
@@ -190,9 +190,9 @@ class Namespaces:
         except NotFound:
             if create:
                 return
-            raise Forbidden("Namespace not found or access denied") from None
+            raise Forbidden(NO_ACCESS) from None
         if status != "active":
-            raise Forbidden("Namespace is not active")
+            raise Forbidden(NOT_ACTIVE)
 
     async def _acquire(self, name: str) -> None:
         """Take the lock; `give_up` ends the wait for it."""
@@ -215,7 +215,7 @@ class Namespaces:
     async def _load_locked(self, name: str, create: bool) -> Namespace:
         record = await record_of(self._store, name, self._template, create=create)
         if record.status != "active":
-            raise Forbidden("Namespace is not active")
+            raise Forbidden(NOT_ACTIVE)
         own = record.quota.or_else(self._quota_defaults)
         quota = Quota(own.bytes_max, own.files_max, self.refusals)
         mounts = await self._builder.table(name, record, quota)

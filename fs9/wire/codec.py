@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 from msgspec import UNSET
 
-from fs9.errors import InvalidArgument, MalformedRequest, QuotaExceeded, UnprocessableBody
+from fs9.errors import (
+    InvalidArgument,
+    MalformedRequest,
+    QuotaExceeded,
+    UnprocessableBody,
+    UnsupportedMediaType,
+)
 from fs9.types import Buffer, Capability, FileInfo, FsStats, OpenFlags, StatChanges
 from fs9.wire.messages import OFFSET_MAX, Changes, Flags, Info, OpenReply
+from fs9.wire.route import JSON
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,6 +50,17 @@ _decode_statfs = msgspec.json.Decoder(FsStats).decode
 
 
 # -- Requests, as the server reads them. ----------------------------------------------------
+
+
+def check_json_type(media_type: str | None) -> None:
+    """Raise UnsupportedMediaType for a body that does not say that it is JSON.
+
+    Else a page in a browser could send one without being asked first.
+    """
+    essence = (media_type or "").partition(";")[0].strip(" \t").lower()
+    if essence == JSON or (essence.startswith("application/") and essence.endswith("+json")):
+        return
+    raise UnsupportedMediaType(f"the body must be {JSON}")
 
 
 def decode_body(decoder: msgspec.json.Decoder[T], body: Buffer) -> T:
