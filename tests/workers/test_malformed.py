@@ -141,11 +141,7 @@ async def test_no_answer_to_http_1_0_is_chunked(
     fleet = start_fleet(workers=1, environ={"FS9_FAST_LANE": lane})
     content = bytes(range(256)) * 6000
     client = await WireClient.connect(fleet.port)
-    await client.send(request("PUT", "/api/v1/upload?path=/f", body=content))
-    assert (await client.response()).status == 200
-    opening = b'{"path":"/f","flags":{"read":true}}'
-    await client.send(request("POST", "/api/v1/open", headers=JSON, body=opening))
-    handle_id = json.loads((await client.response()).body)["handle_id"]
+    handle_id = await _stored_and_opened(client, content)
     asked = json.dumps({"handle_id": handle_id, "offset": 0, "size": 2 * len(content)}).encode()
     wire = request("POST", "/api/v1/read", headers=JSON, body=asked)
     head, _, body = await _until_closed(fleet, wire.replace(b"HTTP/1.1", b"HTTP/1.0"))
@@ -154,6 +150,16 @@ async def test_no_answer_to_http_1_0_is_chunked(
     assert b"connection: close" in head
     assert body == content
     await client.close()
+
+
+async def _stored_and_opened(client: WireClient, content: bytes) -> str:
+    """The id of a handle for reading it."""
+    await client.send(request("PUT", "/api/v1/upload?path=/f", body=content))
+    assert (await client.response()).status == 200
+    opening = b'{"path":"/f","flags":{"read":true}}'
+    await client.send(request("POST", "/api/v1/open", headers=JSON, body=opening))
+    handle_id: str = json.loads((await client.response()).body)["handle_id"]
+    return handle_id
 
 
 async def _until_closed(fleet: Fleet, wire: bytes) -> tuple[bytes, bytes, bytes]:
@@ -171,11 +177,7 @@ async def test_an_answer_to_http_1_0_that_breaks_off_does_not_look_whole(
     fleet = start_fleet(workers=1)
     client = await WireClient.connect(fleet.port)
     content = bytes(48 * 1024 * 1024)
-    await client.send(request("PUT", "/api/v1/upload?path=/f", body=content))
-    assert (await client.response()).status == 200
-    opening = b'{"path":"/f","flags":{"read":true}}'
-    await client.send(request("POST", "/api/v1/open", headers=JSON, body=opening))
-    handle = {"handle_id": json.loads((await client.response()).body)["handle_id"]}
+    handle = {"handle_id": await _stored_and_opened(client, content)}
     asked = json.dumps(handle | {"offset": 0, "size": len(content)}).encode()
     slow = await WireClient.connect(fleet.port)
     wire = request("POST", "/api/v1/read", headers=JSON, body=asked)
