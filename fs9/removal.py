@@ -115,15 +115,19 @@ class Removal:
         except (Fs9Error, OSError) as error:
             log.error("%s: its data could not be removed yet: %s", record.name, error)
 
+    async def deleted(self, name: str) -> list[NamespaceRecord]:
+        """All deleted namespaces of this name, as long as their data is there."""
+        # Those of this second, too, by whatever host's clock.
+        records = await self._store.deleted_namespaces(int(self._clock.now_s()) + 2)
+        return [record for record in records if record.name == name]
+
     async def purge(self, name: str) -> tuple[int, list[Revocation]]:
         """Remove the data of all deleted namespaces of this name, now.
 
         Says how many there were, and which revocations other workers should hear of now. Raises
         what keeps some of it from being removed.
         """
-        now_s = int(self._clock.now_s())
-        deleted = await self._store.deleted_namespaces(now_s + 2)
-        meant = [record for record in deleted if record.name == name]
+        meant = await self.deleted(name)
         revoked: list[Revocation] = []
         for record in meant:
             revoked += await self.remove(record)

@@ -11,14 +11,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import io
 import logging
-from contextlib import closing
-from functools import partial
-from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
@@ -26,11 +22,11 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
+from fs9.auth.fetching import fetch
 from fs9.auth.tokens import EDDSA, RS256, TEXT_BYTES_MAX, Key
 from fs9.config.loader import is_loopback
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -188,71 +184,9 @@ def _read(place: str, clock: Clock) -> bytes:
             with Path(place).open("rb") as file:
                 data = file.read(_SET_BYTES_MAX + 1)
         else:
-            data = _fetch(place, clock.monotonic_s() + _FETCH_TIMEOUT_S, clock)
+            data = fetch(place, _FETCH_TIMEOUT_S, _SET_BYTES_MAX + 1, clock)
     except (OSError, ValueError, HTTPException) as error:
         raise UnusableKeySet(f"{place}: {str(error) or type(error).__name__}") from None
     if len(data) > _SET_BYTES_MAX:
         raise UnusableKeySet(f"{place}: more than {_SET_BYTES_MAX} bytes")
     return data
-
-
-def _fetch(url: str, latest_s: float, clock: Clock) -> bytes:
-    """What is there; no redirect is followed, another place is none that the operator has chosen.
-
-    Raises OSError, also when the answer is not there in time, however it drips; HTTPException for
-    what is not HTTP.
-    """
-    parts = urlsplit(url)
-    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=_FETCH_TIMEOUT_S)
-    connection.response_class = partial(_TimedResponse, latest_s=latest_s, clock=clock)  # type: ignore[assignment]
-    try:
-        target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-        connection.request("GET", target)
-        with closing(connection.getresponse()) as answer:
-            if answer.status != HTTPStatus.OK:
-                raise OSError(f"answered {answer.status}")
-            return answer.read(_SET_BYTES_MAX + 1)
-    finally:
-        connection.close()
-
-
-class _TimedResponse(HTTPResponse):
-    """Is read until a moment, not for so long after each byte."""
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        debuglevel: int = 0,
-        method: str | None = None,
-        url: str | None = None,
-        *,
-        latest_s: float,
-        clock: Clock,
-    ) -> None:
-        super().__init__(sock, debuglevel, method, url)
-        self.fp.close()
-        self.fp = io.BufferedReader(_TimedReader(sock, latest_s, clock))
-
-
-class _TimedReader(io.RawIOBase):
-    def __init__(self, sock: socket.socket, latest_s: float, clock: Clock) -> None:
-        self._sock = sock
-        # A file of its own: the connection may close the socket before the answer was read.
-        self._raw = sock.makefile("rb", buffering=0)
-        self._latest_s = latest_s
-        self._clock = clock
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401  as RawIOBase has it
-        left_s = self._latest_s - self._clock.monotonic_s()
-        if left_s <= 0:
-            raise TimeoutError("the answer takes too long")
-        self._sock.settimeout(left_s)
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()

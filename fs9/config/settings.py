@@ -181,9 +181,9 @@ class Settings(TenantSettings):
         "server.auth.max_token_lifetime_secs",
         Whole(),
         "When set, tokens that hold for longer (`exp` - `iat`) are refused, and so revocations by"
-        " user, namespace and `jti` need not be kept for ever. `fs9 admin` signs tokens of an hour."
-        " Before raising it, wait until the tokens that were too long so far have expired: what was"
-        " revoked of them is forgotten.",
+        " user, namespace and `jti` need not be kept for ever. `fs9 admin` uses tokens of an hour,"
+        " and makes others of a day unless told otherwise. Before raising it, wait until the tokens"
+        " that were too long so far have expired: what was revoked of them is forgotten.",
         optional=True,
         example=604_800,
     )

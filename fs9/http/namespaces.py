@@ -81,10 +81,9 @@ async def _revoke_tokens_of_earlier(services: Services, name: str) -> None:
     """What was issued for a deleted namespace of this name does not open the new one."""
     if isinstance(services.store, MetaClient):
         return  # the service has seen to it at the deletion
-    now_s = services.clock.now_s()
-    deleted = await services.store.deleted_namespaces(int(now_s) + 2)
-    earlier = [last_tokens_of(record) for record in deleted if record.name == name]
+    earlier = [last_tokens_of(record) for record in await services.removal.deleted(name)]
     if earlier:
+        now_s = services.clock.now_s()
         await services.announce(Revoked(tuple(await services.store.revoke(earlier))))
         # Tokens say in whole seconds when they were issued: those of after the answer must
         # not be of the same second.
