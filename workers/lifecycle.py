@@ -135,18 +135,25 @@ class Lifecycle:
 
     def _give_up(self, name: str) -> None:
         if name not in self._giving_up:
-            task = self._giving_up[name] = self._start(self._give_up_when_quiet(name))
-            task.add_done_callback(lambda _: self._giving_up.pop(name, None))
+            self._giving_up[name] = self._start(self._give_up_when_quiet(name))
 
     async def _give_up_when_quiet(self, name: str) -> None:
-        """What was begun here ends here; then the new owner may have the namespace."""
+        """What was begun here ends here; then the new owner may have the namespace.
+
+        A newer view may give it back meanwhile: then nothing more is done.
+        """
         membership, namespaces = self._node.membership, self._node.services.namespaces
-        namespaces.end_followers(name)
-        while not await membership.wait_quiet(name, self._move_wait_s):
-            await self._keep(name)
-            namespaces.end_followers(name)  # those that came back to us
-        if not membership.is_assigned(name):  # a newer view may have given it back
-            await namespaces.give_up(name)
+        try:
+            while not membership.is_assigned(name):
+                namespaces.end_followers(name)  # later those that came back to us
+                if await membership.wait_quiet(name, self._move_wait_s):
+                    break
+                await self._keep(name)
+            if not membership.is_assigned(name):
+                await namespaces.give_up(name)
+        finally:
+            # Without an await after the last look: the next view may take it away once more.
+            del self._giving_up[name]
 
     async def _keep(self, name: str) -> None:
         """A long transfer is in progress: answer for the namespace meanwhile, if we stay.

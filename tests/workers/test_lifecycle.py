@@ -9,12 +9,21 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fs9.config.settings import Settings
+from fs9.limits import Limits
+from router.view import SlotState, View
+from tests.fix_http import TEMPLATE
+from tests.workers.fix_bus import until
+from tests.workers.fix_node import start_node_of
 from tests.workers.wire_client import Response, WireClient, request
+from workers.lifecycle import Lifecycle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -293,3 +302,27 @@ async def test_somebody_listens_at_every_front_also_of_a_slot_without_a_process(
         assert done.returncode == 0, done.stderr
         assert [await answers_at(slot) for slot in range(3)] == expected
     assert fleet.stop() == 0
+
+
+async def test_a_namespace_that_a_newer_view_gave_back_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody ends its followers any more, however long a transfer takes that began before."""
+    settings = Settings(data_dir=tmp_path / "d", mounts=TEMPLATE, limits=Limits(owner_wait_s=0.02))
+    async with AsyncExitStack() as stack:
+        node, port = await start_node_of(settings, None, stack)
+        bus: Any = SimpleNamespace(gaps=0, view=None, lag_s=0.0)
+        lifecycle = Lifecycle(node, bus, lambda: None)
+        client = await WireClient.connect(port)
+        await client.send(request("GET", "/api/v1/stat?path=/"))
+        assert (await client.response()).status == 200
+        await client.close()
+        ended: list[str] = []
+        monkeypatch.setattr(node.services.namespaces, "end_followers", ended.append)
+        node.membership.begin("default")
+        lifecycle._on_view(View(100, "e", {0: SlotState.DRAINING, 1: SlotState.READY}))
+        await until(lambda: len(ended) > 2, 60)
+        lifecycle._on_view(View(101, "e", {0: SlotState.READY, 1: SlotState.DRAINED}))
+        await until(lambda: not lifecycle._giving_up, 60)
+        assert node.services.namespaces.loaded("default") is not None
+        node.membership.end("default")
