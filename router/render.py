@@ -249,7 +249,7 @@ _NGINX_ERRORS: tuple[tuple[tuple[int, ...], Fs9Error, int], ...] = (
     ((494,), HeadersTooLarge("the headers are more than the server takes"), 431),
     ((502,), BackendUnavailable("the worker broke off"), 502),
     ((503,), OwnerUnavailable("no worker answers"), 503),
-    ((504,), Timeout("the worker did not answer in time"), 504),
+    ((504,), Timeout("waiting for the worker"), 504),
 )
 
 
@@ -314,7 +314,7 @@ _ENVOY_ERRORS: tuple[tuple[int, Fs9Error], ...] = (
     (431, HeadersTooLarge("the headers are more than the server takes")),
     (502, BackendUnavailable("the worker broke off")),
     (503, OwnerUnavailable("no worker answers")),
-    (504, Timeout("the worker did not answer in time")),
+    (504, Timeout("waiting for the worker")),
 )
 
 
