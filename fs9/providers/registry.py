@@ -8,7 +8,6 @@ provider declares the keys it knows as a frozen `msgspec.Struct` and reads the o
 from __future__ import annotations
 
 import difflib
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
@@ -18,6 +17,7 @@ import msgspec
 from fs9.errors import AlreadyExists, InvalidArgument, NotFound
 from fs9.path import clean
 from fs9.provider import Provider
+from fs9.providers.losses import Losses
 from fs9.providers.tasked import tasked
 
 if TYPE_CHECKING:
@@ -31,22 +31,6 @@ if TYPE_CHECKING:
     from fs9.types import MountSpec
 
 ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)
-
-
-class Losses:
-    """Messages that readers did not get because they were too slow, counted for each reader.
-
-    Of all mounts of one worker, by their provider.
-    """
-
-    def __init__(self) -> None:
-        self._lost: defaultdict[str, int] = defaultdict(int)
-
-    def count(self, provider: str, messages: int) -> None:
-        self._lost[provider] += messages
-
-    def of(self, provider: str) -> int:
-        return self._lost[provider]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ import pytest
 from fs9.errors import InvalidArgument, NotSupported, PermissionDenied, QuotaExceeded
 from fs9.limits import Limits
 from fs9.providers import kvstore, pubsubfs
-from fs9.providers.registry import Losses, ProviderContext
+from fs9.providers.losses import Losses
+from fs9.providers.registry import ProviderContext
 from fs9.quota import Quota
 from fs9.types import READ, OpenFlags
 from tests.conformance.driver import ProviderDriver

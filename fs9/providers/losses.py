@@ -1,0 +1,18 @@
+"""Messages that readers did not get because they were too slow, counted for each reader."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+
+class Losses:
+    """Of all mounts of one worker, by their provider."""
+
+    def __init__(self) -> None:
+        self._lost: defaultdict[str, int] = defaultdict(int)
+
+    def count(self, provider: str, messages: int) -> None:
+        self._lost[provider] += messages
+
+    def of(self, provider: str) -> int:
+        return self._lost[provider]
