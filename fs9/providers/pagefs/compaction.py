@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fs9.errors import Fs9Error
-from fs9.providers.pagefs import records
+from fs9.providers.pagefs import checksums, records
 from fs9.providers.pagefs.records import EXTENT_BYTES_MAX, Extent, Inode
 from fs9.providers.pagefs.store import Batch
 
@@ -82,7 +82,7 @@ class Compaction:
         began = not (core.blocks.appends and copy.tail)
         if began:
             copy.tail, copy.tail_end, copy.tail_generation = core.serial(), 0, view.generation
-        sums = records.checksums(data, core.unit_bytes)
+        sums = checksums.of_units(data, core.unit_bytes)
         new = Extent(
             offset,
             offset + len(data),
@@ -90,7 +90,7 @@ class Compaction:
             offset=copy.tail_end,
             stored=len(data),
             checksums=sums,
-            whole=records.whole_checksum(len(data), sums, core.unit_bytes),
+            whole=checksums.whole(len(data), sums, core.unit_bytes),
         )
         copy.tail_end += len(data)
         copy.stored += len(data)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fs9.errors import Internal, InvalidHandle
-from fs9.providers.pagefs import records
+from fs9.providers.pagefs import checksums, records
 from fs9.providers.pagefs.buffers import buffers
 from fs9.providers.pagefs.core import PAGE_ROWS, Known
 from fs9.providers.pagefs.pieces import extent_of, goes_on, part
@@ -157,7 +157,7 @@ class Content:
         assert blocks is not None
         name = records.object_name(extent.number, number)
         data = await blocks.get(name, extent.offset + lowest, highest - lowest)
-        if len(data) != highest - lowest or not records.verify(extent, data, first, unit):
+        if len(data) != highest - lowest or not checksums.verify(extent, data, first, unit):
             raise Internal("a block is damaged: its checksum does not match")
         if highest - lowest == size:
             return data

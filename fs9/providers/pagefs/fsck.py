@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fs9.errors import Fs9Error, Internal
-from fs9.providers.pagefs import records
+from fs9.providers.pagefs import checksums, records
 from fs9.providers.pagefs.core import PAGE_ROWS
 from fs9.providers.pagefs.pathnames import paths_of
 from fs9.providers.pagefs.records import DIRECTORY, REGULAR, ROOT, SYMLINK, Extent, Inode
@@ -126,7 +126,8 @@ class Checker:
                     view, number, inode, extent.start, stop - extent.start
                 )
                 self.report.bytes += len(data)
-                if extent.whole not in (None, records.combined(extent.checksums, core.unit_bytes)):
+                combined = checksums.combined(extent.checksums, core.unit_bytes)
+                if extent.whole not in (None, combined):
                     raise Internal("the checksums of a block do not match one another")
             except (Fs9Error, OSError) as error:
                 where = f"{view.name or 'live'}: inode {number:x}, before byte {stop}"

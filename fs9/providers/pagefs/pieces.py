@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fs9.providers.pagefs import records
+from fs9.providers.pagefs import checksums
 from fs9.providers.pagefs.records import EXTENT_BYTES_MAX, Extent
 
 
@@ -42,7 +42,7 @@ def part(offset: int, data: memoryview, place: int, last: Extent | None, unit: i
 
 
 def _sums(data: memoryview, unit: int) -> bytes:
-    return records.checksums(data, unit) if data else b""
+    return checksums.of_units(data, unit) if data else b""
 
 
 def goes_on(last: Extent, tail: int, piece: Piece) -> bool:
@@ -66,7 +66,7 @@ def extent_of(tail: int, piece: Piece, last: Extent | None, unit: int) -> Extent
     if last is None:
         last = Extent(piece.offset, piece.offset, offset=piece.place)
     elif begun:
-        sums = records.filled(last.checksums, piece.data[:begun]) + sums
+        sums = checksums.filled(last.checksums, piece.data[:begun]) + sums
     else:
         sums = last.checksums + sums
     stored = last.stored + len(piece.data)
@@ -78,5 +78,5 @@ def extent_of(tail: int, piece: Piece, last: Extent | None, unit: int) -> Extent
         skip=last.skip,
         stored=stored,
         checksums=sums,
-        whole=records.whole_checksum(stored, sums, unit),
+        whole=checksums.whole(stored, sums, unit),
     )

@@ -63,7 +63,6 @@ _TWO = struct.Struct(">cQQ")
 _THREE = struct.Struct(">cQQQ")
 _ENTRY = struct.Struct(">QB")
 _EXTENT = struct.Struct(">cQQIII")
-_SUM = struct.Struct(">I")
 #: An object's piece of any size; one that is as large as can be; bytes.
 _OBJECT, _WHOLE, _INLINE = b"o", b"w", b"i"
 
@@ -294,65 +293,3 @@ def decode_extent(key: bytes, value: bytes) -> Extent:
     if kind == _WHOLE:
         at, whole = at + 4, int.from_bytes(value[at : at + 4], "big")
     return Extent(end - length, end, None, number, offset, skip, stored, value[at:], whole)
-
-
-def checksums(data: Buffer, unit_bytes: int) -> bytes:
-    """The CRC32C of each unit of the data."""
-    size = len(data)
-    if size <= unit_bytes:
-        return crc32c(data).to_bytes(4, "big")
-    view = memoryview(data)
-    units = [slice(at, at + unit_bytes) for at in range(0, size, unit_bytes)]
-    return struct.pack(f">{len(units)}I", *map(crc32c, map(view.__getitem__, units)))
-
-
-def filled(sums: bytes, data: Buffer) -> bytes:
-    """The checksums of units, of which the last one got the data as well."""
-    return sums[:-4] + crc32c(data, int.from_bytes(sums[-4:], "big")).to_bytes(4, "big")
-
-
-@functools.cache
-def _shifted(unit_bytes: int) -> tuple[list[int], ...]:
-    """What a checksum becomes when a unit of zeros follows, for each of its bytes: by tables.
-
-    crc(a + b) is crc(b) after a's checksum was shifted by b's length, a linear operation.
-    """
-    zeros = bytes(unit_bytes)
-    nothing = crc32c(zeros)
-    bits = [crc32c(zeros, 1 << bit) ^ nothing for bit in range(32)]
-    tables = []
-    for low in range(0, 32, 8):
-        table = [0]
-        for bit in bits[low : low + 8]:
-            table += [value ^ bit for value in table]
-        tables.append(table)
-    return tuple(tables)
-
-
-def combined(sums: bytes, unit_bytes: int) -> int:
-    """The checksum of all bytes together, of units that are full."""
-    first, second, third, fourth = _shifted(unit_bytes)
-    whole = 0
-    for (own,) in _SUM.iter_unpack(sums):
-        whole = (
-            first[whole & 255]
-            ^ second[whole >> 8 & 255]
-            ^ third[whole >> 16 & 255]
-            ^ fourth[whole >> 24]
-            ^ own
-        )
-    return whole
-
-
-def whole_checksum(stored: int, sums: bytes, unit_bytes: int) -> int | None:
-    """`Extent.whole` of so many bytes."""
-    return combined(sums, unit_bytes) if stored == EXTENT_BYTES_MAX else None
-
-
-def verify(extent: Extent, data: Buffer, first: int, unit_bytes: int) -> bool:
-    """Do the bytes (whole units, from the unit `first` on) match the extent's checksums?"""
-    if extent.whole is not None and len(data) == extent.stored:
-        return crc32c(data) == extent.whole
-    count = -(-len(data) // unit_bytes)
-    found = checksums(data, unit_bytes)
-    return found == extent.checksums[4 * first : 4 * (first + count)]

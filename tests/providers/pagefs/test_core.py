@@ -10,9 +10,9 @@ import pytest
 
 from fs9.clock import ManualClock
 from fs9.limits import Limits
+from fs9.providers.pagefs import checksums, records
 from fs9.providers.pagefs import content as content_module
 from fs9.providers.pagefs import core as core_module
-from fs9.providers.pagefs import records
 from fs9.providers.pagefs.core import Core, Policy
 from fs9.providers.pagefs.memory import Memory, MemoryBlocks, MemoryStore
 from fs9.providers.pagefs.provider import PageFs
@@ -186,7 +186,7 @@ async def test_extents_end_at_multiples_of_their_size(size: int) -> None:
                 if extent.data is None:
                     name = records.object_name(extent.number, number)
                     stored = await blocks.get(name, extent.offset, extent.stored)
-                    assert records.checksums(stored, fs.core.unit_bytes) == extent.checksums
+                    assert checksums.of_units(stored, fs.core.unit_bytes) == extent.checksums
         for at in range(0, len(data), largest):
             assert await fs.read(file, at, largest) == data[at : at + largest]
         await fs.close(file)

@@ -112,22 +112,6 @@ async def test_a_bit_that_flips_in_a_file_after_a_read(tmp_path: Path, pool: Blo
     await fs.aclose()
 
 
-@pytest.mark.parametrize("unit_bytes", [4096, records.UNIT_BYTES])
-def test_checksums_of_units_make_that_of_all(unit_bytes: int) -> None:
-    data = random.Random(7).randbytes(9 * unit_bytes)
-    sums = records.checksums(data, unit_bytes)
-    assert records.combined(sums, unit_bytes) == records.crc32c(data)
-    assert records.combined(b"", unit_bytes) == records.crc32c(b"") == 0
-
-
-def test_checksums_are_crc32c() -> None:
-    """RFC 3720, B.4: the bytes of its examples, and one after the other."""
-    assert records.crc32c(bytes(32)) == 0x8A9136AA
-    assert records.crc32c(b"\xff" * 32) == 0x62A8AB43
-    assert records.crc32c(bytes(range(32))) == 0x46DD794E
-    assert records.crc32c(bytes(range(9, 32)), records.crc32c(bytes(range(9)))) == 0x46DD794E
-
-
 async def test_rows_without_a_checksum_of_all_are_read(disk: Disk) -> None:
     """As they were written before there was one."""
     fs = await disk.start()
