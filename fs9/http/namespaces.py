@@ -57,6 +57,9 @@ if TYPE_CHECKING:
     from fs9.principal import Principal
     from fs9.services import Services
 
+#: After this a clock says another second, for certain.
+_NEXT_SECOND_S = 1.01
+
 _create_body = msgspec.json.Decoder(NamespaceRequest)
 _change_body = msgspec.json.Decoder(NamespaceChangeRequest)
 
@@ -88,7 +91,7 @@ async def _revoke_tokens_of_earlier(services: Services, name: str) -> None:
         # Tokens say in whole seconds when they were issued: those of after the answer must
         # not be of the same second.
         last_s = max(each.issued_until_s or 0 for each in earlier)
-        await asyncio.sleep(min(max(last_s + 1.01 - now_s, 0), 1.01))
+        await asyncio.sleep(min(max(last_s + _NEXT_SECOND_S - now_s, 0), _NEXT_SECOND_S))
 
 
 async def list_(x: Exchange) -> Reply:

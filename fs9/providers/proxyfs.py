@@ -36,7 +36,7 @@ from fs9.path import split
 from fs9.provider import BaseProvider, OpenFile
 from fs9.providers.proxyfs_ahead import ReadAhead
 from fs9.providers.proxyfs_cache import BLOCK_BYTES, BlockCache, Version, fetch, missing
-from fs9.providers.proxyfs_infos import at, page
+from fs9.providers.proxyfs_infos import at, page_of
 from fs9.providers.proxyfs_upload import Upload, condition_of
 from fs9.providers.proxyfs_upstream import Calls, Upstreams
 from fs9.providers.registry import ProviderContext, read_config
@@ -222,11 +222,11 @@ class ProxyFs(BaseProvider):
             wanted = min(limit - len(found), PAGE_ENTRIES_MAX)
             cursor = encode_cursor(after) if after else ""
             entries, more = await self._calls.run(partial(ops.readdir, path, wanted, cursor))
-            next_ = page(path, entries, after, limit - len(found))
-            found += next_
-            if not more or not next_:
+            page = page_of(path, entries, after, limit - len(found))
+            found += page
+            if not more or not page:
                 break
-            after = split(next_[-1].path)[1]
+            after = split(page[-1].path)[1]
         return found
 
     # -- Open files. ----------------------------------------------------------------------------

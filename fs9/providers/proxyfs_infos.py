@@ -55,7 +55,7 @@ def _is_tag(etag: str) -> bool:
     )
 
 
-def page(path: str, entries: list[FileInfo], after: str, limit: int) -> list[FileInfo]:
+def page_of(path: str, entries: list[FileInfo], after: str, limit: int) -> list[FileInfo]:
     """The entries of one page, in order; older servers know no pages and send everything."""
     named = [(split(entry.path)[1], entry) for entry in entries]
     wanted = [
