@@ -76,7 +76,7 @@ def _measure(port: int, seconds: float) -> tuple[float, float]:
 def _abuse(port: int, rate: float) -> Iterator[None]:
     spec = {"what": "abusive", "port": port, "rate": rate}
     process = _start(spec)
-    time.sleep(0.3)
+    time.sleep(1.0)  # until it has what is given at once, and its sockets are not read any more
     try:
         yield
     finally:

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
 #: How late the answer to a client is that does not heed its refusals: about when `Retry-After`
 #: sends it back. Spread, or the answers to many connections would all be due at one moment.
-HOLD_MIN_S, HOLD_MAX_S = 0.5, 1.5
-#: Refusals in a second that are answered at once however low the limit is: they are no burden,
-#: and who counts them is not made to wait.
+HOLD_MIN_S, HOLD_MAX_S = 1.0, 3.0
+#: Refusals that are answered at once: as many as requests in a second, and so many however low
+#: the limit is, so that who counts them is not made to wait. A tenth of it comes back in a second:
+#: a worker that has to do with an abuser for a hundredth of its time is felt by others at p99.
 TOLD_MIN = 200
+_TOLD_AGAIN_S = 10.0
 #: The part of an IPv6 address that one customer of a network has all addresses of.
 _CUSTOMER_BITS = 64
 
@@ -51,7 +53,6 @@ class RequestLimiter:
         self._namespace_rate = Rate.of(namespace_qps)
         self._users = TokenBuckets(Rate.of(user_qps), keys_max)
         self._namespaces = TokenBuckets(self._namespace_rate, keys_max)
-        # Refusals that are answered at once: as many as there might have been requests.
         self._told_users = TokenBuckets(_told_rate(user_qps), keys_max)
         self._told_namespaces = TokenBuckets(_told_rate(namespace_qps), keys_max)
         self._own_rates: dict[str, Rate] = {}
@@ -110,7 +111,7 @@ class RequestLimiter:
 
 
 def _told_rate(qps: int) -> Rate:
-    return Rate.of(max(qps, TOLD_MIN))
+    return Rate.of(max(qps, TOLD_MIN), _TOLD_AGAIN_S)
 
 
 def _hold_s(late: bool) -> float:
