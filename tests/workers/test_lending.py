@@ -27,7 +27,7 @@ def pool() -> Iterator[BlockingPool]:
 async def test_the_name_goes_first_and_the_descriptor_after(
     tmp_path: Path, pool: BlockingPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lending, "_LENT_S", 0.05)
+    monkeypatch.setattr(lending, "_LENT_S", 0.5)
     monkeypatch.setattr(lending, "_GRACE_S", 1.0)
     (tmp_path / "f").write_bytes(b"bytes")
     lender = Lender(tmp_path / "lent", "/.x/", 3, pool)
