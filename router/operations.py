@@ -44,9 +44,12 @@ class Operation(msgspec.Struct, tag=True, tag_field="kind"):
 # -- Drain ----------------------------------------------------------------------------------
 
 
-def begin_drain(broker: BrokerState, request: DrainRequest, now_s: float) -> Refused | Drain:
+def begin_drain(broker: BrokerState, request: DrainRequest, now_s: float) -> Done | Refused | Drain:
     slot = request.slot
-    if broker.view.state(slot) in {SlotState.DRAINING, SlotState.DRAINED}:
+    if broker.view.state(slot) is SlotState.DRAINED:
+        broker.rest(slot)
+        return Done(f"slot {slot} is drained already")
+    if broker.view.state(slot) is SlotState.DRAINING:
         broker.rest(slot)
         return Drain(now_s + request.deadline_s, request.deadline_s, slot)
     refusal = broker.view.drain_refusal([slot])
@@ -83,6 +86,8 @@ def undrain(broker: BrokerState, slot: int) -> Done | Refused:
         broker.operation is not None and broker.operation.name != "drain"
     ):
         return Refused(f"slot {slot} is in the hands of a reload or a change of the number")
+    if state is SlotState.READY:
+        return Done(f"slot {slot} serves already")
     if state not in {SlotState.DRAINING, SlotState.DRAINED}:
         return Refused(f"slot {slot} is {state.value}, not drained")
     if slot not in broker.processes:
@@ -193,7 +198,10 @@ def begin_scale(
     if not victims:
         before = broker.workers
         broker.write_workers(workers)
-        return Grow(now_s + patience_s, patience_s, workers, before)
+        grow = Grow(now_s + patience_s, patience_s, workers, before)
+        if grow.ready(broker) == workers:
+            grow.note = f"there are {workers} workers already"
+        return grow
     if all(slot in victims for slot in broker.view.serving):
         return Refused(f"none of the slots below {workers} is ready")
     serving = [slot for slot in victims if broker.view.state(slot) is SlotState.READY]
@@ -206,22 +214,25 @@ class Grow(Operation):
 
     workers: int
     before: int
+    #: What the operator is to know.
+    note: str = ""
 
     def step(self, broker: BrokerState, now_s: float) -> Done | Refused | None:
-        there = [
-            slot
-            for slot in broker.view.within(*_STAYING)
-            if slot < self.workers and slot in broker.processes
-        ]
-        if len(there) == self.workers:
-            return Done()
+        ready = self.ready(broker)
+        if ready == self.workers:
+            return Done(self.note)
         if now_s < self.deadline_s:
             return None
         broker.write_workers(min(self.before, self.workers))
         return Refused(
-            f"only {len(there)} of {self.workers} workers were ready by the deadline;"
+            f"only {ready} of {self.workers} workers were ready by the deadline;"
             f" their number is {broker.workers} again"
         )
+
+    def ready(self, broker: BrokerState) -> int:
+        """How many of the wanted workers are there."""
+        slots = broker.view.within(*_STAYING)
+        return sum(slot < self.workers and slot in broker.processes for slot in slots)
 
 
 class Shrink(Operation):

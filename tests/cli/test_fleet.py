@@ -220,6 +220,14 @@ def test_a_change_is_asked_for_and_says_nothing_when_done(
     assert asked == [request_]
 
 
+def test_what_holds_already_is_success_and_said(
+    fs9: Fs9, answers: Callable[..., list[object]]
+) -> None:
+    answers(Done("slot 1 serves already"))
+    said = "fs9: fleet undrain: slot 1 serves already\n"
+    assert fs9("fleet", "undrain", "1") == (0, "", said)
+
+
 def test_what_goes_wrong_is_said_without_a_traceback(
     fs9: Fs9, answers: Callable[..., list[object]]
 ) -> None:

@@ -218,7 +218,6 @@ def test_what_cannot_be_done_is_refused_with_the_reason() -> None:
     for request, reason in (
         (DrainRequest(9), "there is no slot 9"),
         (UndrainRequest(9), "there is no slot 9"),
-        (UndrainRequest(1), "slot 1 is ready, not drained"),
         (ScaleRequest(0), "a fleet needs at least one worker"),
     ):
         fleet.take()
@@ -232,6 +231,30 @@ def test_what_cannot_be_done_is_refused_with_the_reason() -> None:
     fleet.take()
     fleet.ask(DrainRequest(0))
     assert isinstance(fleet.take()[1][0], Refused)
+    fleet.die(1)
+    fleet.wait(REJOIN_GRACE_S)
+    fleet.take()
+    fleet.ask(UndrainRequest(1))
+    assert fleet.take()[1] == [Refused("slot 1 is gone, not drained")]
+
+
+def test_what_holds_already_is_success_and_said() -> None:
+    """Who asks for a state, by a script perhaps, has it; the fleet does not change."""
+    fleet = Fleet(3)
+    fleet.ask(DrainRequest(1))
+    fleet.drained(1)
+    before = fleet.view
+    for request, note in (
+        (DrainRequest(1), "slot 1 is drained already"),
+        (UndrainRequest(0), "slot 0 serves already"),
+        (ScaleRequest(3), "there are 3 workers already"),
+    ):
+        fleet.take()
+        fleet.ask(request)
+        said, answers = fleet.take()
+        assert (said, answers[-1]) == ([], Done(note))
+    assert fleet.view is before
+    assert fleet.state.resting == {1}
 
 
 def test_a_reload_replaces_one_slot_after_the_other() -> None:
