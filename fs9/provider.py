@@ -30,6 +30,7 @@ from fs9.types import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
 
@@ -158,6 +159,27 @@ class Followable(Protocol):
         None: from the oldest message that is kept; "end": from now on. Raises NotFound,
         IsDirectory, InvalidArgument (not a cursor), QuotaExceeded (too many followers).
         """
+
+
+class Departures(Protocol):
+    """Who hears of files that go unasked, for the watchers of the namespace."""
+
+    def going(self, paths: Sequence[str]) -> AbstractContextManager[set[str]]:
+        """Around their removal, which is an operation of the mount; gives a set of the paths.
+
+        Those that are still in it at the end are told as removed. Raises OwnerUnavailable: the
+        mount is being closed.
+        """
+
+    def gone(self, path: str) -> None:
+        """Tell of one that another operation found in its way, before that is answered."""
+
+
+class Departing(Protocol):
+    """What a provider has besides the ten operations when files of it go unasked."""
+
+    def tell_departures(self, to: Departures) -> None:
+        """From now on files go when it is their time. May be called again."""
 
 
 class BaseProvider:

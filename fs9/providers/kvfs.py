@@ -3,6 +3,7 @@
     kvfs      the operations: what is allowed, what is open
     kvttl     /.ttl, where a key's time to live is read and set
     kvrules   what each change does
+    kvexpiry  keys go when it is their time, and watchers hear of it
     kvwriter  changes, brought together into commits
     kvtree    inodes, entries and chunks as keys and values
     kvstore   LMDB, or memory
@@ -10,7 +11,7 @@
 A compare-and-set is a change with a condition on the etag (If-Match): the check and the change
 are one transaction. A value is stored in chunks, so a write costs what it writes, and a hole
 nothing. A key keeps its time to live; each change of its value starts it again. A key that has
-expired is gone at once; what it held is cleared with the next changes.
+expired is gone at once; what it held is cleared soon after.
 
 Whatever was answered is on disk, so that `close` has nothing to sync. Handles are bound to the
 inode: the bytes of a removed key stay until its last handle is closed.
@@ -35,6 +36,7 @@ from fs9.errors import (
 from fs9.path import NAME_BYTES_MAX, is_within
 from fs9.provider import BaseProvider, OpenFile
 from fs9.providers import kvtree
+from fs9.providers.kvexpiry import Expiry
 from fs9.providers.kvrules import (
     CONTROL,
     DIRECTORY_MODE,
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from fs9.provider import Departures
     from fs9.providers.kvstore import Store, Transaction
 
 #: A store on disk has no table of inodes to fill; what statfs says of it.
@@ -156,12 +159,14 @@ class KvFs(BaseProvider):
         self._limits = limits
         self._clock = context.clock
         self._pool = context.pool
+        self._expiry = Expiry(store, context.clock, lambda work: self._writer.commit(work))
         self._writer = Writer(
             store,
             context.pool,
             context.clock,
             context.quota,
             self._freed,
+            expiry=self._expiry,
             bytes_max=limits.memfs_bytes_max if self.volatile else None,
             files_max=limits.memfs_files_max if self.volatile else None,
         )
@@ -366,7 +371,12 @@ class KvFs(BaseProvider):
             return
         await self._writer.commit(lambda change: self._rules.remove(change, path, condition))
 
+    def tell_departures(self, to: Departures) -> None:
+        """See `fs9.provider.Departing`. Without it what has expired takes room."""
+        self._expiry.begin(to)
+
     async def aclose(self) -> None:
+        await self._expiry.aclose()
         await self._writer.aclose()
         self._store.close()
 

@@ -116,7 +116,9 @@ class Rules:
         if not flags.create:
             kvtree.find(change.tx, path, change.now_ns)
         parent, name = self._place(change, path)
-        old = change.child(parent, name)
+        old = kvtree.child(change.tx, parent.number, name)
+        if old is not None and old.expired(change.now_ns):
+            old = None
         if old is not None and flags.create and flags.exclusive:
             raise AlreadyExists(path)
         if old is not None:
@@ -222,7 +224,7 @@ class Rules:
                 raise DirectoryNotEmpty(path)
             gone.append(node)
         for node in gone:
-            change.unlink(node)
+            change.unlink_expired(node)
 
     def change(self, change: Change, path: str, changes: StatChanges, condition: Condition) -> None:
         """Mode, owner, size and times; all of them or, after an error, none."""
@@ -265,7 +267,7 @@ class Rules:
 
     def _enter(self, change: Change, node: Inode, parent: Inode, name: str) -> None:
         if node.ttl_ns:
-            kvtree.set_expiry(change.tx, node, change.now_ns + node.ttl_ns)
+            change.set_expiry(node, change.now_ns + node.ttl_ns)
         kvtree.link(change.tx, node, parent.number, name)
         self._children_changed(change, parent.number)
 
@@ -280,8 +282,9 @@ class Rules:
         """Another version; its time to live, if it has one, begins again."""
         node.mtime_ns = node.ctime_ns = change.now_ns
         node.version = change.next_version()
-        if node.ttl_ns and node.parent:
-            kvtree.set_expiry(change.tx, node, change.now_ns + node.ttl_ns)
+        # One that has expired is written through a handle alone, and does not come back.
+        if node.ttl_ns and node.parent and not node.expired(change.now_ns):
+            change.set_expiry(node, change.now_ns + node.ttl_ns)
         kvtree.put_inode(change.tx, node)
 
     def _resize(self, change: Change, node: Inode, size: int) -> None:

@@ -140,6 +140,14 @@ def set_expiry(tx: Transaction, node: Inode, expires_ns: int) -> None:
         tx.put(b"X" + _two.pack(expires_ns, node.number), b"")
 
 
+def next_expiry_ns(tx: Transaction) -> int | None:
+    """When the first inode expires, or has; None: none does."""
+    for key, _ in tx.scan(b"X", b"X"):
+        expires_ns: int = _two.unpack(key[1:])[0]
+        return expires_ns
+    return None
+
+
 def expired(tx: Transaction, now_ns: int, most: int) -> list[Inode]:
     """At most so many of those whose time is over, the first ones first."""
     numbers: list[int] = []
@@ -241,6 +249,16 @@ def find_parent(tx: Transaction, path: str, now_ns: int) -> tuple[Inode, str]:
     if not node.is_dir:
         raise NotDirectory(path)
     return node, name
+
+
+def path_of(tx: Transaction, node: Inode) -> str:
+    """Where the inode, which has a place, is now."""
+    path, directory = "/" + node.name, node.parent
+    while directory != ROOT:
+        parent = inode(tx, directory)
+        assert parent is not None, "what has a place has directories above it"
+        path, directory = f"/{parent.name}{path}", parent.parent
+    return path
 
 
 # -- bytes ----------------------------------------------------------------------------------

@@ -137,7 +137,7 @@ class TtlTree:
             if condition is not None and not condition.holds(self._etag(node)):
                 raise PreconditionFailed(path)
             node.ttl_ns = ttl_ns
-            kvtree.set_expiry(change.tx, node, change.now_ns + ttl_ns if ttl_ns else 0)
+            change.set_expiry(node, change.now_ns + ttl_ns if ttl_ns else 0)
             node.ctime_ns = change.now_ns
             kvtree.put_inode(change.tx, node)
             return self._info(node, path)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fs9.clock import Clock
+    from fs9.providers.kvexpiry import Expiry
     from fs9.providers.kvstore import Outcome, Store, Transaction
     from fs9.quota import Quota
     from fs9.threads import BlockingPool
@@ -33,8 +34,6 @@ log = logging.getLogger(__name__)
 
 #: Changes in one commit: with more, the first one waits too long.
 _BATCH_MAX = 64
-#: Expired keys that a change clears away besides its own work.
-_PURGED_MAX = 32
 
 Work: TypeAlias = "Callable[[Change], T]"
 
@@ -42,7 +41,17 @@ Work: TypeAlias = "Callable[[Change], T]"
 class Change:
     """One change in progress: its transaction, its time, and what it does to the counts."""
 
-    __slots__ = ("_counters", "_writer", "bytes_added", "files_added", "freed", "now_ns", "tx")
+    __slots__ = (
+        "_counters",
+        "_writer",
+        "bytes_added",
+        "expires_ns",
+        "files_added",
+        "freed",
+        "gone",
+        "now_ns",
+        "tx",
+    )
 
     def __init__(self, writer: Writer, counters: Counters, tx: Transaction) -> None:
         self._writer = writer
@@ -52,6 +61,10 @@ class Change:
         self.bytes_added = self.files_added = 0
         #: Inodes that have lost their place.
         self.freed: list[int] = []
+        #: Paths of keys that had expired and were in the way.
+        self.gone: list[str] = []
+        #: The first time at which anything expires now that did not before.
+        self.expires_ns: int | None = None
 
     def next_inode(self) -> int:
         self._counters.next_inode += 1
@@ -73,17 +86,27 @@ class Change:
         kvtree.unlink(self.tx, node)
         self.freed.append(node.number)
 
+    def unlink_expired(self, node: Inode) -> None:
+        self.gone.append(kvtree.path_of(self.tx, node))
+        self.unlink(node)
+
+    def set_expiry(self, node: Inode, expires_ns: int) -> None:
+        """0: it does not expire. The caller stores the inode."""
+        kvtree.set_expiry(self.tx, node, expires_ns)
+        if expires_ns:
+            self.expires_ns = min(expires_ns, self.expires_ns or expires_ns)
+
     def child(self, parent: Inode, name: str) -> Inode | None:
         """What is there now; what has expired is taken out."""
         node = kvtree.child(self.tx, parent.number, name)
         if node is not None and node.expired(self.now_ns):
-            self.unlink(node)
+            self.unlink_expired(node)
             return None
         return node
 
 
 class _Job:
-    __slots__ = ("done", "freed", "future", "work")
+    __slots__ = ("change", "done", "future", "work")
 
     def __init__(
         self,
@@ -94,7 +117,8 @@ class _Job:
         self.work = work
         self.done = done
         self.future = future
-        self.freed: list[int] = []
+        #: Once it has been made.
+        self.change: Change | None = None
 
 
 class Writer:
@@ -106,6 +130,7 @@ class Writer:
         quota: Quota | None,
         freed: Callable[[int], None],
         *,
+        expiry: Expiry,
         bytes_max: int | None = None,
         files_max: int | None = None,
     ) -> None:
@@ -115,6 +140,7 @@ class Writer:
         self._store = store
         self._pool = pool
         self._freed = freed
+        self._expiry = expiry
         self._bytes_max = bytes_max
         self._files_max = files_max
         self._waiting: list[_Job] = []
@@ -243,7 +269,9 @@ class Writer:
             return
         if job.done is not None:
             job.done(outcome)
-        for number in job.freed:
+        assert job.change is not None
+        self._expiry.committed(job.change.gone, job.change.expires_ns)
+        for number in job.change.freed:
             self._freed(number)
 
     async def settle(self) -> None:
@@ -278,8 +306,6 @@ class Writer:
             counters = self.counters
             change = Change(self, counters, tx)
             try:
-                for node in kvtree.expired(tx, change.now_ns, _PURGED_MAX):
-                    change.unlink(node)
                 result = job.work(change)
                 counted = msgspec.structs.replace(
                     counters,
@@ -291,7 +317,7 @@ class Writer:
                 self._give_back(change.bytes_added, change.files_added)
                 raise
             self.counters = counted
-            job.freed = change.freed
+            job.change = change
             return result
 
         return run

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from fs9.types import ALWAYS
 
 if TYPE_CHECKING:
-    from fs9.provider import Followable, Follower, OpenFile, Provider
+    from fs9.provider import Departures, Followable, Follower, OpenFile, Provider
     from fs9.types import Buffer, Capability, Condition, FileInfo, FsStats, OpenFlags, StatChanges
 
 
@@ -74,6 +74,11 @@ class TaskedProvider:
     async def follow(self, path: str, cursor: str | None) -> Follower:
         await _in_a_task()
         return await cast("Followable", self._provider).follow(path, cursor)
+
+    def tell_departures(self, to: Departures) -> None:
+        tell = getattr(self._provider, "tell_departures", None)
+        if tell is not None:
+            tell(to)
 
     def capabilities(self) -> Capability:
         return self._provider.capabilities()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fs9.clock import Clock
     from fs9.limits import Limits
     from fs9.observe.tracing import Tracing
-    from fs9.provider import Followable, Follower, OpenFile, Provider
+    from fs9.provider import Departures, Followable, Follower, OpenFile, Provider
     from fs9.providers.registry import Registry
     from fs9.quota import Quota
     from fs9.threads import BlockingPool
@@ -119,6 +119,11 @@ class TracedProvider:
         """Only the beginning is an operation; a follower may stay for days."""
         with self._step(f"{self.name} follow", path=path):
             return await cast("Followable", self._provider).follow(path, cursor)
+
+    def tell_departures(self, to: Departures) -> None:
+        tell = getattr(self._provider, "tell_departures", None)
+        if tell is not None:
+            tell(to)
 
     def capabilities(self) -> Capability:
         return self._provider.capabilities()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fs9.errors import NO_ACCESS, AlreadyExists, BackendUnavailable, Forbidden, Fs9Error, NotFound
 from fs9.path import clean
+from fs9.vfs.departures import tell_departures
 from fs9.vfs.mounts import Mount, MountTable
 
 if TYPE_CHECKING:
@@ -105,14 +106,17 @@ async def record_of(
         return await store.namespace(name)
 
 
-async def take_over_watch(
-    files: WatchFiles, namespace: Namespace, specs: Iterable[MountSpec]
+async def begin_watch(
+    files: WatchFiles | None, namespace: Namespace, specs: Iterable[MountSpec]
 ) -> None:
-    """Go on with the log that an earlier owner of the namespace left."""
-    file, left = await files.load(namespace.name)
-    mounts = hashlib.sha256(repr(tuple(specs)).encode()).hexdigest()
-    volatile = [mount.path for mount in namespace.vfs.mounts if mount.provider.volatile]
-    namespace.watch.go_on(file, left, mounts, volatile)
+    """Go on with the log that an earlier owner left, if logs are kept; tell what goes unasked."""
+    if files is not None:
+        file, left = await files.load(namespace.name)
+        mounts = hashlib.sha256(repr(tuple(specs)).encode()).hexdigest()
+        volatile = [mount.path for mount in namespace.vfs.mounts if mount.provider.volatile]
+        namespace.watch.go_on(file, left, mounts, volatile)
+    for mount in namespace.vfs.mounts:
+        tell_departures(namespace.vfs, mount)
 
 
 class Loading:

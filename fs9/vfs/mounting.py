@@ -26,6 +26,7 @@ from fs9.errors import (
     QuotaExceeded,
 )
 from fs9.vfs.building import close_providers
+from fs9.vfs.departures import tell_departures
 from fs9.vfs.handles import background, close_files
 from fs9.vfs.inuse import UNLOADING
 
@@ -246,6 +247,7 @@ class Mounting:
         self._specs[spec.path] = spec
         self._vfs.replace_mounts(self._vfs.mounts.with_mount(mount))
         self._watch.lost(spec.path)
+        tell_departures(self._vfs, mount)
 
     def _take_out(self, mount: Mount) -> tuple[list[Operations], asyncio.Task[None]]:
         """Take it out of the table; what must end before it can be closed."""

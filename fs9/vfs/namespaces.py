@@ -20,7 +20,7 @@ from fs9.errors import NO_ACCESS, NOT_ACTIVE, Forbidden, Fs9Error, NotFound, Own
 from fs9.observe.audit_trails import AuditTrails, MemoryEvents
 from fs9.observe.metrics import LOCK_WAITS, NAMESPACE_LOADS
 from fs9.quota import NO_BOUNDS, NamespaceQuota, Quota, Refusals
-from fs9.vfs.building import Builder, Loading, close_providers, outcome, record_of, take_over_watch
+from fs9.vfs.building import Builder, Loading, begin_watch, close_providers, outcome, record_of
 from fs9.vfs.handles import background, close_files
 from fs9.vfs.locks import NO_LOCKS, NamespaceLocks
 from fs9.vfs.mounting import Mounting
@@ -235,8 +235,7 @@ class Namespaces:
         )
         try:
             namespace.watch.stats = self.watching
-            if self._watch_files is not None:
-                await take_over_watch(self._watch_files, namespace, record.mounts)
+            await begin_watch(self._watch_files, namespace, record.mounts)
             await self._set_quota(namespace, record.quota)
             await namespace.revival.settle()
             if self._closed:

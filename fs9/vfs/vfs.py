@@ -193,6 +193,10 @@ class Vfs:
             )
         return StatChanges(name=mount.relative(target))
 
+    def operation(self) -> Operations:
+        """`with` it, something else is an operation of the namespace and of its mounts."""
+        return self._operations
+
     async def follow(self, path: str, cursor: str | None) -> Follower:
         """Follow the messages of what is at the path; raises NotSupported where that has none."""
         with self._operations:

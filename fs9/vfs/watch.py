@@ -23,7 +23,7 @@ from fs9.types import Message
 from fs9.vfs.watchchange import Change
 from fs9.vfs.watcher import EPOCH_LENGTH, Watcher, place_of
 from fs9.vfs.watchfile import Begun, Dropped, Head, Logged, Writing
-from fs9.vfs.watchview import LOST, WRITE, WRITTEN, Happened, View
+from fs9.vfs.watchview import LOST, REMOVE, WRITE, WRITTEN, Happened, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -206,6 +206,11 @@ class WatchLog:
             self._tell(type_, change.path, change.target, change.directory, number)
         elif number:
             self._journal(Dropped(number))
+
+    def removed(self, path: str) -> None:
+        """Something went within a change that is on its way, and was no change of the caller's."""
+        if self.active:
+            self._tell(REMOVE, path)
 
     # -- writing to open files ------------------------------------------------------------------
 

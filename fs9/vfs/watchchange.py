@@ -20,7 +20,7 @@ class Change:
     `began`: its number in the log, 0 when there was no log.
     """
 
-    __slots__ = ("_log", "began", "directory", "doubtful", "path", "target", "type")
+    __slots__ = ("_log", "began", "directory", "doubtful", "moves", "path", "target", "type")
 
     def __init__(
         self,
@@ -32,6 +32,8 @@ class Change:
     ) -> None:
         self._log = log
         self.type = type_
+        #: May it take a path away?
+        self.moves = type_ in {REMOVE, RENAME}
         self.path = path
         self.target = target
         self.directory = directory
@@ -52,11 +54,6 @@ class Change:
             if error is not None and (not isinstance(error, Fs9Error) or error.retryable):
                 done = None
             self._log.end(self, done)
-
-    @property
-    def moves(self) -> bool:
-        """Does it take a path away?"""
-        return self.type in {REMOVE, RENAME}
 
     def concerns(self, other: Change) -> bool:
         return any(

@@ -92,23 +92,6 @@ async def test_a_key_of_a_mount_with_a_ttl_expires(make: Any, clock: ManualClock
     assert (await kv.stat("/k")).size == 0
 
 
-async def test_what_has_expired_is_cleared_and_given_back(make: Any, clock: ManualClock):
-    """With later changes, a bounded number at a time; nothing is left in the store."""
-    kv = await make(ttl_s=5)
-    for number in range(100):
-        await make_file(kv, f"/k{number}", b"x" * 100)
-    assert (kv.quota.bytes_used, kv.quota.files_used) == (10_000, 101)
-    clock.advance(6)
-    for _ in range(8):
-        await kv.wstat("/", StatChanges(mode=0o700))
-    await make_directory(kv, "/d")
-    await kv.provider._writer.settle()
-    assert (kv.quota.bytes_used, kv.quota.files_used) == (0, 2)
-    with kv.provider._store.reading() as tx:
-        assert not list(tx.scan(b"X", b"X"))
-        assert not list(tx.scan(b"D", b"D"))
-
-
 async def test_an_open_key_outlives_its_time(make: Any, clock: ManualClock):
     """As a removed one does: its handles read and write on; its name is free."""
     kv = await make(ttl_s=5)

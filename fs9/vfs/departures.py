@@ -1,0 +1,48 @@
+"""Files that go unasked (keys whose time is over), as operations of a namespace and as events."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, cast
+
+from fs9.vfs.watchview import REMOVE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from fs9.provider import Departing
+    from fs9.vfs.mounts import Mount
+    from fs9.vfs.vfs import Vfs
+
+
+def tell_departures(vfs: Vfs, mount: Mount) -> None:
+    """Let files of the mount go, if it has any that do, and watchers hear of them."""
+    if hasattr(mount.provider, "tell_departures"):
+        cast("Departing", mount.provider).tell_departures(_Departures(vfs, mount))
+
+
+class _Departures:
+    """See `fs9.provider.Departures`."""
+
+    def __init__(self, vfs: Vfs, mount: Mount) -> None:
+        self._vfs = vfs
+        self._mount = mount
+
+    @contextmanager
+    def going(self, paths: Sequence[str]) -> Iterator[set[str]]:
+        in_use, absolute = self._vfs.in_use, self._mount.absolute
+        told = set(paths)
+        with self._vfs.operation(), ExitStack() as stack:
+            changes = [
+                (stack.enter_context(in_use.changing(REMOVE, absolute(path))), path)
+                for path in reversed(paths)  # the last one is left first
+            ]
+            yield told
+            for change, path in changes:
+                if path not in told:
+                    change.type = None
+
+    def gone(self, path: str) -> None:
+        watch = self._vfs.in_use.watch
+        if watch is not None:
+            watch.removed(self._mount.absolute(path))

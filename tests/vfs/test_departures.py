@@ -1,0 +1,102 @@
+"""fs9.vfs.departures: watchers hear of keys that expire, once, whoever owns the namespace."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fs9.limits import Limits
+from fs9.principal import Principal
+from fs9.providers import kvfs
+from fs9.providers.kvexpiry import Expiry
+from fs9.providers.registry import ProviderContext
+from fs9.types import MountSpec, StatChanges
+from fs9.vfs.building import begin_watch
+from fs9.vfs.watchfile import WatchFiles
+from tests.vfs.test_watch import EXCLUSIVE, Seen, make, put
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from fs9.clock import ManualClock
+    from fs9.threads import BlockingPool
+    from fs9.vfs.namespace import Namespace
+    from fs9.vfs.session import Session
+
+SPECS = (MountSpec("/kv", "kvfs"),)
+
+
+@pytest.fixture
+def owner(
+    tmp_path: Path,
+    pool: BlockingPool,
+    clock: ManualClock,
+    make_namespace: Callable[..., Namespace],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[], Any]:
+    """Makes the next owner of a namespace with a kvfs at /kv, whose timer stands still."""
+    monkeypatch.setattr(Expiry, "_wait_for", lambda *_: None)
+
+    async def take() -> Session:
+        context = ProviderContext("acme", tmp_path, Limits(), clock, pool)
+        namespace = make_namespace({"/kv": await kvfs.create({"ttl_s": 5}, context)})
+        await begin_watch(WatchFiles(tmp_path / "watch", pool), namespace, SPECS)
+        return namespace.attach(Principal("alice", "acme"))
+
+    return take
+
+
+async def sweep(session: Session) -> None:
+    (mount,) = session.namespace.vfs.mounts
+    await mount.provider._expiry.sweep()  # type: ignore[attr-defined]
+
+
+async def test_expiries_are_removals_in_the_log(owner: Callable[[], Any], clock: ManualClock):
+    """In order with all else, and with cursors that reach over them; in directories that moved."""
+    session = await owner()
+    seen = Seen(session)
+    await put(session, "/kv/a")
+    clock.advance(1)
+    await put(session, "/kv/b")
+    clock.advance(5)
+    await sweep(session)
+    await put(session, "/kv/c")
+    clock.advance(6)
+    await make(session, "/kv/c", EXCLUSIVE)
+    await sweep(session)
+    told = [
+        ("upload", "/kv/a"),
+        ("upload", "/kv/b"),
+        ("remove", "/kv/a"),
+        ("remove", "/kv/b"),
+        ("upload", "/kv/c"),
+        ("remove", "/kv/c"),
+        ("create", "/kv/c"),
+    ]
+    assert await seen.all() == told
+    middle = Seen(session, cursor=seen.events[3]["cursor"])
+    assert (await middle.all(), middle.lost) == (told[4:], 0)
+    await session.namespace.aclose()
+
+
+async def test_what_expires_between_two_owners_is_told_by_the_next_one(
+    owner: Callable[[], Any], clock: ManualClock
+):
+    """Once: what the first one told is not told again."""
+    one = await owner()
+    seen = Seen(one)
+    await put(one, "/kv/a")
+    clock.advance(6)
+    await sweep(one)
+    await put(one, "/kv/b")
+    await seen.all()
+    await one.namespace.aclose()
+    clock.advance(6)
+    two = await owner()
+    await two.wstat("/kv", StatChanges(mode=0o700))
+    again = Seen(two, cursor=seen.cursor)
+    await sweep(two)
+    assert (await again.all(), again.lost) == ([("chmod", "/kv"), ("remove", "/kv/b")], 0)
+    await two.namespace.aclose()
