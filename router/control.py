@@ -60,7 +60,7 @@ from router.messages import (
     UndrainRequest,
     ViewChanged,
 )
-from router.operations import Reload, begin_drain, begin_reload, begin_scale, undrain
+from router.operations import Reload, Scale, begin_drain, begin_reload, begin_scale, undrain
 from router.settling import dismiss_drained, drain_surplus, let_serve
 from router.status import Shares, fleet_status
 from router.view import REJOIN_GRACE_S, Event, SlotState, View, starting
@@ -145,6 +145,8 @@ class BrokerState:
         if self.renewal:
             # The arbiter may not have heard of it; it reads once for each id.
             self._effects.append(Renew(self.renewal))
+        if isinstance(self.operation, Scale) and self.operation.writing:
+            self.write_workers(self.operation.writing)
         return self._settle()
 
     @property
@@ -236,6 +238,18 @@ class BrokerState:
             self._end(operation.renewed(error, note, now_s))
         return self._settle()
 
+    def on_written(self, workers: int, error: str, now_s: float) -> list[Effect]:
+        """How `WriteWorkers` went; with an error, why the arbiter goes by the number it had."""
+        self._now_s = now_s
+        operation = self.operation
+        if isinstance(operation, Scale) and operation.writing == workers:
+            if not error:
+                self.workers = workers
+                self.resting = {slot for slot in self.resting if slot < workers}
+            self._persist()
+            self._end(operation.on_written(self, error))
+        return self._settle()
+
     def on_died(self, slot: int, pid: int, now_s: float) -> list[Effect]:
         self._now_s = now_s
         process = self.processes.get(slot)
@@ -316,9 +330,7 @@ class BrokerState:
         self.announce(LeaveOrder(slot, exit=True, pid=process.pid))
 
     def write_workers(self, workers: int) -> None:
-        self.workers = workers
-        self.resting = {slot for slot in self.resting if slot < workers}
-        self._persist()
+        """Tell the arbiter; they are as many when `on_written` says so."""
         self._effects.append(WriteWorkers(workers))
 
     def announce(self, message: Announcement) -> None:

@@ -81,7 +81,7 @@ class Renew(NamedTuple):
 
 
 class WriteWorkers(NamedTuple):
-    """The arbiter is to keep so many workers."""
+    """The arbiter is to keep so many workers; `on_written` tells whether it was told."""
 
     workers: int
 

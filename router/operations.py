@@ -196,38 +196,64 @@ def begin_scale(
         return Refused("a fleet needs at least one worker")
     victims = [slot for slot in broker.view.within(SlotState.JOINING, *_STAYING) if slot >= workers]
     if not victims:
-        before = broker.workers
-        broker.write_workers(workers)
-        grow = Grow(now_s + patience_s, patience_s, workers, before)
+        grow = Grow(now_s + patience_s, patience_s, broker.workers, workers=workers)
         if grow.ready(broker) == workers:
             grow.note = f"there are {workers} workers already"
+        grow.write(broker, workers)
         return grow
     if all(slot in victims for slot in broker.view.serving):
         return Refused(f"none of the slots below {workers} is ready")
     serving = [slot for slot in victims if broker.view.state(slot) is SlotState.READY]
     broker.drain(serving, leaving=False)
-    return Shrink(now_s + patience_s, patience_s, workers, victims, serving)
+    return Shrink(now_s + patience_s, patience_s, victims, serving, workers=workers)
 
 
-class Grow(Operation):
+class Scale(Operation, kw_only=True):
+    """Base of both. The number is another one when the arbiter's file says so."""
+
     name = "change of the number of workers"
 
     workers: int
+    #: Is being written; 0: nothing is.
+    writing: int = 0
+
+    def write(self, broker: BrokerState, workers: int) -> None:
+        self.writing = workers
+        broker.write_workers(workers)
+
+    def on_written(self, broker: BrokerState, error: str) -> Refused | None:
+        """It was, unless there is an error."""
+        raise NotImplementedError
+
+
+def _unwritten(broker: BrokerState, error: str) -> str:
+    return f"the number of workers stays {broker.workers}: {error}"
+
+
+class Grow(Scale):
     before: int
     #: What the operator is to know.
     note: str = ""
+    #: Why the number before is written again.
+    failure: str = ""
 
     def step(self, broker: BrokerState, now_s: float) -> Done | Refused | None:
+        if self.writing:
+            return None
         ready = self.ready(broker)
         if ready == self.workers:
             return Done(self.note)
-        if now_s < self.deadline_s:
-            return None
-        broker.write_workers(min(self.before, self.workers))
-        return Refused(
-            f"only {ready} of {self.workers} workers were ready by the deadline;"
-            f" their number is {broker.workers} again"
-        )
+        if now_s >= self.deadline_s:
+            self.failure = f"only {ready} of {self.workers} workers were ready by the deadline"
+            self.write(broker, min(self.before, self.workers))
+        return None
+
+    def on_written(self, broker: BrokerState, error: str) -> Refused | None:
+        self.writing = 0
+        if not self.failure:
+            return Refused(_unwritten(broker, error)) if error else None
+        number = f"their number is {broker.workers} again"
+        return Refused(f"{self.failure}; {_unwritten(broker, error) if error else number}")
 
     def ready(self, broker: BrokerState) -> int:
         """How many of the wanted workers are there."""
@@ -235,25 +261,22 @@ class Grow(Operation):
         return sum(slot < self.workers and slot in broker.processes for slot in slots)
 
 
-class Shrink(Operation):
+class Shrink(Scale):
     """The highest slots drain; the number is written before they exit: nobody replaces them."""
 
-    name = "change of the number of workers"
-
-    workers: int
     victims: list[int]
     drained_here: list[int]
     written: bool = False
 
     def step(self, broker: BrokerState, now_s: float) -> Done | Refused | None:
+        if self.writing:
+            return None
         states = {slot: broker.view.state(slot) for slot in self.victims}
         busy = [
             slot for slot, state in states.items() if state in {SlotState.READY, SlotState.DRAINING}
         ]
         if not self.written and not busy:
-            # From now on the slots count as surplus, and the broker's state dismisses them.
-            self.written = True
-            broker.write_workers(self.workers)
+            self.write(broker, self.workers)
             return None
         if all(state is SlotState.GONE for state in states.values()):
             return Done()
@@ -263,6 +286,15 @@ class Shrink(Operation):
             return Refused("the slots have drained, and not all had exited by the deadline")
         broker.undrain(self.drained_here)
         return Refused(f"slots {busy} had not drained by the deadline; all serve again")
+
+    def on_written(self, broker: BrokerState, error: str) -> Refused | None:
+        self.writing = 0
+        if error:
+            broker.undrain(self.drained_here)
+            return Refused(f"{_unwritten(broker, error)}; all serve again")
+        # From now on the slots count as surplus, and the broker's state dismisses them.
+        self.written = True
+        return None
 
 
 AnyOperation = Drain | Reload | Grow | Shrink

@@ -90,6 +90,8 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
     _rehearsal: Rehearsal | None = None
     #: What was renewed, or tried, last.
     _renewal = ""
+    #: How that ended, if the broker could not be told yet.
+    _untold: broker.Renewed | None = None
     #: Of the process that is about to be forked.
     slot_to_fill = 0
     #: Is a slot without a process because its last one was started just now?
@@ -115,7 +117,7 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._held_back())
         end_process(handover.broker_pid, os.pidfd_open(handover.broker_pid))
         self._broker = BrokerProcess(self.app, self.LISTENERS)
-        self._tell_renewed(handover.renewal, "", handover.note)
+        self._tell_renewed(broker.Renewed(handover.renewal, "", handover.note))
 
     def manage_workers(self) -> None:
         """Start a process in each slot that has none; none is stopped here."""
@@ -156,6 +158,8 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
         if self._rehearsal is not None:
             timeout = 0.05
             self._renew()
+        if self._untold is not None:
+            self._tell_renewed(self._untold)
         if self._is_held_back:
             timeout = 0.05
         signals: list[int] = super().wait_for_signals(timeout)
@@ -206,7 +210,7 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, self._held_back())
         self._rehearsal = None
         rehearsal.close()
-        self._tell_renewed(rehearsal.renewal, error, "")
+        self._tell_renewed(broker.Renewed(rehearsal.renewal, error, ""))
 
     def _become(self, rehearsal: Rehearsal, note: str) -> None:
         """Replace the program; does not return. Raises OSError."""
@@ -233,10 +237,18 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
     def _held_back(self) -> list[int]:
         return [*self.SIGNALS, signal.SIGCHLD]
 
-    def _tell_renewed(self, renewal: str, error: str, note: str) -> None:
-        data = msgspec.json.encode(broker.Renewed(renewal, error, note))
-        broker.replace_file(self.app.run_directory.renewed_file, data)
-        self._renewal = renewal
+    def _tell_renewed(self, said: broker.Renewed) -> None:
+        """Or try it again later: on a full disk the fleet goes on."""
+        self._renewal = said.renewal
+        path = self.app.run_directory.renewed_file
+        try:
+            broker.replace_file(path, msgspec.json.encode(said))
+        except OSError as error:
+            if said is not self._untold:
+                log.error("%s cannot be written, and is tried again: %s", path, error.strerror)
+            self._untold = said
+        else:
+            self._untold = None
 
     def stop(self, graceful: bool = True) -> None:
         self._leaving = True

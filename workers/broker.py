@@ -171,6 +171,7 @@ class Broker:
             self.do(state.on_request(client, message, now_s))
 
     def do(self, effects: list[Effect]) -> None:
+        told: list[Renew | WriteWorkers] = []
         for effect in effects:
             match effect:
                 case Publish(sequence, message):
@@ -182,14 +183,32 @@ class Broker:
                     self._save()
                 case Watch(slot, pid):
                     self._watch(slot, pid)
-                case WriteWorkers(workers):
-                    replace_file(self._run_directory.wanted_file, b"%d\n" % workers)
-                    self._wake_arbiter()
-                case Renew(renewal):
-                    replace_file(self._run_directory.renewal_file, renewal.encode())
-                    self._wake_arbiter()
+                case WriteWorkers() | Renew():
+                    told.append(effect)
                 case Kill(slot, pid):
                     self._kill(slot, pid)
+        for effect in told:  # last: what follows of it has later numbers on the bus
+            self._tell_arbiter(effect)
+
+    def _tell_arbiter(self, effect: WriteWorkers | Renew) -> None:
+        """On a full disk who asked for it hears so."""
+        directory, now_s = self._run_directory, time.monotonic()
+        if isinstance(effect, Renew):
+            error = self._written(directory.renewal_file, effect.id.encode())
+            if error:
+                self.do(self.state.on_renewed(effect.id, error, "", now_s))
+        else:
+            error = self._written(directory.wanted_file, b"%d\n" % effect.workers)
+            self.do(self.state.on_written(effect.workers, error, now_s))
+
+    def _written(self, path: Path, data: bytes) -> str:
+        """Why it could not be; empty: it was, and the arbiter looks at it."""
+        try:
+            replace_file(path, data)
+        except OSError as error:
+            return f"{path} cannot be written ({error.strerror}): make room and try again"
+        self._wake_arbiter()
+        return ""
 
     def _save(self) -> None:
         """Until it succeeds: on a full disk the fleet goes on, and is saved when there is room."""

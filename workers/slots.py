@@ -8,11 +8,14 @@ lock at any death.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+log = logging.getLogger("fs9.fleet")
 
 
 class RunDirectory:
@@ -112,9 +115,12 @@ class RunDirectory:
         """
         front = self.front_socket(slot)
         new = front.with_name(f"{front.name}.new")
-        new.unlink(missing_ok=True)
-        new.symlink_to(self.front_socket(to).name)
-        new.replace(front)
+        try:
+            new.unlink(missing_ok=True)
+            new.symlink_to(self.front_socket(to).name)
+            new.replace(front)
+        except OSError as error:  # a full disk: connections are refused until then
+            log.error("the front of slot %d stays without a listener: %s", slot, error)
 
     def listens_at_front(self, slot: int) -> bool:
         """Is there a socket of its own, if only of a process that has died?"""

@@ -59,7 +59,10 @@ class Fleet:
     def __init__(self, workers: int = 3, *, saved: Saved | None = None, ready: bool = True) -> None:
         self.now_s = 0.0
         self.state = BrokerState("e", saved, workers, 0.0)
-        self.effects: list[Effect] = list(self.state.start())
+        self.effects: list[Effect] = []
+        #: Why nothing can be written for the arbiter.
+        self.unwritable = ""
+        self.do(self.state.start())
         self.numbers: dict[int, int] = {}
         self.pids = {slot: 100 + slot for slot in range(workers)}
         if ready:
@@ -67,28 +70,34 @@ class Fleet:
                 self.report(Joined(slot, self.pids[slot]))
                 self.report(Ready(slot, self.pids[slot]))
 
+    def do(self, effects: list[Effect]) -> None:
+        self.effects += effects
+        for each in effects:
+            if isinstance(each, WriteWorkers):
+                self.do(self.state.on_written(each.workers, self.unwritable, self.now_s))
+
     def report(self, message: Report) -> None:
         pid = getattr(message, "pid", 0)
         number = self.numbers[pid] = self.numbers.get(pid, 0) + 1
         client = b"%d" % pid
-        self.effects += self.state.on_report(client, "e", number, message, self.now_s)
+        self.do(self.state.on_report(client, "e", number, message, self.now_s))
 
     def ask(self, request: Request) -> None:
         """The arbiter finds code and settings good at once."""
-        self.effects += self.state.on_request(OPERATOR, request, self.now_s)
+        self.do(self.state.on_request(OPERATOR, request, self.now_s))
         if self.state.renewal:
             self.renewed("")
 
     def renewed(self, error: str, note: str = "") -> None:
         renewal = self.state.renewal
-        self.effects += self.state.on_renewed(renewal, error, note, self.now_s)
+        self.do(self.state.on_renewed(renewal, error, note, self.now_s))
 
     def wait(self, seconds: float) -> None:
         self.now_s += seconds
-        self.effects += self.state.on_tick(self.now_s)
+        self.do(self.state.on_tick(self.now_s))
 
     def die(self, slot: int) -> None:
-        self.effects += self.state.on_died(slot, self.pids[slot], self.now_s)
+        self.do(self.state.on_died(slot, self.pids[slot], self.now_s))
 
     def drained(self, slot: int) -> None:
         self.report(Drained(slot, self.pids[slot], self.view.number))
@@ -350,6 +359,45 @@ def test_scaling_up_that_takes_too_long_is_taken_back() -> None:
     assert fleet.view.serving == (0, 1)
     fleet.drained(2)
     assert fleet.take()[0] == [LeaveOrder(2, exit=True, pid=102)]
+
+
+def test_a_number_that_cannot_be_written_is_refused_and_nothing_has_changed() -> None:
+    fleet = Fleet(2)
+    fleet.take()
+    fleet.unwritable = "the disk is full"
+    fleet.ask(ScaleRequest(3))
+    refusal = Refused("the number of workers stays 2: the disk is full")
+    assert fleet.take() == ([], [Accepted(), refusal])
+    fleet.ask(ScaleRequest(1))
+    fleet.drained(1)
+    refusal = Refused("the number of workers stays 2: the disk is full; all serve again")
+    assert fleet.take() == ([LeaveOrder(1, exit=False), ReturnOrder(1)], [Accepted(), refusal])
+    assert (fleet.view.serving, fleet.state.workers) == ((0, 1), 2)
+    fleet.unwritable = ""
+    fleet.ask(ScaleRequest(3, deadline_s=1.0))
+    fleet.unwritable = "the disk is full"
+    fleet.wait(1.0)
+    refusal = Refused(
+        "only 2 of 3 workers were ready by the deadline;"
+        " the number of workers stays 3: the disk is full"
+    )
+    assert fleet.take()[1][-1] == refusal
+    fleet.pids[2] = 102
+    fleet.report(Joined(2, 102))
+    fleet.report(Ready(2, 102))
+    assert fleet.view.serving == (0, 1, 2)
+
+
+def test_the_next_broker_writes_the_number_that_the_last_one_was_about_to_write() -> None:
+    fleet = Fleet(2)
+    effects = fleet.state.on_request(OPERATOR, ScaleRequest(1, id="x"), fleet.now_s)
+    effects += fleet.state.on_report(b"101", "e", 3, Drained(1, 101, fleet.view.number), 0.0)
+    assert WriteWorkers(1) in effects
+    saved = [each.saved for each in effects if isinstance(each, Persist)][-1]
+    assert saved.workers == 2
+    heir = Fleet(2, saved=saved, ready=False)
+    assert WriteWorkers(1) in heir.effects
+    assert heir.state.workers == 1
 
 
 def test_a_worker_nobody_wants_any_more_is_sent_away_whenever_it_appears() -> None:

@@ -193,7 +193,7 @@ class Broker:
 
     def do(self, effects: list[Effect]) -> None:
         assert self.state is not None
-        world = self.world
+        world, written = self.world, []
         for effect in effects:
             match effect:
                 case Publish(sequence, message):
@@ -203,7 +203,12 @@ class Broker:
                 case Persist(saved):
                     self.saved = saved
                 case WriteWorkers(workers):
-                    world.scale(workers)
+                    error = (
+                        "the disk is full" if world.chaos and world.random.random() < 0.2 else ""
+                    )
+                    written.append((workers, error))
+                    if not error:
+                        world.scale(workers)
                 case Renew(renewal):
                     world.later(world.random.uniform(0.05, 0.5), self.renew, renewal)
                 case Kill(slot, pid):
@@ -214,6 +219,8 @@ class Broker:
                     present = world.workers.get(slot)
                     if present is None or present.pid != pid:
                         world.later(0.0, self.died, slot, pid)
+        for workers, error in written:
+            self.do(self.state.on_written(workers, error, world.now_s))
 
     def renew(self, renewal: str) -> None:
         """The arbiter starts anew, and a broker with it, who hears how it went."""

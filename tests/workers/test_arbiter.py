@@ -9,12 +9,16 @@ import subprocess
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from workers.arbiter import BrokerProcess, FleetArbiter, give_slot
+from workers.broker import Renewed
+from workers.slots import RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 class Arbiter(FleetArbiter):
@@ -76,6 +80,27 @@ def test_one_that_ends_at_once_is_not_started_again_at_once(now: list[float]) ->
     del arbiter.WORKERS[1]
     arbiter.manage_workers()
     assert arbiter.slots == [0, 1, 2, 3]
+
+
+def test_how_a_renewal_ended_is_told_when_there_is_room_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a full disk the arbiter, and with it the fleet, goes on."""
+    arbiter = Arbiter()
+    arbiter.app = SimpleNamespace(run_directory=RunDirectory(tmp_path))
+    in_the_way = tmp_path / "renewed.new"
+    in_the_way.mkdir()
+    said = Renewed("e.1", "no", "")
+    for _ in range(2):
+        arbiter._tell_renewed(said)
+    assert [record.message for record in caplog.records] == [
+        f"{tmp_path}/renewed cannot be written, and is tried again: Is a directory"
+    ]
+    in_the_way.rmdir()
+    assert arbiter._untold is said
+    arbiter._tell_renewed(arbiter._untold)
+    assert arbiter._untold is None
+    assert msgspec.json.decode((tmp_path / "renewed").read_bytes(), type=Renewed) == said
 
 
 class Watched(BrokerProcess):

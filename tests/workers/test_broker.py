@@ -9,7 +9,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from router.gathering import TOGETHER_S
-from router.messages import Done, Joined, Ready, ScaleRequest, StatusRequest
+from router.messages import (
+    Done,
+    Joined,
+    Ready,
+    Refused,
+    ReloadRequest,
+    ScaleRequest,
+    StatusRequest,
+)
 from router.view import SlotState
 from tests.workers.fix_bus import BrokerProcess, Listener, until
 from workers.asking import bus_request
@@ -18,6 +26,7 @@ from workers.broker import load
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from router.messages import Answer, Request
     from workers.slots import RunDirectory
 
 
@@ -103,6 +112,32 @@ async def test_the_wanted_number_is_left_for_the_arbiter(
     run_directory.forget_fleet()
     assert load(run_directory) is None
     assert run_directory.wanted() is None
+
+
+async def test_what_cannot_be_written_for_the_arbiter_is_refused_and_the_broker_lives(
+    run_directory: RunDirectory, broker: BrokerProcess, listen: Callable[..., Listener]
+) -> None:
+    """A full disk is told to who asked; when there is room the same is done."""
+    for slot in range(2):
+        await joined(listen(slot), slot)
+
+    def ask(request: Request) -> Answer:
+        return bus_request(run_directory, request, 8.0)
+
+    for path, request in (
+        (run_directory.wanted_file, ScaleRequest(3)),
+        (run_directory.renewal_file, ReloadRequest()),
+    ):
+        in_the_way = path.with_name(f"{path.name}.new")
+        in_the_way.mkdir()
+        answer = await asyncio.to_thread(ask, request)
+        assert isinstance(answer, Refused)
+        assert f"{path} cannot be written (Is a directory)" in answer.reason
+        in_the_way.rmdir()
+    assert (run_directory.wanted(), run_directory.renewal()) == (None, "")
+    assert await asyncio.to_thread(ask, ScaleRequest(2)) == Done("there are 2 workers already")
+    assert run_directory.wanted() == 2
+    assert broker.end() == 0
 
 
 def test_a_saved_view_that_cannot_be_read_is_as_none(run_directory: RunDirectory) -> None:
