@@ -32,6 +32,7 @@ from workers.arbiter import FleetArbiter, FleetLogger, give_slot
 from workers.bus import prepare_bus
 from workers.endpoint import UnusableKeys, endpoint_of, split_address
 from workers.notify import Notifier
+from workers.parent import leave_with
 from workers.renewal import Handover, order_of, rehearse, settings_of
 from workers.slots import RunDirectory
 from workers.worker import FleetWorker
@@ -86,10 +87,12 @@ def _try_out(settings: Settings) -> None:
     forked from this process, without the threads: what waits for one waits for ever.
     """
     said_fd, say_fd = os.pipe()
+    server = os.getpid()
     child = os.fork()
     if not child:
         status = 1
         try:
+            leave_with(server)
             os.close(said_fd)
             with suppress(KeyboardInterrupt), open(say_fd, "w", encoding="utf-8") as say:
                 try:
