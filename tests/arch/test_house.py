@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.arch.tree import ALL, INSTALLED, ROOT, documents, modules, parsed
 
 FILE_LINES_MAX = 500
@@ -19,63 +17,71 @@ NAMELESS = {"common", "helper", "helpers", "misc", "util", "utils"}
 #: Put together here, so that this file does not hold what it looks for.
 _LEFTOVER = re.compile(r"\b(?:" + "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3)) + r")\b")
 
-every_module = pytest.mark.parametrize(
-    "path", modules(*ALL), ids=lambda path: str(path.relative_to(ROOT))
-)
-every_installed_module = pytest.mark.parametrize(
-    "path", modules(*INSTALLED), ids=lambda path: str(path.relative_to(ROOT))
-)
+
+def _where(path: Path, line: int | None = None) -> str:
+    name = str(path.relative_to(ROOT))
+    return name if line is None else f"{name}:{line}"
 
 
-@every_module
-def test_a_file_is_named_by_what_is_in_it(path: Path) -> None:
-    assert path.stem.strip("_") not in NAMELESS
+def test_a_file_is_named_by_what_is_in_it() -> None:
+    assert [_where(path) for path in modules(*ALL) if path.stem.strip("_") in NAMELESS] == []
 
 
-@every_module
-def test_a_module_says_what_it_is(path: Path) -> None:
+def test_a_module_says_what_it_is() -> None:
     """Its docstring; in a test module it says what must hold."""
-    docstring = ast.get_docstring(parsed(path))
-    assert docstring
-    assert docstring.strip()[-1] not in ",;"
+    silent = []
+    for path in modules(*ALL):
+        docstring = (ast.get_docstring(parsed(path)) or "").strip()
+        if not docstring or docstring[-1] in ",;":
+            silent.append(_where(path))
+    assert silent == []
 
 
-@every_module
-def test_nothing_is_left_for_later(path: Path) -> None:
-    assert not _LEFTOVER.search(path.read_text())
+def test_nothing_is_left_for_later() -> None:
+    assert [_where(path) for path in modules(*ALL) if _LEFTOVER.search(path.read_text())] == []
 
 
-@every_installed_module
-def test_a_file_fits_the_head(path: Path) -> None:
+def test_a_file_fits_the_head() -> None:
     """Split by concept, never into a second part."""
-    assert len(path.read_text().splitlines()) <= FILE_LINES_MAX
+    sizes = {_where(path): len(path.read_text().splitlines()) for path in modules(*INSTALLED)}
+    assert {name: size for name, size in sizes.items() if size > FILE_LINES_MAX} == {}
 
 
-@every_installed_module
-def test_a_function_is_read_in_one_screen(path: Path) -> None:
-    for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno is not None
-            length = node.end_lineno - node.lineno + 1
-            assert length <= FUNCTION_LINES_MAX, f"{node.name}: {length} lines"
+def test_a_function_is_read_in_one_screen() -> None:
+    long = {}
+    for path in modules(*INSTALLED):
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno is not None
+                length = node.end_lineno - node.lineno + 1
+                if length > FUNCTION_LINES_MAX:
+                    long[_where(path, node.lineno)] = length
+    assert long == {}
 
 
-@pytest.mark.parametrize("path", modules("tests"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_test_sleeps(path: Path) -> None:
+def test_no_test_sleeps() -> None:
     """Time passes by `ManualClock.advance`; what another process does is waited for."""
-    for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.Call):
-            assert ast.unparse(node.func) != "time.sleep", f"line {node.lineno}"
+    assert [place for path in modules("tests") for place in _uses(path, "time.sleep")] == []
 
 
-@every_installed_module
-def test_the_environment_is_read_at_the_edges_alone(path: Path) -> None:
+def test_the_environment_is_read_at_the_edges_alone() -> None:
     """Settings come as arguments; only commands and the loader's callers look around."""
-    if path.is_relative_to(ROOT / "fs9" / "cli"):
-        return
-    for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.Attribute):
-            assert ast.unparse(node) not in {"os.environ", "os.getenv"}, f"line {node.lineno}"
+    inner = [path for path in modules(*INSTALLED) if ROOT / "fs9" / "cli" not in path.parents]
+    names = ("os.environ", "os.getenv")
+    assert [place for path in inner for name in names for place in _uses(path, name)] == []
+
+
+def _uses(path: Path, name: str) -> list[str]:
+    """Where an attribute of a module is named in code, not in a text."""
+    module, _, attribute = name.partition(".")
+    if name not in path.read_text():  # most have no need to be parsed
+        return []
+    return [
+        _where(path, node.lineno)
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Attribute) and node.attr == attribute
+        if isinstance(node.value, ast.Name) and node.value.id == module
+    ]
 
 
 def test_the_map_has_every_folder() -> None:
@@ -90,13 +96,17 @@ def test_the_map_has_every_folder() -> None:
     assert all((ROOT / name).is_dir() for name in named)
 
 
-@pytest.mark.parametrize("page", documents(), ids=lambda page: str(page.relative_to(ROOT)))
-def test_files_that_a_page_names_exist(page: Path) -> None:
+def test_files_that_a_page_names_exist() -> None:
     """A path in backquotes that begins with one of our folders; NAME stands for any name."""
-    named = re.findall(
-        r"`((?:bench|docs|fs9|router|tests|tools|workers)/[\w./-]+)`", page.read_text()
-    )
-    assert [name for name in named if not _exists(name)] == []
+    missing = [
+        (_where(page), name)
+        for page in documents()
+        for name in re.findall(
+            r"`((?:bench|docs|fs9|router|tests|tools|workers)/[\w./-]+)`", page.read_text()
+        )
+        if not _exists(name)
+    ]
+    assert missing == []
 
 
 def _exists(name: str) -> bool:
