@@ -24,7 +24,7 @@ _NAMESPACES = [f"tenant{index}" for index in range(8)]
 
 
 def run(quick: bool) -> None:
-    seconds, rounds = (1.0, 1) if quick else (2.0, 5)
+    seconds, rounds = (0.1, 1) if quick else (2.0, 5)
     settled = [[_stat(name)] for name in _NAMESPACES]
     # Each connection begins elsewhere, so that the two workers are busy alike.
     moving = [

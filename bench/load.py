@@ -1,8 +1,9 @@
 """The load generator: keep-alive connections, each with one request under way at a time.
 
-`press` starts it as a process of its own on the load core. wrk does it when it is installed
-and every request is the same; else this module, which needs more CPU than a C program: where
-it is slower than the server, read the server's CPU time per request, which stays right.
+`press` starts it as a process of its own on the load core. wrk does it when it is installed,
+every request is the same and there is a second at least, which is the shortest that it does; else
+this module, which needs more CPU than a C program: where it is slower than the server, read the
+server's CPU time per request, which stays right.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def request(
 
 
 def press(load: Load, seconds: float) -> Pressed:
-    if shutil.which("wrk") and len(load.scripts) == 1 and len(load.scripts[0]) == 1:
+    same = len(load.scripts) == 1 and len(load.scripts[0]) == 1
+    if seconds >= 1 and same and shutil.which("wrk"):
         return _wrk(load, seconds)
     spec = {
         "port": load.port,
@@ -96,7 +98,7 @@ def _wrk(load: Load, seconds: float) -> Pressed:
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as lua:
         lua.write(script)
         lua.flush()
-        command = ["wrk", "-t1", f"-c{load.connections}", f"-d{max(1, round(seconds))}s"]
+        command = ["wrk", "-t1", f"-c{load.connections}", f"-d{round(seconds)}s"]
         command += [
             "--latency",
             "--timeout",

@@ -22,7 +22,7 @@ _YAML = f"server: {{max_write_size_bytes: {4 * GIB}}}\n"
 
 
 def run(quick: bool) -> None:
-    size, tokens, connections = (32 * MIB, 200, 50) if quick else (2 * GIB, 20_000, 2000)
+    size, tokens, connections = (8 * MIB, 200, 50) if quick else (2 * GIB, 20_000, 2000)
     rows = [("verified token, cached", f"{_token_bytes(tokens):,.0f} B")]
     with fleet(yaml=_YAML, directory=memory_directory(2 * size)) as served:
         rows.append(("one worker, idle", _mib(cpu.memory_bytes(served.worker))))

@@ -30,7 +30,7 @@ Scripts = list[list[bytes]]
 
 
 def run(quick: bool) -> None:
-    seconds, rounds = (1.0, 1) if quick else (2.0, 5)
+    seconds, rounds = (0.1, 1) if quick else (2.0, 5)
     with contextlib.ExitStack() as stack:
         home = stack.enter_context(temporary())
         base = stack.enter_context(nginx(home, home))

@@ -34,7 +34,7 @@ _WRITE_BYTES = 256 * MIB
 
 
 def run(quick: bool) -> None:
-    size, rounds = (32 * MIB, 1) if quick else (GIB, 5)
+    size, rounds = (4 * MIB, 1) if quick else (GIB, 5)
     memory = memory_directory(8 * size)
     print(f"{size // MIB} MiB, data on {memory or tempfile.gettempdir()}")
     with contextlib.ExitStack() as stack:
