@@ -7,6 +7,7 @@ view the live tree, in one step; the one before stays for the files that are ope
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -27,16 +28,19 @@ from fs9.providers.pagefs.collect import Collector
 from fs9.providers.pagefs.control import CONTROL, CONTROL_NAME, ControlFile, check_change
 from fs9.providers.pagefs.openfile import PageFile
 from fs9.providers.pagefs.records import DIRECTORY, Branch, Inode, Superblock
+from fs9.providers.pagefs.rules import only_removed
 from fs9.providers.pagefs.store import Batch
 from fs9.providers.pagefs.tree import info_of
 from fs9.providers.pagefs.view import View
-from fs9.types import FileInfo, FileType
+from fs9.types import FileInfo, FileType, StatChanges
 
 if TYPE_CHECKING:
     from fs9.providers.pagefs.content import Changes, Content
     from fs9.providers.pagefs.core import Core
     from fs9.providers.pagefs.tree import Tree
-    from fs9.types import Condition, OpenFlags, StatChanges
+    from fs9.types import Condition, OpenFlags
+
+log = logging.getLogger("fs9.pagefs")
 
 SNAPSHOTS = "/.snapshots"
 FORKS = "/.forks"
@@ -79,7 +83,10 @@ class Branches:
             if core.quota is not None:
                 core.quota.found(view.counters.bytes, view.counters.files)
             await self._tree.recover(view)
-        await self._make_trash()
+        async with core.lock:
+            await self._make_trash()
+        if self._tree.has_trash:
+            await self._tree.purge(core.head, 1 << 30)
         clean = await store.get(records.CLEAN)
         closed = 0 if clean is None else records.decode_number(clean)
         if store.epoch > 1 and closed != store.epoch - 1 and core.blocks is not None:
@@ -101,19 +108,34 @@ class Branches:
         await core.store.commit(Batch(changes), sync=True)
 
     async def _make_trash(self) -> None:
-        core, view = self._core, self._core.head
-        if not self._tree.has_trash:
+        """Under the lock: the live tree has one, if it is to. What users have in its place moves.
+
+        It is no reason to refuse a tree that the quota has no room for it.
+        """
+        core, tree, view = self._core, self._tree, self._core.head
+        if not tree.has_trash:
             return
-        async with core.lock:
-            if await self._tree.entry(view, records.ROOT, TRASH[1:]) is None:
-                _, inode = self._tree.new_inode(DIRECTORY, 0o755)
-                changes: Changes = {}
-                view.put(changes, records.inode_key(records.TRASH), records.encode(inode))
-                await self._tree.enter(
-                    view, changes, records.ROOT, TRASH[1:], records.TRASH, DIRECTORY
-                )
-                await core.commit(view, changes, 0, 1)
-        await self._tree.purge(view, 1 << 30)
+        name = TRASH[1:]
+        changes: Changes = {}
+        taken = await tree.entry(view, records.ROOT, name)
+        if taken is not None:
+            if taken[0] == records.TRASH:
+                return
+            number = 1
+            while await tree.entry(view, records.ROOT, f"{name}-{number}") is not None:
+                number += 1
+            log.warning("pagefs: /%s of the users is /%s-%d now", name, name, number)
+            key = records.entry_key(records.ROOT, f"{name}-{number}")
+            view.put(changes, key, records.pack_entry(*taken))
+        _, inode = tree.new_inode(DIRECTORY, 0o755)
+        view.put(changes, records.inode_key(records.TRASH), records.encode(inode))
+        await tree.enter(view, changes, records.ROOT, name, records.TRASH, DIRECTORY)
+        counters = records.Counters(view.counters.bytes, view.counters.files + 1)
+        view.put(changes, records.COUNTERS, records.encode(counters))
+        await core.store.commit(Batch(changes), sync=True)
+        view.counters = counters
+        if core.quota is not None:
+            core.quota.found(0, 1)
 
     def _add(self, views: dict[str, View], name: str, branch: Branch) -> View:
         writable = views is self._core.forks
@@ -193,6 +215,8 @@ class Branches:
         core = self._core
         if self.is_control(path):
             return ControlFile.open(self, core, flags, condition)
+        if flags.write or flags.create:
+            self._refuse_in_trash(path)
         if flags.create and flags.directory and await self.make(path):
             view, inner = self.resolve(path)
             number, inode = await self._tree.find(view, inner)
@@ -213,7 +237,14 @@ class Branches:
             return True
         if self.is_reserved(path):
             raise PermissionDenied(f"{path} is reserved")
+        if changes.name is None and changes != StatChanges():
+            self._refuse_in_trash(path)
         return False
+
+    def _refuse_in_trash(self, path: str) -> None:
+        """From there files are read, renamed to elsewhere, and removed for good; nothing else."""
+        if path.startswith(TRASH + "/") and self._tree.has_trash:
+            raise only_removed()
 
     async def make(self, path: str) -> bool:
         """mkdir: a snapshot, or a fork, of the live tree; False: not such a path."""
@@ -282,6 +313,7 @@ class Branches:
                 raise
             self._replace(superblock, counters)
             head = core.head
+            await self._make_trash()
         try:
             await self._tree.recover(head)
         except Transient:

@@ -10,6 +10,7 @@ from fs9.errors import (
     NotDirectory,
     NotFound,
     NotSupported,
+    PermissionDenied,
 )
 from fs9.providers.pagefs.records import DIRECTORY, REGULAR, SYMLINK, Inode
 
@@ -57,6 +58,13 @@ def check_kind(inode: Inode, path: str, changes: StatChanges) -> None:
             raise IsDirectory(path)
         if inode.kind == SYMLINK:
             raise InvalidArgument("cannot truncate a symlink")
+
+
+def only_removed() -> PermissionDenied:
+    """The refusal of what would make or change something in the trash."""
+    return PermissionDenied(
+        "/.trash takes what is removed, and nothing else: rename a file out of it to have it back"
+    )
 
 
 def apply(inode: Inode, changes: StatChanges) -> None:

@@ -24,6 +24,8 @@ from fs9.path import is_within, split
 from fs9.providers.pagefs import records
 from fs9.providers.pagefs.core import PAGE_ROWS
 from fs9.providers.pagefs.records import DIRECTORY, REGULAR, ROOT, SYMLINK, Inode
+from fs9.providers.pagefs.rules import only_removed
+from fs9.providers.pagefs.view import after
 from fs9.providers.values import check_target
 from fs9.types import ALWAYS, Condition, FileInfo, FileType
 
@@ -40,6 +42,8 @@ ATTRIBUTES_MAX = 64
 ATTRIBUTE_BYTES_MAX = 32 * 1024
 #: Expired files that one removal takes out of the trash.
 PURGED_AT_ONCE = 16
+#: Of the time in nanoseconds that a name in the trash begins with.
+_STAMP_DIGITS = 20
 
 _TYPES = {
     REGULAR: FileType.REGULAR,
@@ -209,6 +213,7 @@ class Tree:
             if inode.kind == DIRECTORY:
                 raise PermissionDenied(f"cannot link a directory: {path}")
             parent, name = await self.parent(view, target)
+            self.refuse_trash(view, parent)
             if not name or await self.entry(view, parent, name) is not None:
                 raise AlreadyExists(target)
             if inode.nlink >= LINKS_MAX:
@@ -240,6 +245,9 @@ class Tree:
             old = await self.entry(view, to_parent, to_name)
             if old is not None and old[0] == number:
                 return
+            self.refuse_trash(view, to_parent)
+            if number == records.TRASH:
+                raise PermissionDenied("the trash cannot be renamed")
             if old is not None:
                 if old[1] == DIRECTORY and is_within(path, target):
                     raise DirectoryNotEmpty(target)
@@ -333,7 +341,7 @@ class Tree:
         return is_here and found[1] != DIRECTORY
 
     def _trash_name(self, name: str) -> str:
-        serial = f"{self._core.clock.now_ns():020d}-{self._core.serial():x}~"
+        serial = f"{self._core.clock.now_ns():0{_STAMP_DIGITS}d}-{self._core.serial():x}~"
         return serial + name.encode()[: 255 - len(serial)].decode(errors="ignore")
 
     async def displace(
@@ -349,6 +357,11 @@ class Tree:
         await self.enter(view, changes, records.TRASH, name, old[0], old[1])
         return 0, 0, None
 
+    def refuse_trash(self, view: View, parent: int) -> None:
+        """Before a name is made in the directory; PermissionDenied when that is the trash."""
+        if parent == records.TRASH and self.has_trash and view is self._core.head:
+            raise only_removed()
+
     async def purge_some(self, view: View) -> None:
         """Before a change that may put something into the trash, when there is one."""
         if self.has_trash and view is self._core.head:
@@ -363,11 +376,14 @@ class Tree:
             for key, _ in rows:
                 name = records.entry_name(key)
                 stamp = name.partition("-")[0]
-                if not stamp.isdecimal() or int(stamp) > oldest_ns:
+                if len(stamp) != _STAMP_DIGITS or not stamp.isdecimal():
+                    continue  # from a time when there was no retention
+                if int(stamp) > oldest_ns:
                     return
                 await self.remove(view, f"/.trash/{name}", ALWAYS)
             if len(rows) < PAGE_ROWS:
                 return
+            first = after(rows[-1][0])
             limit -= len(rows)
 
     async def unlink(

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fs9.clock import ManualClock
-from fs9.errors import InvalidArgument, PermissionDenied
+from fs9.errors import AlreadyExists, InvalidArgument, PermissionDenied
 from fs9.limits import Limits
 from fs9.providers.pagefs import backends
 from fs9.providers.pagefs.fsck import Checker
 from fs9.providers.registry import ProviderContext
-from fs9.types import REPLACE, StatChanges
+from fs9.types import MKDIR, REPLACE, OpenFlags, StatChanges
 from tests.providers.pagefs.scenario import is_there, write
 from tests.providers.pagefs.test_branches import content
 
@@ -110,4 +110,98 @@ async def test_the_trash(context: ProviderContext, clock: ManualClock) -> None:
     (info,) = await fs.readdir("/.trash", "", 9)
     await fs.remove(info.path)
     assert await fs.readdir("/.trash", "", 9) == []
+    await fs.aclose()
+
+
+TRASHED = {"trash_retention_secs": 100}
+
+
+async def test_into_the_trash_leads_removal_alone(context: ProviderContext) -> None:
+    """What else is written or made there would never expire; out of it a file is renamed back."""
+    fs = await backends.create(TRASHED, context)
+    await write(fs, "/f", b"kept")
+    await write(fs, "/g", b"other")
+    await fs.remove("/f")
+    (info,) = await fs.readdir("/.trash", "", 9)
+    new = "/.trash/new"
+    for refused in (
+        fs.open(new, OpenFlags(write=True, create=True)),
+        fs.open(new, REPLACE),
+        fs.open(new, MKDIR),
+        fs.open(info.path, OpenFlags(write=True)),
+        fs.open(info.path, REPLACE),
+        fs.open("/.trash/d/f", REPLACE),
+        fs.wstat(new, StatChanges(symlink_target="x")),
+        fs.wstat(info.path, StatChanges(size=0)),
+        fs.wstat(info.path, StatChanges(mtime_ns=5)),
+        fs.wstat("/g", StatChanges(name=new)),
+        fs.wstat("/g", StatChanges(name=info.path)),
+        fs.wstat(info.path, StatChanges(name=new)),
+        fs.link("/g", new),
+    ):
+        with pytest.raises(PermissionDenied, match="takes what is removed"):
+            await refused
+    with pytest.raises(AlreadyExists):
+        await fs.open("/.trash", MKDIR)
+    await fs.wstat(info.path, StatChanges())
+    assert await content(fs, info.path) == b"kept"
+    await fs.wstat(info.path, StatChanges(name="/f"))
+    assert await content(fs, "/f") == b"kept"
+    await fs.aclose()
+
+
+async def test_a_fork_s_trash_is_a_directory_like_any_other(context: ProviderContext) -> None:
+    """Nothing goes there, and nothing in it expires."""
+    fs = await backends.create(TRASHED, context)
+    await write(fs, "/f", b"kept")
+    await fs.remove("/f")
+    await fs.branches.fork("x")
+    await write(fs, "/.forks/x/.trash/new", b"x")
+    await fs.remove("/.forks/x/.trash/new")
+    assert len(await fs.readdir("/.forks/x/.trash", "", 9)) == 1
+    await fs.aclose()
+
+
+async def test_what_was_made_in_the_trash_before_hinders_nothing(
+    context: ProviderContext, clock: ManualClock
+) -> None:
+    """Files of a time without retention stay; those that were removed go in time."""
+    fs = await backends.create(TRASHED, context)
+    await fs.aclose()
+    fs = await backends.create({}, context)
+    for name in ("!first", "zlast"):
+        await write(fs, f"/.trash/{name}", b"x")
+    with pytest.raises(PermissionDenied):
+        await fs.wstat("/.trash", StatChanges(name="/elsewhere"))
+    await fs.aclose()
+    fs = await backends.create(TRASHED, context)
+    for number in range(3):
+        await write(fs, f"/f{number}", b"x")
+        await fs.remove(f"/f{number}")
+    clock.advance(200)
+    await write(fs, "/last", b"x")
+    await fs.remove("/last")
+    names = [info.path.rpartition("~")[2] for info in await fs.readdir("/.trash", "", 9)]
+    assert names == ["/.trash/!first", "last", "/.trash/zlast"]
+    await fs.remove("/.trash/!first")
+    await fs.aclose()
+
+
+async def test_a_tree_without_a_trash_gets_one(context: ProviderContext) -> None:
+    """One whose users have a /.trash of their own, which keeps its files; one that is restored."""
+    fs = await backends.create({}, context)
+    await fs.open("/.trash", MKDIR)
+    await write(fs, "/.trash/mine", b"mine")
+    await write(fs, "/.trash-1", b"taken")
+    await write(fs, "/f", b"kept")
+    await fs.branches.snapshot("s")
+    await fs.aclose()
+    fs = await backends.create(TRASHED, context)
+    for _ in range(2):
+        assert await content(fs, "/.trash-2/mine") == b"mine"
+        await fs.remove("/f")
+        (info,) = await fs.readdir("/.trash", "", 9)
+        assert await content(fs, info.path) == b"kept"
+        assert (await Checker(fs).check()).faults == []
+        await fs.branches.restore("s")
     await fs.aclose()
