@@ -76,7 +76,7 @@ class Fleet:
 
     @property
     def run_directory(self) -> Path:
-        from workers.fleet import run_directory_path
+        from workers.slots import run_directory_path
 
         return run_directory_path(self.data_dir)
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import hashlib
 import logging
 import os
 import shutil
 import socket
 import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +32,7 @@ from workers.endpoint import UnusableKeys, endpoint_of, split_address
 from workers.notify import Notifier
 from workers.parent import leave_with
 from workers.renewal import Handover, order_of, rehearse, settings_of
-from workers.slots import RunDirectory
+from workers.slots import run_directory_of
 from workers.worker import FleetWorker
 
 if TYPE_CHECKING:
@@ -43,11 +41,9 @@ if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
 
     from fs9.config import Settings
+    from workers.slots import RunDirectory
 
 log = logging.getLogger("fs9.fleet")
-
-#: The longest path a Unix socket may have (unix(7)) is 107 bytes; the longest name of ours 20.
-_RUN_PATH_BYTES_MAX = 107 - 20
 
 
 def main(settings: Settings, environ: Mapping[str, str], notify_socket: str | None = None) -> int:
@@ -132,20 +128,6 @@ def renew(order: str, environ: Mapping[str, str], read_settings: Callable[[], Se
         said,
     )
     return application.serve()
-
-
-def run_directory_path(data_dir: Path) -> Path:
-    """Where the fleet of a data directory has its sockets; short enough for them."""
-    path = data_dir.resolve() / "run"
-    if len(os.fsencode(path)) <= _RUN_PATH_BYTES_MAX:
-        return path
-    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"fs9-{os.getuid()}-{digest}"
-
-
-def run_directory_of(data_dir: Path) -> RunDirectory:
-    """The run directory of the fleet that serves a data directory, or would."""
-    return RunDirectory(run_directory_path(data_dir))
 
 
 def _lock_fleet(run_directory: RunDirectory, settings: Settings) -> int:

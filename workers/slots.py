@@ -8,14 +8,16 @@ lock at any death.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import logging
 import os
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+import tempfile
+from pathlib import Path
 
 log = logging.getLogger("fs9.fleet")
+
+#: The longest path a Unix socket may have (unix(7)) is 107 bytes; the longest name of ours 20.
+_RUN_PATH_BYTES_MAX = 107 - 20
 
 
 class RunDirectory:
@@ -143,3 +145,17 @@ class RunDirectory:
         # All of one length: who reads it meanwhile finds the process before or this one.
         os.pwrite(fd, b"%-10d\n" % os.getpid(), 0)
         return fd
+
+
+def run_directory_path(data_dir: Path) -> Path:
+    """Where the fleet of a data directory has its sockets; short enough for them."""
+    path = data_dir.resolve() / "run"
+    if len(os.fsencode(path)) <= _RUN_PATH_BYTES_MAX:
+        return path
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"fs9-{os.getuid()}-{digest}"
+
+
+def run_directory_of(data_dir: Path) -> RunDirectory:
+    """The run directory of the fleet that serves a data directory, or would."""
+    return RunDirectory(run_directory_path(data_dir))

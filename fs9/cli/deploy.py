@@ -99,9 +99,8 @@ def _render(args: argparse.Namespace, settings: Settings) -> str:
 
 def _front(args: argparse.Namespace, settings: Settings, render: Any) -> object:  # noqa: ANN401
     _check_listen(args.listen, settings)
-    fleet = importlib.import_module("workers.fleet")
     slots_module = importlib.import_module("workers.slots")
-    run_directory = slots_module.RunDirectory(fleet.run_directory_path(settings.data_dir))
+    run_directory = slots_module.run_directory_of(settings.data_dir)
     slots: Sequence[int] = range(settings.workers)
     if args.workers is None:
         slots = _serving(run_directory) or slots
@@ -192,8 +191,8 @@ def _group(user: str) -> str:
 
 def _unit(args: argparse.Namespace, settings: Settings, render: Any) -> object:  # noqa: ANN401
     settings = dataclasses.replace(settings, data_dir=settings.data_dir.absolute())
-    fleet = importlib.import_module("workers.fleet")
-    if not fleet.run_directory_path(settings.data_dir).is_relative_to(settings.data_dir.resolve()):
+    slots = importlib.import_module("workers.slots")
+    if not slots.run_directory_path(settings.data_dir).is_relative_to(settings.data_dir.resolve()):
         raise ConfigError(
             f"{settings.data_dir} is too long a path for sockets in it, and a service has a"
             " temporary directory of its own: give a shorter --data-dir"

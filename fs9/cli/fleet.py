@@ -97,10 +97,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"fs9: fleet: {error}", file=sys.stderr)
         return ERROR
     # By name, at call time: commands import nothing of the processes.
-    fleet = importlib.import_module("workers.fleet")
+    slots = importlib.import_module("workers.slots")
     asking = importlib.import_module("workers.asking")
     messages = importlib.import_module("router.messages")
-    run_directory = fleet.run_directory_of(settings.data_dir)
+    run_directory = slots.run_directory_of(settings.data_dir)
 
     def ask(request: object, timeout_s: float) -> Any:  # noqa: ANN401 - one of several structs
         return asking.bus_request(run_directory, request, timeout_s)

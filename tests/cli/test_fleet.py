@@ -27,7 +27,7 @@ from router.messages import (
 from router.view import SlotState
 from workers import asking
 from workers.broker import Broker
-from workers.fleet import run_directory_of
+from workers.slots import run_directory_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
