@@ -7,6 +7,7 @@ pytest_plugins = [
     "tests.fix_meta",
     "tests.fix_fleet",
     "tests.fix_network",
+    "tests.fix_order",
     "tests.fix_postgres",
     "tests.fix_providers",
     "tests.fix_s3",

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.arch.tree import ALL, INSTALLED, ROOT, documents, modules, parsed
+from tests.fix_order import LONGEST_FIRST
 
 FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
@@ -107,6 +108,10 @@ def test_files_that_a_page_names_exist() -> None:
         if not _exists(name)
     ]
     assert missing == []
+
+
+def test_what_the_order_of_the_tests_names_exists() -> None:
+    assert [name for name in LONGEST_FIRST if not (ROOT / name).exists()] == []
 
 
 def _exists(name: str) -> bool:
