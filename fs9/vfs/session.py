@@ -356,7 +356,7 @@ class Session:
         may_create = narrowed.allows(CREATE, path)
         if may_open and may_create:
             return await self._vfs.open(path, flags, condition)
-        if may_create or flags.directory:
+        if may_create or flags.directory or flags.exclusive:
             narrowed.require(path, CREATE)
             return await self._create_only(path, flags, condition)
         if not may_open:

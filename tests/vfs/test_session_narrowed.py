@@ -174,6 +174,9 @@ async def test_creating_never_overwrites_and_overwriting_never_creates(tree: Ses
         await creator.open("/f", OpenFlags(write=True, create=True, exclusive=True))
     with pytest.raises(AlreadyExists):
         await creator.open("/p", MKDIR)
+    # An exclusive open makes a file or fails.
+    with pytest.raises(PermissionDenied, match="may not create"):
+        await overwriter.open("/f", OpenFlags(write=True, create=True, exclusive=True))
     with pytest.raises(PermissionDenied, match="may not create"):
         await overwriter.open("/new", CREATE)
     with pytest.raises(PreconditionFailed):
