@@ -16,7 +16,6 @@ from fs9.clock import ManualClock
 from fs9.config.settings import Settings
 from fs9.errors import Unauthenticated
 from fs9.limits import Limits
-from fs9.meta.sql.store import SqlStore
 from tests.fix_http import SECRET, TEMPLATE, token
 from tests.workers.fix_node import start_node_of
 from workers.protocol import Fs9Protocol
@@ -175,32 +174,12 @@ async def test_an_upload_is_cut_and_leaves_no_file(served: Served) -> None:
 
 
 async def test_who_revokes_itself_is_answered(served: Served) -> None:
-    """And refused from then on."""
+    """And refused from then on. A request that makes no sense, or may not be, ends nothing."""
     mine = served.token("admin", sub="ann")
+    assert await served.revoke(mine) == 422
+    assert await served.revoke(served.token("operator"), token=mine) == 403
     assert await served.revoke(mine, token=mine) == 204
     assert await served.revoke(mine, token=mine) == 401
-
-
-async def test_only_admins_of_the_namespace_or_server_revoke(served: Served) -> None:
-    """A tenant's admin ends what is of its own namespace alone."""
-    for name in ("one", "two"):
-        await served.call("POST", "namespaces", served.admin, json={"name": name})
-    tenant = served.token("admin", ns="one", sub="boss")
-    theirs = served.token("read-write", ns="two", sub="ann")
-    own = served.token("read-write", ns="one", sub="ann")
-    for by in (served.token("operator"), served.token("read-write"), served.token(ns="one")):
-        assert await served.revoke(by, token=own) == 403
-        assert await served.revoke(by, user="ann") == 403
-    assert await served.revoke(tenant, token=theirs) == 403
-    assert await served.revoke(tenant, namespace="two") == 403
-    assert await served.revoke(tenant, user="ann", namespace="two") == 403
-    assert await served.revoke(tenant, user="ann") == 204
-    assert (await served.stat(own), await served.stat(theirs)) == (401, 200)
-    assert await served.revoke(tenant, token="any text that is none of ours") == 204
-    narrowed = served.token("admin", ns="one", sub="boss", permissions=["read"])
-    assert await served.revoke(narrowed, user="x") == 403
-    for wrong in ({}, {"token": "a", "user": "b"}):
-        assert await served.revoke(tenant, **wrong) == 422
 
 
 async def test_a_worker_that_heard_nothing_finds_it_in_the_store(served: Served) -> None:
@@ -296,39 +275,6 @@ async def test_refresh_is_refused_to_who_is_not_active(served: Served) -> None:
     await store.set_status("one", "suspended", "root")
     assert (await served.call("POST", "auth/refresh", mine)).status_code == 403
     assert (await served.client.post("/api/v1/auth/refresh")).status_code == 401
-
-
-async def test_revocations_are_kept_until_no_such_token_can_hold(tmp_path: Path) -> None:
-    """For ever, unless lifetimes are bounded: then that long, but for who has API keys."""
-    clock, bound_s = ManualClock(1_800_000_000), 3600
-    for lifetime_max_s in (None, bound_s):
-        settings = Settings(
-            data_dir=tmp_path / f"d{lifetime_max_s}",
-            jwt_secret=SECRET,
-            mounts=TEMPLATE,
-            token_ttl_s=bound_s,
-            token_lifetime_max_s=lifetime_max_s,
-        )
-        async with AsyncExitStack() as stack:
-            node, port = await start_node_of(settings, clock, stack)
-            client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30)
-            stack.push_async_callback(client.aclose)
-            served, store = Served(node, clock, client), node.services.store
-            assert isinstance(store, SqlStore)
-            user = await store.create_user("ann", password_hash=None, email=None)
-            await store.create_api_key(user.id, "default", "ci", ["read-only"], "0" * 64, None)
-            long = served.token("admin", exp=int(clock.now_s()) + bound_s + 1)
-            assert await served.stat(long) == (401 if lifetime_max_s else 200)
-            for what in ({"jti": "x"}, {"user": "bob"}, {"user": "ann"}, {"namespace": "acme"}):
-                assert await served.revoke(**what) == 204
-            kept = {
-                each.subject: each.expires_at_s - int(clock.now_s())
-                for each in (await store.changes_since(0)).revocations
-            }
-        least_s, most_s = bound_s + settings.refresh_grace_s, bound_s + 5 * 3600
-        assert kept.pop("ann") > most_s
-        for left_s in kept.values():
-            assert (least_s < left_s < most_s) is (lifetime_max_s is not None)
 
 
 async def test_an_api_key_opens_its_namespace_until_it_is_revoked(served: Served) -> None:
