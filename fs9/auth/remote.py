@@ -49,7 +49,8 @@ class Service(Protocol):
 
     async def refresh(self, token: str, ttl_s: int) -> TokenReply: ...
 
-    async def namespace(self, name: str) -> NamespaceRecord: ...
+    async def namespace(self, name: str) -> NamespaceRecord:
+        """Raises NotFound."""
 
 
 class RemoteValidator:
@@ -151,6 +152,10 @@ class RemoteRefresher:
             if str(error) == NOT_ACTIVE:
                 raise Forbidden(NOT_ACTIVE) from None
             raise
+        try:  # asked last: who cannot sign a token is not to learn which namespaces there are
+            await self._service.namespace(claims.ns)
+        except NotFound:
+            raise Forbidden(NO_ACCESS) from None
         if self._verifier.revocations.mean(principal):  # while the service was asked
             raise Unauthenticated(REVOKED)
         expires_s = _expiry_s(reply.expires_at)

@@ -197,13 +197,21 @@ async def test_api_keys(verifier: Verifier, service: Service) -> None:
 
 
 async def test_refresh(verifier: Verifier, service: Service, clock: ManualClock) -> None:
-    """By the service alone, within our grace; nothing is signed here (W-A2)."""
+    """By the service alone, within our grace, of a namespace that there is; nothing is signed here
+    (W-A2)."""
     refresher = RemoteRefresher(service, verifier, settings(), clock)
     assert await refresher.refresh(token(exp=NOW_S - 2 * HOUR_S)) == ("new", 86_400)
     with pytest.raises(Unauthenticated, match="ExpiredSignature"):
         await refresher.refresh(token(exp=NOW_S - 5 * HOUR_S))
     with pytest.raises(Forbidden):
         await refresher.refresh(token(), "other")
+    service.gone.add("acme")  # as where there is no such service
+    with pytest.raises(Forbidden, match="access denied"):
+        await refresher.refresh(token())
+    service.error = Unauthenticated("Invalid signature")
+    with pytest.raises(Unauthenticated):  # who cannot sign learns of no namespace
+        await refresher.refresh(token())
+    service.gone.clear()
     service.error = Unauthenticated("Namespace is not active")
     with pytest.raises(Forbidden):
         await refresher.refresh(token())
