@@ -1,7 +1,7 @@
--- Which worker owns the namespace of a request. The namespace falls into one of
--- @@buckets buckets by the CRC-32 of its name; OWNERS has the slot of each bucket,
--- @@width digit(s) to the base 36, as the ring of the server places it. Nothing is
--- verified here: the worker does that.
+-- Tells Envoy which worker owns the namespace of a request. A namespace falls into one of
+-- @@buckets buckets by the CRC-32 of its name. OWNERS has the slot of each bucket as
+-- @@width digit(s) in base 36, as the server's ring places it. Nothing is verified here:
+-- the worker does that.
 local AUTH = @@auth
 local WIDTH = @@width
 local API = "/api/v1/"
@@ -47,7 +47,7 @@ local function base64url(text)
   return table.concat(bytes)
 end
 
--- The text member `ns` of the object itself, not of one within it; of two, the last.
+-- The string member `ns` of the outermost object; if there are two, the last one.
 local function claim(json)
   local depth, at, found = 0, 1, nil
   while at <= #json do
@@ -76,7 +76,7 @@ local function claimed(authorization)
   return payload and claim(base64url(payload))
 end
 
--- "any" for a request about no namespace, or about what no namespace can be called.
+-- "any" for a request without a namespace, or with a name that no namespace can have.
 local function place(name)
   if not name or #name > 64 or not name:find("^[a-z0-9][a-z0-9_-]*$") then
     return "any"
@@ -85,7 +85,7 @@ local function place(name)
   return tostring(tonumber(OWNERS:sub(start + 1, start + WIDTH), 36))
 end
 
--- Tokens repeat: their places are kept, and all forgotten when there are too many.
+-- Tokens repeat, so their places are remembered; all are forgotten when there are too many.
 local KEPT_MAX = 10000
 local kept, kept_number = {}, 0
 
@@ -124,6 +124,6 @@ function envoy_on_request(handle)
     return
   end
   local path, authorization = headers:get(":path"), headers:get("authorization")
-  -- In place of whatever the client has sent under this name.
+  -- Replaces whatever the client has sent under this name.
   headers:replace("x-fs9-cluster", "fs9_" .. place_of(path or "", authorization))
 end

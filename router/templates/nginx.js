@@ -1,11 +1,11 @@
-// Which worker owns the namespace of a request, for nginx; written by `fs9 deploy render njs`
-// for @@slots worker(s), to be made anew when that number changes.
+// Tells nginx which worker owns the namespace of a request. Written by `fs9 deploy render njs` for
+// @@slots worker(s); render it again when that number changes.
 //
-// The namespace falls into one of @@buckets buckets by the CRC-32 of its name. OWNERS has the
-// slot of each bucket, @@width digit(s) to the base 36, as the ring of the server places it.
-// Nothing is verified here: the worker does that.
+// A namespace falls into one of @@buckets buckets by the CRC-32 of its name. OWNERS has the slot
+// of each bucket as @@width digit(s) in base 36, as the server's ring places it. Nothing is
+// verified here: the worker does that.
 //
-// nginx runs this file anew for each request: only literals at the top, nothing computed.
+// nginx runs this file again for each request, so the top level has literals only.
 
 const AUTH = @@auth;
 const WIDTH = @@width;
@@ -16,7 +16,7 @@ const CRC = [
     0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
 ];
 
-// 'any' for a request about no namespace, or about what no namespace can be called.
+// 'any' for a request without a namespace, or with a name that no namespace can have.
 function place(r) {
     const name = namespace(r);
     if (name === null || !NAME.test(name)) {
