@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from fs9.auth.revocations import TIME_MAX_S
 from fs9.directories import storage_directories
 from fs9.errors import Fs9Error, InvalidArgument, NotFound, OwnerUnavailable
+from fs9.meta.announce import Revoked
 from fs9.meta.models import Revocation
 
 if TYPE_CHECKING:
@@ -121,17 +122,18 @@ class Removal:
         records = await self._store.deleted_namespaces(int(self._clock.now_s()) + 2)
         return [record for record in records if record.name == name]
 
-    async def purge(self, name: str) -> tuple[int, list[Revocation]]:
-        """Remove the data of all deleted namespaces of this name, now.
+    async def purge(self, name: str, tell: Callable[[Revoked], Awaitable[object]]) -> int:
+        """Remove the data of all deleted namespaces of this name, now; how many there were.
 
-        Says how many there were, and which revocations other workers should hear of now. Raises
-        what keeps some of it from being removed.
+        `tell`: what other workers should hear of, also when the rest fails. Raises what keeps some
+        of it from being removed.
         """
         meant = await self.deleted(name)
-        revoked: list[Revocation] = []
         for record in meant:
-            revoked += await self.remove(record)
-        return len(meant), revoked
+            revoked = await self.remove(record)
+            if revoked:
+                await tell(Revoked(tuple(revoked)))
+        return len(meant)
 
     async def remove(self, record: NamespaceRecord) -> list[Revocation]:
         """Remove all data of one, and forget it; the revocations of what was issued for it.

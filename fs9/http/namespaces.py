@@ -220,9 +220,8 @@ async def delete(x: Exchange) -> Reply:
     await services.announce(NamespaceChanged(name))
     if purge:
         # Goes on when the caller has gone.
-        count, revoked = await asyncio.shield(background(services.removal.purge(name)))
-        if revoked:
-            await services.announce(Revoked(tuple(revoked)))
+        removal = services.removal.purge(name, services.announce)
+        count = await asyncio.shield(background(removal))
         missing = None if count else missing
     if missing is not None:
         return reply_to_error(missing, text=missing.detail)

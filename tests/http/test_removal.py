@@ -5,6 +5,7 @@ What it keeps below the data directory is in `tests/http/test_mounts.py`.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,13 @@ import pytest
 from obstore.store import S3Store
 
 from fs9.clock import ManualClock
+from fs9.meta.announce import Revoked
 from fs9.types import MountSpec
 from tests.fix_http import StartServer, new_tenant, token
 from tests.http.calls import get, put
 
 if TYPE_CHECKING:
+    from fs9.meta.models import NamespaceRecord, Revocation
     from tests.fix_postgres import PostgresServer
     from tests.fix_s3 import S3Server
 
@@ -120,3 +123,35 @@ async def test_what_is_on_other_hosts_is_removed_after_the_retention(
     for each in (name, other):
         assert (await admin.delete(f"namespaces/{each}?purge=1")).json()["purged"] is True
     assert (kept.rows(), kept.objects()) == before
+
+
+async def test_a_purge_tells_all_workers_also_when_the_caller_has_gone(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else old tokens would open the next namespace of the name, until the others have a look."""
+    server = await start_server(auth=True)
+    assert server.context is not None
+    services, name = server.context.services, new_tenant()
+    admin = server.client(token=token("default", "admin"))
+    assert (await admin.post("namespaces", json={"name": name})).status_code == 201
+    removing, goes_on, told = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    remove = services.removal.remove
+
+    async def slowly(record: NamespaceRecord) -> list[Revocation]:
+        removing.set()
+        await goes_on.wait()
+        return await remove(record)
+
+    async def tell(change: object) -> bool:
+        if isinstance(change, Revoked):
+            told.set()
+        return True
+
+    monkeypatch.setattr(services.removal, "remove", slowly)
+    services.announce = tell
+    call = asyncio.create_task(admin.delete(f"namespaces/{name}?purge=1"))
+    await removing.wait()
+    call.cancel()
+    await asyncio.wait([call])
+    goes_on.set()
+    await asyncio.wait_for(told.wait(), 30)
