@@ -136,3 +136,29 @@ def start_fleet(tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
     yield start
     for fleet in fleets:
         fleet.stop()
+
+
+@pytest.fixture(scope="module")
+def share_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Fleet]]:
+    """As `start_fleet`, but tests of one module that ask for the same get the same fleet.
+
+    They take namespaces of their own, and leave it as they found it: at the end no worker has been
+    replaced, and nothing has failed.
+    """
+    fleets: dict[str, Fleet] = {}
+
+    def share(*, workers: int = 2, yaml: str = "", environ: dict[str, str] | None = None) -> Fleet:
+        variables = environ or {}
+        key = repr((workers, yaml, sorted(variables.items())))
+        if key not in fleets:
+            directory = tmp_path_factory.mktemp("shared")
+            fleets[key] = Fleet(directory, workers=workers, yaml=yaml, environ=variables)
+        return fleets[key]
+
+    yield share
+    statuses = [fleet.stop() for fleet in fleets.values()]
+    assert statuses == [0] * len(fleets)
+    for fleet in fleets.values():
+        log = fleet.log.read_text()
+        assert "Traceback" not in log, log[-5000:]
+        assert "Worker (pid" not in log, log[-5000:]

@@ -34,6 +34,7 @@ mounts:
 server:
   auth: {previous_secrets: ["FormerSecretOfTheTests-0123456789-abcdef"]}
 logging: {level: debug, access: true}
+meta: {timeout_secs: 2}
 """
 JWT_SECRET = "JwtSecretOfTheTests-0123456789-abcdefghijkl"
 FORMER_SECRET = "FormerSecretOfTheTests-0123456789-abcdef"

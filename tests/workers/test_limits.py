@@ -46,9 +46,9 @@ def kind(body: bytes) -> str:
 
 @LANES
 async def test_what_is_too_large_is_refused(
-    start_fleet: Callable[..., Fleet], environ: dict[str, str]
+    share_fleet: Callable[..., Fleet], environ: dict[str, str]
 ) -> None:
-    fleet = start_fleet(workers=1, yaml=SMALL, environ=environ)
+    fleet = share_fleet(workers=1, yaml=SMALL, environ=environ)
     json_type = {"Content-Type": "application/json"}
     cases = [
         (request("GET", "/api/v1/stat?path=/" + "a" * 400), 414, "UriTooLong"),
@@ -58,8 +58,8 @@ async def test_what_is_too_large_is_refused(
             413,
             "PayloadTooLarge",
         ),
-        (request("PUT", UPLOAD, body=b"x" * 100_001), 413, "PayloadTooLarge"),
-        (chunked_request("PUT", UPLOAD, [b"x" * 60_000] * 2), 413, "PayloadTooLarge"),
+        (request("PUT", f"/large{UPLOAD}", body=b"x" * 100_001), 413, "PayloadTooLarge"),
+        (chunked_request("PUT", f"/large{UPLOAD}", [b"x" * 60_000] * 2), 413, "PayloadTooLarge"),
     ]
     for wire, status, name in cases:
         client = await WireClient.connect(fleet.port)
@@ -68,16 +68,16 @@ async def test_what_is_too_large_is_refused(
         assert (answer.status, kind(answer.body)) == (status, name)
         await client.close()
     client = await WireClient.connect(fleet.port)
-    await client.send(request("GET", "/api/v1/readdir?path=/"))
+    await client.send(request("GET", "/large/api/v1/readdir?path=/"))
     assert json.loads((await client.response()).body) == [], "nothing of a refused body is left"
     await client.close()
 
 
 @LANES
 async def test_an_endless_line_is_refused_before_it_ends(
-    start_fleet: Callable[..., Fleet], environ: dict[str, str]
+    share_fleet: Callable[..., Fleet], environ: dict[str, str]
 ) -> None:
-    fleet = start_fleet(workers=1, yaml=SMALL, environ=environ)
+    fleet = share_fleet(workers=1, yaml=SMALL, environ=environ)
     for wire, status in [
         (b"GET /" + b"a" * 400, 414),
         (b"GET / HTTP/1.1\r\nA: " + b"b" * 500, 431),
@@ -90,9 +90,9 @@ async def test_an_endless_line_is_refused_before_it_ends(
 
 @LANES
 async def test_a_client_that_waits_for_100_is_told_before_it_sends(
-    start_fleet: Callable[..., Fleet], environ: dict[str, str]
+    share_fleet: Callable[..., Fleet], environ: dict[str, str]
 ) -> None:
-    fleet = start_fleet(workers=1, yaml=SMALL, environ=environ)
+    fleet = share_fleet(workers=1, yaml=SMALL, environ=environ)
     head = "{} {} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n"
     client = await WireClient.connect(fleet.port)
     await client.send(head.format("PUT", UPLOAD, 5).encode())
@@ -114,9 +114,9 @@ async def test_a_client_that_waits_for_100_is_told_before_it_sends(
 
 @LANES
 async def test_the_request_timeout_measures_inactivity_not_length(
-    start_fleet: Callable[..., Fleet], environ: dict[str, str]
+    share_fleet: Callable[..., Fleet], environ: dict[str, str]
 ) -> None:
-    fleet = start_fleet(workers=1, yaml=SMALL, environ=environ)
+    fleet = share_fleet(workers=1, yaml=SMALL, environ=environ)
     slow, stalled = await WireClient.connect(fleet.port), await WireClient.connect(fleet.port)
     head = b"PUT %b HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n"
     await slow.send(head % UPLOAD.encode())
@@ -134,8 +134,8 @@ async def test_the_request_timeout_measures_inactivity_not_length(
     await stalled.close()
 
 
-async def test_a_small_body_that_stops_is_answered_408(start_fleet: Callable[..., Fleet]) -> None:
-    fleet = start_fleet(workers=1, yaml=SMALL)
+async def test_a_small_body_that_stops_is_answered_408(share_fleet: Callable[..., Fleet]) -> None:
+    fleet = share_fleet(workers=1, yaml=SMALL)
     client = await WireClient.connect(fleet.port)
     await client.send(
         b"POST /api/v1/open HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -146,9 +146,9 @@ async def test_a_small_body_that_stops_is_answered_408(start_fleet: Callable[...
 
 
 async def test_a_head_that_does_not_end_is_answered_408_and_an_idle_connection_closed(
-    start_fleet: Callable[..., Fleet],
+    share_fleet: Callable[..., Fleet],
 ) -> None:
-    fleet = start_fleet(workers=1, yaml=SMALL)
+    fleet = share_fleet(workers=1, yaml=SMALL)
     dripping, idle = await WireClient.connect(fleet.port), await WireClient.connect(fleet.port)
 
     async def drip() -> None:

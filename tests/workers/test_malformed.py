@@ -19,6 +19,8 @@ SMUGGLED = b"GET /api/v1/stat?path=/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /api/v1/close HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 PUT = b"PUT /api/v1/upload?path=/f HTTP/1.1\r\nHost: x\r\n"
 JSON = {"Content-Type": "application/json"}
+FAST, WEB = {"FS9_FAST_LANE": "true"}, {"FS9_FAST_LANE": "false"}
+LANES = pytest.mark.parametrize("lane", [FAST, WEB], ids=["fast", "web"])
 
 MALFORMED = {
     "two lengths": POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}" + SMUGGLED,
@@ -58,15 +60,15 @@ MALFORMED = {
 }
 
 
-@pytest.mark.parametrize("lane", ["true", "false"])
+@LANES
 async def test_ambiguous_framing_is_refused_and_the_connection_closed(
-    start_fleet: Callable[..., Fleet], lane: str
+    share_fleet: Callable[..., Fleet], lane: dict[str, str]
 ) -> None:
-    fleet = start_fleet(workers=1, environ={"FS9_FAST_LANE": lane})
+    fleet = share_fleet(workers=1, environ=lane)
     for name, wire in MALFORMED.items():
         for cuts in ([], [1] * 60):
             client = await WireClient.connect(fleet.port)
-            await client.send(wire, cuts)
+            await client.send(wire.replace(b" /api/", b" /malformed/api/"), cuts)
             answer = await client.response()
             problem = json.loads(answer.body)
             assert (answer.status, problem["code"]) == (400, 400), name
@@ -75,20 +77,20 @@ async def test_ambiguous_framing_is_refused_and_the_connection_closed(
             assert answer.headers["connection"] == "close", name
             assert await client.at_end(), f"{name}: something else was answered"
             await client.close()
-    await _nothing_was_stored(fleet)
+    await _nothing_was_stored(fleet, "malformed")
 
 
-async def _nothing_was_stored(fleet: Fleet) -> None:
+async def _nothing_was_stored(fleet: Fleet, tenant: str) -> None:
     client = await WireClient.connect(fleet.port)
-    await client.send(request("GET", "/api/v1/readdir?path=/"))
+    await client.send(request("GET", f"/{tenant}/api/v1/readdir?path=/"))
     assert json.loads((await client.response()).body) == []
     await client.close()
 
 
 async def test_a_client_may_send_an_empty_line_first_and_an_absolute_target(
-    start_fleet: Callable[..., Fleet],
+    share_fleet: Callable[..., Fleet],
 ) -> None:
-    fleet = start_fleet(workers=1)
+    fleet = share_fleet(workers=1, environ=FAST)
     client = await WireClient.connect(fleet.port)
     await client.send(b"\r\n" + request("GET", "http://host:1/api/v1/mounts"))
     assert (await client.response()).status == 200
@@ -101,8 +103,8 @@ async def test_a_client_may_send_an_empty_line_first_and_an_absolute_target(
     await client.close()
 
 
-async def test_http_1_0_is_answered_and_closed(start_fleet: Callable[..., Fleet]) -> None:
-    fleet = start_fleet(workers=1)
+async def test_http_1_0_is_answered_and_closed(share_fleet: Callable[..., Fleet]) -> None:
+    fleet = share_fleet(workers=1, environ=FAST)
     for path in ("/health", "/api/v1/stat?path=/", "/api/v1/mounts"):
         client = await WireClient.connect(fleet.port)
         await client.send(f"GET {path} HTTP/1.0\r\n\r\n".encode())
@@ -113,12 +115,12 @@ async def test_http_1_0_is_answered_and_closed(start_fleet: Callable[..., Fleet]
         await client.close()
 
 
-@pytest.mark.parametrize("lane", ["true", "false"])
+@LANES
 async def test_a_query_may_have_text_that_is_not_encoded(
-    start_fleet: Callable[..., Fleet], lane: str
+    share_fleet: Callable[..., Fleet], lane: dict[str, str]
 ) -> None:
     """As curl sends what its user typed."""
-    fleet = start_fleet(workers=1, environ={"FS9_FAST_LANE": lane})
+    fleet = share_fleet(workers=1, environ=lane)
     client = await WireClient.connect(fleet.port)
     for method, route, status in (
         ("PUT", "upload", 200),
@@ -133,12 +135,12 @@ async def test_a_query_may_have_text_that_is_not_encoded(
     await client.close()
 
 
-@pytest.mark.parametrize("lane", ["true", "false"])
+@LANES
 async def test_no_answer_to_http_1_0_is_chunked(
-    start_fleet: Callable[..., Fleet], lane: str
+    share_fleet: Callable[..., Fleet], lane: dict[str, str]
 ) -> None:
     """What has no length ends with the connection (RFC 9112, section 6.1), on every lane."""
-    fleet = start_fleet(workers=1, environ={"FS9_FAST_LANE": lane})
+    fleet = share_fleet(workers=1, environ=lane)
     content = bytes(range(256)) * 6000
     client = await WireClient.connect(fleet.port)
     handle_id = await _stored_and_opened(client, content)
@@ -192,8 +194,8 @@ async def test_an_answer_to_http_1_0_that_breaks_off_does_not_look_whole(
     await client.close()
 
 
-async def test_events_for_http_1_0_are_not_chunked(start_fleet: Callable[..., Fleet]) -> None:
-    fleet = start_fleet(workers=1)
+async def test_events_for_http_1_0_are_not_chunked(share_fleet: Callable[..., Fleet]) -> None:
+    fleet = share_fleet(workers=1, environ=FAST)
     client = await WireClient.connect(fleet.port)
     await client.send(b"GET /api/v1/watch?path=/ HTTP/1.0\r\nAccept: text/event-stream\r\n\r\n")
     head = await client.reader.readuntil(b"\r\n\r\n")
@@ -203,10 +205,10 @@ async def test_events_for_http_1_0_are_not_chunked(start_fleet: Callable[..., Fl
 
 
 async def test_a_method_that_no_standard_knows_is_405_with_allow(
-    start_fleet: Callable[..., Fleet],
+    share_fleet: Callable[..., Fleet],
 ) -> None:
     """As any other that a route has not; where there is no route it is 404."""
-    fleet = start_fleet(workers=1)
+    fleet = share_fleet(workers=1, environ=FAST)
     client = await WireClient.connect(fleet.port)
     for method in ("BREW", "SOURCE", "DESCRIBE", "QUERY", "PRI"):
         await client.send(request(method, "/api/v1/stat?path=/"))
@@ -222,14 +224,14 @@ async def test_a_method_that_no_standard_knows_is_405_with_allow(
 
 
 async def test_a_body_that_a_half_close_cuts_short_is_told_of(
-    start_fleet: Callable[..., Fleet],
+    share_fleet: Callable[..., Fleet],
 ) -> None:
     """The client that can still listen learns why nothing was stored."""
-    fleet = start_fleet(workers=1)
+    fleet = share_fleet(workers=1, environ=FAST)
     headers = JSON | {"Content-Length": "50"}
     for target in ("upload?path=/f", "open", "wstat"):
         method = "PUT" if target.startswith("upload") else "POST"
-        wire = request(method, f"/api/v1/{target}", headers=headers, body=b"{" * 20)
+        wire = request(method, f"/cut/api/v1/{target}", headers=headers, body=b"{" * 20)
         client = await WireClient.connect(fleet.port)
         await client.send(wire)
         client.writer.write_eof()
@@ -238,13 +240,13 @@ async def test_a_body_that_a_half_close_cuts_short_is_told_of(
         assert answer.headers["connection"] == "close"
         assert await client.at_end()
         await client.close()
-    await _nothing_was_stored(fleet)
+    await _nothing_was_stored(fleet, "cut")
 
 
 async def test_a_half_closed_connection_still_gets_its_answer(
-    start_fleet: Callable[..., Fleet],
+    share_fleet: Callable[..., Fleet],
 ) -> None:
-    fleet = start_fleet(workers=2)
+    fleet = share_fleet(workers=2)
     wires = [
         request("GET", path)
         for path in ("/health", "/api/v1/readdir?path=/", "/x/api/v1/mounts", "/y/api/v1/mounts")
@@ -264,12 +266,12 @@ async def test_a_half_closed_connection_still_gets_its_answer(
         await client.close()
 
 
-@pytest.mark.parametrize("lane", ["true", "false"])
+@LANES
 async def test_all_that_came_before_a_half_close_is_answered(
-    start_fleet: Callable[..., Fleet], lane: str
+    share_fleet: Callable[..., Fleet], lane: dict[str, str]
 ) -> None:
     """Pipelined requests, the last of them cut short."""
-    fleet = start_fleet(workers=1, environ={"FS9_FAST_LANE": lane})
+    fleet = share_fleet(workers=1, environ=lane)
     wires = [
         request("PUT", "/api/v1/upload?path=/f", body=b"x" * 100_000),
         request("GET", "/api/v1/stat?path=/f"),
@@ -292,9 +294,9 @@ async def test_all_that_came_before_a_half_close_is_answered(
 
 
 async def test_an_upgrade_is_declined_by_answering_in_http_1_1(
-    start_fleet: Callable[..., Fleet],
+    share_fleet: Callable[..., Fleet],
 ) -> None:
-    fleet = start_fleet(workers=1)
+    fleet = share_fleet(workers=1, environ=FAST)
     client = await WireClient.connect(fleet.port)
     offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": ""}
     for path in ("/health", "/api/v1/stat?path=/", "/api/v1/mounts"):
