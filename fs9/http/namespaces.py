@@ -82,16 +82,15 @@ async def create(x: Exchange) -> Reply:
 
 async def _revoke_tokens_of_earlier(services: Services, name: str) -> None:
     """What was issued for a deleted namespace of this name does not open the new one."""
-    if isinstance(services.store, MetaClient):
-        return  # the service has seen to it at the deletion
-    earlier = [last_tokens_of(record) for record in await services.removal.deleted(name)]
-    if earlier:
-        now_s = services.clock.now_s()
-        await services.announce(Revoked(tuple(await services.store.revoke(earlier))))
-        # Tokens say in whole seconds when they were issued: those of after the answer must
-        # not be of the same second.
-        last_s = max(each.issued_until_s or 0 for each in earlier)
-        await asyncio.sleep(min(max(last_s + _NEXT_SECOND_S - now_s, 0), _NEXT_SECOND_S))
+    if not isinstance(services.store, MetaClient):  # which has seen to it at the deletion
+        earlier = [last_tokens_of(record) for record in await services.removal.deleted(name)]
+        if earlier:
+            await services.announce(Revoked(tuple(await services.store.revoke(earlier))))
+    # Tokens say in whole seconds when they were issued: those of after the answer must not be of
+    # the second of a deletion, of which there is no record any more when that was a purge.
+    verifier, now_s = services.verifier, services.clock.now_s()
+    if verifier is not None and verifier.revocations.mean_all_of(name, int(now_s)):
+        await asyncio.sleep(int(now_s) + _NEXT_SECOND_S - now_s)
 
 
 async def list_(x: Exchange) -> Reply:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from fs9.auth.verifier import REVOKED
 from fs9.types import MountSpec
 from tests.fix_http import Server, StartServer, new_tenant, token
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import httpx2
-    import pytest
 
     from fs9.clock import ManualClock
     from fs9.provider import Provider
@@ -254,15 +255,16 @@ async def test_a_deleted_namespace_is_gone_and_its_name_is_free(
     assert (await client.get("stat?path=/")).status_code == 200
 
 
+@pytest.mark.parametrize("purge", ["0", "1"])
 async def test_a_token_made_after_the_name_was_given_anew_holds(
-    start_server: StartServer,
+    start_server: StartServer, purge: str
 ) -> None:
     """Also within the second of the deletion: what names no time finer than that is not meant."""
     server = await start_server(auth=True)
     admin, name = admin_of(server), new_tenant()
     assert (await admin.post("namespaces", json={"name": name})).status_code == 201
     old = token(name, "operator")
-    assert (await admin.delete(f"namespaces/{name}")).status_code == 200
+    assert (await admin.delete(f"namespaces/{name}?purge={purge}")).status_code == 200
     assert (await admin.post("namespaces", json={"name": name})).status_code == 201
     new = token(name, "operator")
     assert (await server.client(token=old).get("stat?path=/")).status_code == 401
