@@ -13,7 +13,7 @@ from fs9.limits import Limits
 from fs9.principal import Principal
 from fs9.types import MountSpec, OpenFlags
 from fs9.vfs.namespaces import Namespaces
-from tests.vfs.test_namespace import TEMPLATE, Kept, Record, Registry, Store
+from tests.vfs.fix_namespaces import TEMPLATE, Kept, Record, Registry, Store
 
 if TYPE_CHECKING:
     from pathlib import Path

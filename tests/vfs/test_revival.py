@@ -29,7 +29,7 @@ from fs9.types import MKDIR, READ, REPLACE, FileInfo, MountSpec, OpenFlags, Stat
 from fs9.vfs.journal import HandleJournal
 from fs9.vfs.locks import FileLocks
 from fs9.vfs.namespaces import Namespaces
-from tests.vfs.test_namespace import Record, Store
+from tests.vfs.fix_namespaces import Record, Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
