@@ -14,7 +14,7 @@ from fs9.providers.registry import ProviderContext
 from fs9.types import MountSpec, StatChanges
 from fs9.vfs.building import begin_watch
 from fs9.vfs.watchfile import WatchFiles
-from tests.vfs.test_watch import EXCLUSIVE, Seen, make, put
+from tests.vfs.fix_watched import EXCLUSIVE, Seen, make, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,8 +6,6 @@ by forgetting the first: only its lock is freed, as the kernel does.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -18,86 +16,18 @@ from fs9.errors import (
     BackendUnavailable,
     InvalidHandle,
     NotFound,
-    OwnerUnavailable,
     QuotaExceeded,
 )
 from fs9.limits import Limits
 from fs9.principal import Principal
-from fs9.providers import builtin
 from fs9.providers.localfs import LocalFs
-from fs9.types import MKDIR, READ, REPLACE, FileInfo, MountSpec, OpenFlags, StatChanges
-from fs9.vfs.journal import HandleJournal
-from fs9.vfs.locks import FileLocks
-from fs9.vfs.namespaces import Namespaces
-from tests.vfs.fix_namespaces import Record, Store
+from fs9.types import MKDIR, READ, REPLACE, OpenFlags, StatChanges
+from tests.vfs.fix_owners import ALICE, APPEND, CREATE, Owners, owners, put
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
-
     from fs9.clock import ManualClock
-    from fs9.threads import BlockingPool
-    from fs9.vfs.session import Session
 
-CREATE = OpenFlags(read=True, write=True, create=True, exclusive=True)
-APPEND = OpenFlags(write=True, append=True, create=True)
-ALICE = Principal("alice", "acme")
-
-
-class Owners:
-    """Makes owners of the namespace `acme`: localfs at "/" and "/m", memfs at "/mem"."""
-
-    def __init__(self, clock: ManualClock, pool: BlockingPool, path: Path) -> None:
-        self.clock, self.pool, self.path = clock, pool, path
-        self.limits = Limits(owner_wait_s=5.0)
-        self.volatile = (MountSpec("/mem", "memfs"),)
-        self.made: list[Namespaces] = []
-
-    async def next(self, revoked: Callable[[Principal], bool] = lambda by: False) -> Session:
-        store = Store()
-        root = MountSpec("/", "localfs", {"root": str(self.path / "files")})
-        mounted = MountSpec("/m", "localfs", {"root": str(self.path / "mounted")})
-        store.records["acme"] = Record(mounts=(root, mounted, *self.volatile))
-        namespaces = Namespaces(
-            store=store,
-            registry=builtin.registry(),
-            template=(),
-            limits=self.limits,
-            clock=self.clock,
-            pool=self.pool,
-            data_dir=self.path,
-            locks=FileLocks(self.path / "locks", self.limits.owner_wait_s),
-            journal=HandleJournal(self.path / "handles", self.pool),
-        )
-        namespaces.revoked = revoked
-        self.made.append(namespaces)
-        return (await namespaces.find("acme", create=False)).attach(ALICE)
-
-    def crash(self) -> None:
-        """The last owner is no more: no record of it follows, and its lock is free."""
-        namespaces = self.made[-1]
-        session = namespaces._loaded.pop("acme")
-        session.handles.journal._broken = True
-        namespaces.locks.release("acme")
-
-    async def give_up(self) -> None:
-        assert await self.made[-1].give_up("acme")
-
-
-@pytest.fixture
-async def owners(clock: ManualClock, pool: BlockingPool, tmp_path: Path) -> AsyncIterator[Owners]:
-    for name in ("files", "mounted"):
-        (tmp_path / name).mkdir()
-    owners = Owners(clock, pool, tmp_path)
-    yield owners
-    for namespaces in owners.made:
-        await namespaces.aclose()
-
-
-async def put(session: Session, path: str, content: bytes) -> None:
-    file = await session.open_file(path, REPLACE)
-    await session.write_file(file, 0, content)
-    await session.commit_file(file)
+__all__ = ["owners"]
 
 
 @pytest.mark.parametrize("how", ["crash", "give_up"])
@@ -258,30 +188,6 @@ async def test_another_file_put_there_behind_our_back(owners: Owners):
     assert len(second.namespace.handles) == 0
 
 
-async def test_first_uses_at_once_share_one_open(owners: Owners, monkeypatch):
-    first = await owners.next()
-    handle_id, _ = await first.open("/f", CREATE)
-    await first.write(handle_id, 0, b"abc")
-    owners.crash()
-    second = await owners.next()
-    opened = []
-
-    async def counted(self, path: str, *args: Any) -> Any:
-        opened.append(path)
-        await asyncio.sleep(0.01)
-        return await original(self, path, *args)
-
-    original = LocalFs.open
-    monkeypatch.setattr(LocalFs, "open", counted)
-    reads = [asyncio.create_task(second.read(handle_id, 0, 9)) for _ in range(20)]
-    await asyncio.sleep(0)
-    reads[0].cancel()  # the others are not
-    results = await asyncio.gather(*reads[1:])
-    assert {bytes(result) for result in results} == {b"abc"}
-    assert opened == ["/f"]
-    assert second.namespace.vfs.in_use.files == 1
-
-
 async def test_a_failure_that_passes_keeps_the_handle(owners: Owners, monkeypatch):
     first = await owners.next()
     handle_id, _ = await first.open("/f", CREATE)
@@ -297,108 +203,6 @@ async def test_a_failure_that_passes_keeps_the_handle(owners: Owners, monkeypatc
             with pytest.raises(BackendUnavailable):
                 await second.read(handle_id, 0, 1)
     assert await second.write(handle_id, 0, b"x") == 1
-
-
-async def test_a_first_use_during_a_rename_waits_for_its_end(owners: Owners, monkeypatch):
-    """Between the rename at the provider and its record the file is at neither path for us."""
-    first = await owners.next()
-    handle_id, _ = await first.open("/f", CREATE)
-    await first.write(handle_id, 0, b"abc")
-    owners.crash()
-    second = await owners.next()
-    renamed, go_on = asyncio.Event(), asyncio.Event()
-
-    async def slow(self, *args: Any) -> None:
-        await original(self, *args)
-        renamed.set()
-        await go_on.wait()
-
-    original = LocalFs.wstat
-    monkeypatch.setattr(LocalFs, "wstat", slow)
-    renaming = asyncio.create_task(second.wstat("/f", StatChanges(name="/g")))
-    await renamed.wait()
-    reading = asyncio.create_task(second.read(handle_id, 0, 9))
-    await asyncio.sleep(0.03)
-    assert not reading.done()
-    go_on.set()
-    assert bytes(await reading) == b"abc"
-    await renaming
-
-
-async def test_a_first_use_during_a_rename_to_and_fro_finds_the_file(owners: Owners, monkeypatch):
-    """The open met the file at its other path; by the time it says so the file is back."""
-    first = await owners.next()
-    handle_id, _ = await first.open("/f", CREATE)
-    await first.write(handle_id, 0, b"abc")
-    owners.crash()
-    second = await owners.next()
-    missed, go_on = asyncio.Event(), asyncio.Event()
-
-    async def slow(self, *args: Any) -> Any:
-        try:
-            return await original(self, *args)
-        except NotFound:
-            missed.set()
-            await go_on.wait()
-            raise
-
-    original = LocalFs.open
-    monkeypatch.setattr(LocalFs, "open", slow)
-    (owners.path / "files/f").rename(owners.path / "files/away")
-    reading = asyncio.create_task(second.read(handle_id, 0, 9))
-    await missed.wait()
-    (owners.path / "files/away").rename(owners.path / "files/f")
-    await second.wstat("/f", StatChanges(name="/g"))
-    await second.wstat("/g", StatChanges(name="/f"))
-    go_on.set()
-    assert bytes(await reading) == b"abc"
-
-
-async def test_closed_while_it_is_reopened(owners: Owners, monkeypatch):
-    """The close wins, and no file stays open."""
-    first = await owners.next()
-    handle_id, _ = await first.open("/f", CREATE)
-    owners.crash()
-    second = await owners.next()
-    go_on = asyncio.Event()
-
-    async def slow(self, *args: Any) -> Any:
-        await go_on.wait()
-        return await original(self, *args)
-
-    original = LocalFs.open
-    monkeypatch.setattr(LocalFs, "open", slow)
-    reading = asyncio.create_task(second.read(handle_id, 0, 9))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    await second.close(handle_id)
-    go_on.set()
-    with pytest.raises(InvalidHandle):
-        await reading
-    assert (len(second.namespace.handles), second.namespace.vfs.in_use.files) == (0, 0)
-
-
-@pytest.mark.parametrize("done", [True, False])
-@pytest.mark.parametrize("change", ["rename", "remove"])
-async def test_a_crash_in_the_middle_of_a_change(owners: Owners, change: str, done: bool):
-    """The next owner looks which of the two it was."""
-    first = await owners.next()
-    handle_id, _ = await first.open("/f", CREATE)
-    await first.write(handle_id, 0, b"abc")
-    journal = first.namespace.handles.journal
-    assert journal is not None
-    journal.begin("/f", "/g" if change == "rename" else "")
-    owners.crash()
-    if done:
-        file = owners.path / "files/f"
-        file.rename(file.with_name("g")) if change == "rename" else file.unlink()
-    second = await owners.next()
-    if done and change == "remove":
-        await put(second, "/f", b"other")
-        with pytest.raises(InvalidHandle):
-            await second.read(handle_id, 0, 9)
-    else:
-        assert bytes(await second.read(handle_id, 0, 9)) == b"abc"
 
 
 async def test_dormant_handles_count_and_expire(owners: Owners, clock: ManualClock):
@@ -458,61 +262,6 @@ async def test_a_volatile_mount_does_not_matter_to_the_others(owners: Owners):
     await first.remove("/mem/g")
     owners.crash()
     assert await (await owners.next()).write(handle_id, 0, b"x") == 1
-
-
-async def test_operations_race_with_changes(owners: Owners):
-    """Renames to and fro with first uses in between: never an error, never another file."""
-    first = await owners.next()
-    ids = {}
-    for number in range(20):
-        handle_id, _ = await first.open(f"/f{number}", CREATE)
-        await first.write(handle_id, 0, b"%d" % number)
-        ids[number] = handle_id
-    for round_ in range(4):
-        owners.crash()
-        session = await owners.next()
-
-        async def rename(session: Session, number: int) -> None:
-            for source, target in (("f", "g"), ("g", "f")):
-                await session.wstat(f"/{source}{number}", StatChanges(name=f"/{target}{number}"))
-
-        async def read(session: Session, number: int) -> bytes:
-            return bytes(await session.read(ids[number], 0, 9))
-
-        renames = [rename(session, number) for number in ids]
-        results = await asyncio.gather(*renames, *(read(session, number) for number in ids))
-        assert results[20:] == [b"%d" % number for number in ids], round_
-
-
-async def test_given_up_while_a_handle_is_reopened(owners: Owners, monkeypatch):
-    """That use ends well or at the next owner; the handle goes on."""
-    first = await owners.next()
-    handle_id, _ = await first.open("/f", CREATE)
-    await first.write(handle_id, 0, b"abc")
-    owners.crash()
-    second = await owners.next()
-    go_on = asyncio.Event()
-
-    async def slow(self, *args: Any) -> tuple[Any, FileInfo]:
-        await go_on.wait()
-        return await original(self, *args)
-
-    original = LocalFs.open
-    with monkeypatch.context() as patched:
-        patched.setattr(LocalFs, "open", slow)
-        reading = asyncio.create_task(second.read(handle_id, 0, 9))
-        closing = asyncio.create_task(second.close(handle_id, sync=True))
-        await asyncio.sleep(0.01)
-        leaving = asyncio.create_task(owners.give_up())
-        await asyncio.sleep(0.01)
-        assert not leaving.done()
-        go_on.set()
-        await leaving
-    with contextlib.suppress(OwnerUnavailable):
-        await reading
-    with pytest.raises(OwnerUnavailable):
-        await closing
-    assert bytes(await (await owners.next()).read(handle_id, 0, 9)) == b"abc"
 
 
 async def test_a_dormant_handle_is_its_users_and_its_places(owners: Owners):
