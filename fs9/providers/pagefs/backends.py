@@ -38,13 +38,13 @@ Stores: TypeAlias = tuple[MetaStore, BlockStore | None]
 class Backend(NamedTuple):
     """What is done with a backend's part of the configuration; both raise InvalidArgument.
 
-    `check` asks nobody; `open` opens the stores. `remote`: its data is not on this host, and its
-    calls need a task around them.
+    `check` asks nobody; `open` opens the stores. `stored`, where the data is not on this host,
+    looks what there is; calls of such a one need a task around them.
     """
 
     check: Callable[[Mapping[str, Any]], object]
     open: Callable[[Mapping[str, Any], ProviderContext], Awaitable[Stores]]
-    remote: bool
+    stored: Callable[[Mapping[str, Any], ProviderContext], Awaitable[remote.Stored]] | None = None
 
 
 _NAME_BYTES_MAX = 200
@@ -118,14 +118,18 @@ async def open_tikv(config: Mapping[str, Any], context: ProviderContext) -> Stor
     refuse_tikv(config)
 
 
+async def stored_tikv(config: Mapping[str, Any], context: ProviderContext) -> remote.Stored:
+    refuse_tikv(config)
+
+
 #: A backend is added here.
 BACKENDS: dict[str, Backend] = {
-    "lmdb": Backend(check_lmdb, open_lmdb, remote=False),
-    "memory": Backend(check_memory, open_memory, remote=False),
-    "postgres": Backend(remote.read_postgres, remote.open_postgres, remote=True),
-    "s3": Backend(remote.read_s3, remote.open_s3, remote=True),
-    "slatedb": Backend(remote.read_slatedb, remote.open_slatedb, remote=True),
-    "tikv": Backend(refuse_tikv, open_tikv, remote=True),
+    "lmdb": Backend(check_lmdb, open_lmdb),
+    "memory": Backend(check_memory, open_memory),
+    "postgres": Backend(remote.read_postgres, remote.open_postgres, remote.stored_postgres),
+    "s3": Backend(remote.read_s3, remote.open_s3, remote.stored_s3),
+    "slatedb": Backend(remote.read_slatedb, remote.open_slatedb, remote.stored_slatedb),
+    "tikv": Backend(refuse_tikv, open_tikv, stored_tikv),
 }
 
 
@@ -140,7 +144,15 @@ def is_remote(config: Mapping[str, Any]) -> bool:
     part = config.get("backend")
     kind = part.get("type") if isinstance(part, dict) else None
     backend = BACKENDS.get(kind) if isinstance(kind, str) else None
-    return backend is not None and backend.remote
+    return backend is not None and backend.stored is not None
+
+
+async def stored(config: Mapping[str, Any], context: ProviderContext) -> remote.Stored:
+    """What there is of a mount whose data is on other hosts. Raises as `create`."""
+    found = settings.read(config)
+    look = BACKENDS[_type(found)].stored
+    assert look is not None, "its data is on this host"
+    return await look(found.backend, context)
 
 
 def _type(found: settings.Config) -> str:
@@ -178,7 +190,7 @@ async def _create(found: settings.Config, context: ProviderContext) -> PageFs:
     )
     core = Core(store, blocks, policy, context.limits, context.clock, context.quota)
     provider = PageFs(core)
-    provider.untasked = not BACKENDS[kind].remote
+    provider.untasked = BACKENDS[kind].stored is None
     try:
         with Translated(f"pagefs storage {context.mount}"):
             await provider.start()

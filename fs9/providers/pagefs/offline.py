@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from fs9.config import Settings
     from fs9.meta.models import NamespaceRecord
     from fs9.providers.pagefs.fsck import Report
+    from fs9.providers.pagefs.remote import Stored
     from fs9.types import MountSpec
 
 #: What stands in the way of a look; the last ones come of rows that cannot be read.
@@ -47,22 +48,29 @@ _FAILURES = (
     *(OSError, lmdb.Error, Fs9Error),
     *(msgspec.MsgspecError, struct.error, UnicodeDecodeError, AssertionError),
 )
+_NO_METADATA = (
+    "there are objects and no metadata: restore that from a backup; as it is the files are lost"
+)
 _IN_USE = "a server has it open; stop the server first"
 _THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found at one mount; `error` says why there is no report."""
+    """What was found at one mount; `error` says why there is no report.
+
+    `unused`: nobody has come to the mount yet, so there is nothing to report on.
+    """
 
     namespace: str
     mount: str
     report: Report | None = None
     error: str = ""
+    unused: bool = False
 
     @property
     def ok(self) -> bool:
-        return self.report is not None and self.report.ok
+        return self.unused or (self.report is not None and self.report.ok)
 
 
 def check_all(settings: Settings, *, repair: bool = False) -> Iterator[Finding]:
@@ -118,6 +126,11 @@ def _remote(
 ) -> Finding:
     name = record.name
     try:
+        stored = asyncio.run(_stored(settings, record, spec))
+        if not stored.metadata:  # to open it would make it
+            if stored.objects:
+                return Finding(name, spec.path, error=_NO_METADATA)
+            return Finding(name, spec.path, unused=True)
         with contextlib.ExitStack() as held:
             # Workers of this host would take the storage at once from one another, and from us.
             # What is deleted is nobody's; its name may be another namespace's by now.
@@ -149,15 +162,27 @@ def _locked(path: Path) -> Iterator[bool]:
 async def _look_at(
     settings: Settings, record: NamespaceRecord, spec: MountSpec, *, repair: bool, scrub: bool
 ) -> Report:
+    with _context(settings, record, spec) as context:
+        provider = await backends.create(spec.config, context)
+        return await _check(provider, repair=repair, scrub=scrub)
+
+
+async def _stored(settings: Settings, record: NamespaceRecord, spec: MountSpec) -> Stored:
+    with _context(settings, record, spec) as context:
+        return await backends.stored(spec.config, context)
+
+
+@contextlib.contextmanager
+def _context(
+    settings: Settings, record: NamespaceRecord, spec: MountSpec
+) -> Iterator[ProviderContext]:
     pool = BlockingPool(_THREADS)
     try:
-        context = ProviderContext(
+        yield ProviderContext(
             *(record.name, settings.data_dir, settings.limits, SystemClock(), pool),
             mount=clean(spec.path),
             storage=record.storage,
         )
-        provider = await backends.create(spec.config, context)
-        return await _check(provider, repair=repair, scrub=scrub)
     finally:
         pool.shutdown()
 

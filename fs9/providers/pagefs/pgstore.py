@@ -86,6 +86,8 @@ BEGIN
 END $body$;
 """
 _MADE = "SELECT to_regproc('pagefs_commit_1') IS NOT NULL"
+_ANY = "SELECT to_regclass('pagefs_spaces') IS NOT NULL"
+_EXISTS = "SELECT id FROM pagefs_spaces WHERE name = %s"
 _TAKE = """
 INSERT INTO pagefs_spaces AS s (name, holder, epoch, number, expires_at)
 VALUES (%s, %s, 1, 0, clock_timestamp() + make_interval(secs => %s))
@@ -356,6 +358,17 @@ async def open_store(
     except BaseException:
         await connections.release()
         raise
+
+
+async def exists(dsn: str, name: str, timeout_s: float) -> bool:
+    """Is there a store of that name? Makes nothing. Raises InvalidArgument, BackendUnavailable."""
+    connections = Connections.acquire(dsn, 1, timeout_s)
+    try:
+        if not (await connections.run(_ANY))[0][0]:
+            return False
+        return bool(await connections.run(_EXISTS, (name,)))
+    finally:
+        await connections.release()
 
 
 async def _make_tables(connections: Connections) -> None:

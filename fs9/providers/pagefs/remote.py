@@ -8,7 +8,7 @@ so. Where things are: in PostgreSQL under `NAMESPACE/MOUNT`, in a bucket below
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from fs9.providers.registry import ProviderContext
 
 _FILES = "files of one host cannot be had by another; use 's3' or 'inline'"
+
+
+class Stored(NamedTuple):
+    """What there is of a mount, before anything is opened, which would make it."""
+
+    metadata: bool
+    objects: bool
 
 
 class Postgres(msgspec.Struct, frozen=True):
@@ -116,6 +123,15 @@ async def open_postgres(
     return store, blocks
 
 
+async def stored_postgres(config: Mapping[str, Any], context: ProviderContext) -> Stored:
+    """Looks, and makes nothing. Raises as `open_postgres`."""
+    found, kind = read_postgres(config)
+    return Stored(
+        await pgstore.exists(found.dsn, _place(context), found.timeout_secs),
+        kind == "s3" and await _has_any(found.blocks, context),
+    )
+
+
 def read_slatedb(config: Mapping[str, Any]) -> tuple[Slatedb, str]:
     """As `read_postgres`."""
     found = read_config("pagefs backend slatedb", Slatedb, config)
@@ -173,6 +189,26 @@ async def open_slatedb(
     return store, blocks if kind == "s3" else None
 
 
+async def stored_slatedb(config: Mapping[str, Any], context: ProviderContext) -> Stored:
+    """Looks, and makes nothing. Raises as `open_slatedb`."""
+    found, kind = read_slatedb(config)
+    same = {"bucket": found.bucket, "prefix": found.prefix}
+    blocks = found.blocks if "bucket" in found.blocks else same
+    return Stored(
+        await _has_any(same, context, "meta"), kind == "s3" and await _has_any(blocks, context)
+    )
+
+
+async def _has_any(
+    config: Mapping[str, Any], context: ProviderContext, name: str = "objects"
+) -> bool:
+    objects = await open_objects(config, context, name)
+    try:
+        return bool(await objects.list("", "", 1))
+    finally:
+        await objects.aclose()
+
+
 def read_s3(config: Mapping[str, Any]) -> tuple[Slatedb, str]:
     """As `read_postgres`."""
     found = read_config("pagefs backend s3", S3Form, config)
@@ -184,6 +220,12 @@ async def open_s3(
 ) -> tuple[MetaStore, BlockStore | None]:
     found, _ = read_s3(config)
     return await open_slatedb({"bucket": found.bucket, "prefix": found.prefix}, context)
+
+
+async def stored_s3(config: Mapping[str, Any], context: ProviderContext) -> Stored:
+    """As `stored_slatedb`."""
+    found, _ = read_s3(config)
+    return await stored_slatedb({"bucket": found.bucket, "prefix": found.prefix}, context)
 
 
 def read_objects(config: Mapping[str, Any]) -> S3Objects:

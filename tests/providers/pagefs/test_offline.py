@@ -251,8 +251,67 @@ async def test_mounts_that_a_metadata_service_knows(
     assert code == 0
     assert said.splitlines() == [
         "acme:/: ok, 5 files, 100005 bytes",
-        "gone:/: ok, 1 files, 0 bytes",
+        "gone:/: ok, never used",
     ]
+
+
+async def test_a_mount_that_was_never_used(server: Server) -> None:
+    """It is in order, and stays unused; objects without their metadata are no such mount."""
+    metadata = await SqliteStore.open(server.data_dir / "meta.db", SystemClock(), server.pool)
+    spec = MountSpec("/", "pagefs", {"backend": server.backend})
+    await metadata.create_namespace("new", "test", [spec])
+    await metadata.aclose()
+    before = await everything(server)
+    for command in ("fsck", "scrub"):
+        code, said = await server.run(command)
+        assert (code, said.splitlines()[1]) == (0, "new:/: ok, never used")
+    code, said = await server.run("fsck", "--json")
+    assert json.loads(said)["findings"][1] == {
+        "namespace": "new",
+        "mount": "/",
+        "ok": True,
+        "unused": True,
+    }
+    assert await everything(server) == before
+    assert not (locks_directory(server.data_dir) / "new").exists()
+    if server.objects():
+        orphan = f"{server.prefix}/new/=2F/objects/{1:016x}-{2:016x}"
+        obstore.put(server.bucket, orphan, b"orphan")
+        code, said = await server.run("fsck")
+        assert (code, "there are objects and no metadata" in said) == (1, True)
+
+
+async def test_findings_as_json(
+    tmp_path: Path, pool: BlockingPool, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    """The same as the text, with the same exit code; also where there is nothing."""
+    monkeypatch.chdir(tmp_path)
+
+    async def run(*words: str) -> tuple[int, dict[str, Any]]:
+        code = await pool.run(main, [*words, "--data-dir", str(tmp_path), "--json"])
+        return code, json.loads(capsys.readouterr().out)
+
+    counts = {"storages": 0, "not_ok": 0, "faults": 0, "mended": 0, "garbage": 0}
+    assert await run("fsck") == (0, {"ok": True, "counts": counts, "findings": []})
+    context = ProviderContext("acme", tmp_path, Limits(), SystemClock(), pool)
+    fs = await backends.create({}, context)
+    await write(fs, "/big", BIG)
+    await fs.aclose()
+    (found,) = (tmp_path / "pagefs/acme/%2F/objects").glob("**/*-*")
+    whole = found.read_bytes()
+    found.write_bytes(whole[:777] + bytes([whole[777] ^ 4]) + whole[778:])
+    code, document = await run("scrub")
+    (finding,) = document["findings"]
+    assert (code, document["ok"], finding["ok"], document["counts"]["not_ok"]) == (1, 0, 0, 1)
+    assert (finding["namespace"], finding["mount"], finding["files"]) == ("acme", "/", 1)
+    (fault,) = finding["faults"]
+    assert ("/big" in fault["fault"], fault["mended"]) == (True, False)
+    orphan = found.with_name(f"{99:016x}-{77:016x}")
+    orphan.write_bytes(whole)
+    code, document = await run("fsck", "--repair")
+    assert (code, document["ok"]) == (0, True)
+    assert document["findings"][0]["garbage"] == [orphan.name]
+    assert document["counts"] == counts | {"storages": 1, "garbage": 1}
 
 
 async def test_where_there_is_nothing(
