@@ -1,87 +1,32 @@
-"""memfs and localfs charge the namespace's quota exactly, whatever is done in whatever order."""
+"""memfs and localfs charge the namespace's quota, and refuse what it does not allow."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from fs9.clock import SystemClock
 from fs9.errors import Fs9Error, NotFound, QuotaExceeded
 from fs9.limits import Limits
-from fs9.providers import builtin, localfs, localquota, memfs
+from fs9.providers import builtin, localfs, localquota
 from fs9.providers.jail import RESERVED_PREFIX
-from fs9.providers.localfile import LocalFile
-from fs9.providers.memfs import MemOpen
-from fs9.providers.memtree import Directory
-from fs9.providers.registry import ProviderContext
 from fs9.quota import Quota
 from fs9.threads import BlockingPool
 from fs9.types import MKDIR, READ, REPLACE, WRITE, MountSpec, OpenFlags, StatChanges
+from tests.providers.fix_quota import APPEND, CREATE, TRUNCATE, make, make_provider, put, used, walk
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import Coroutine
 
     from fs9.provider import Provider
+    from fs9.providers.localfile import LocalFile
 
-CREATE = OpenFlags(write=True, create=True)
-APPEND = OpenFlags(write=True, create=True, append=True)
-TRUNCATE = OpenFlags(write=True, create=True, truncate=True)
-
-
-async def make_provider(kind: str, quota: Quota, directory: Path, pool: BlockingPool) -> Provider:
-    context = ProviderContext("acme", directory, Limits(), SystemClock(), pool, quota)
-    if kind == "memfs":
-        return await memfs.create({}, context)
-    return await localfs.create({"root": "{data_dir}/files"}, context)
-
-
-@pytest.fixture(params=["memfs", "localfs"])
-async def make(request, tmp_path: Path, pool: BlockingPool) -> AsyncIterator[Any]:
-    made: list[Provider] = []
-
-    async def make(quota: Quota) -> Provider:
-        made.append(await make_provider(request.param, quota, tmp_path, pool))
-        return made[-1]
-
-    yield make
-    for provider in made:
-        await provider.aclose()
-
-
-def used(quota: Quota) -> tuple[int, int]:
-    return quota.bytes_used, quota.files_used
-
-
-async def put(provider: Provider, path: str, data: bytes) -> None:
-    file, _ = await provider.open(path, REPLACE)
-    try:
-        await provider.write(file, 0, data)
-    except Fs9Error:
-        await provider.close(file, discard=True)
-        raise
-    await provider.close(file)
-
-
-async def walk(provider: Provider, path: str = "/") -> tuple[int, int]:
-    """(bytes, files) that a client finds."""
-    bytes_ = files = 0
-    for info in await provider.readdir(path, "", 10_000):
-        files += 1
-        if info.is_dir:
-            below = await walk(provider, info.path)
-            bytes_, files = bytes_ + below[0], files + below[1]
-        else:
-            bytes_ += info.size
-    return bytes_, files
+__all__ = ["make"]
 
 
 async def test_each_change_is_counted(make: Any):
@@ -408,121 +353,3 @@ async def test_a_cancelled_open_is_forgotten(tmp_path: Path, pool: BlockingPool)
     await provider.remove("/f")
     assert used(quota) == (0, 0)
     await provider.aclose()
-
-
-# -- random programs --------------------------------------------------------------------------
-
-PATHS = st.sampled_from(["/a", "/b", "/d", "/d/a", "/d/b"])
-FLAGS = st.sampled_from([READ, WRITE, CREATE, APPEND, TRUNCATE, REPLACE, MKDIR])
-
-
-class Machine(RuleBasedStateMachine):
-    """After each step the counts are those of a walk, and of what is open without a name."""
-
-    kind = "memfs"
-    bounds: tuple[int | None, int | None] = (100, 5)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loop = asyncio.new_event_loop()
-        self.directory = tempfile.TemporaryDirectory()
-        self.pool = BlockingPool(1)
-        self.quota = Quota(*self.bounds)
-        path = Path(self.directory.name)
-        self.provider = self.run(make_provider(self.kind, self.quota, path, self.pool))
-        self.files: list[Any] = []
-
-    def run(self, operation: Coroutine[Any, Any, Any]) -> Any:
-        return self.loop.run_until_complete(operation)
-
-    def attempt(self, operation: Coroutine[Any, Any, Any]) -> Any:
-        try:
-            return self.run(operation)
-        except Fs9Error:
-            return None
-
-    @rule(path=PATHS, flags=FLAGS)
-    def open(self, path: str, flags: OpenFlags) -> None:
-        found = self.attempt(self.provider.open(path, flags))
-        if found is not None:
-            self.files.append(found[0])
-
-    @precondition(lambda self: self.files)
-    @rule(number=st.integers(0, 9), offset=st.sampled_from([0, 5, 60]), size=st.integers(1, 40))
-    def write(self, number: int, offset: int, size: int) -> None:
-        file = self.files[number % len(self.files)]
-        self.attempt(self.provider.write(file, offset, b"x" * size))
-
-    @precondition(lambda self: self.files)
-    @rule(number=st.integers(0, 9), discard=st.booleans())
-    def close(self, number: int, discard: bool) -> None:
-        file = self.files.pop(number % len(self.files))
-        self.attempt(self.provider.close(file, discard=discard))
-
-    @rule(path=PATHS, size=st.integers(0, 120))
-    def truncate(self, path: str, size: int) -> None:
-        self.attempt(self.provider.wstat(path, StatChanges(size=size)))
-
-    @rule(path=PATHS, to=PATHS)
-    def rename(self, path: str, to: str) -> None:
-        self.attempt(self.provider.wstat(path, StatChanges(name=to)))
-
-    @rule(path=PATHS)
-    def link(self, path: str) -> None:
-        self.attempt(self.provider.wstat(path, StatChanges(symlink_target="target")))
-
-    @rule(path=PATHS)
-    def remove(self, path: str) -> None:
-        self.attempt(self.provider.remove(path))
-
-    @rule(bytes_max=st.sampled_from([None, 50, 200]), files_max=st.sampled_from([None, 3, 9]))
-    def limit(self, bytes_max: int | None, files_max: int | None) -> None:
-        self.run(self.quota.limit(bytes_max, files_max))
-
-    @invariant()
-    def counts_are_true(self) -> None:
-        if self.quota.uncounted:
-            return
-        bytes_, files = self.run(walk(self.provider))
-        nameless = dict(filter(None, map(_nameless, self.files)))
-        assert used(self.quota) == (bytes_ + sum(nameless.values()), files + len(nameless))
-
-    def teardown(self) -> None:
-        for file in self.files:
-            self.attempt(self.provider.close(file))
-        self.files.clear()
-        self.counts_are_true()
-        self.run(self.provider.aclose())
-        assert used(self.quota) == (0, 0)
-        self.pool.shutdown()
-        self.loop.close()
-        self.directory.cleanup()
-
-
-def _nameless(file: Any) -> tuple[Any, int] | None:
-    """(identity, size) of an open file that no directory has."""
-    if isinstance(file, MemOpen):
-        node = file.node
-        return None if node.linked or isinstance(node, Directory) else (id(node), node.size)
-    if not isinstance(file, LocalFile):
-        return None
-    with file.descriptor as fd:
-        found = os.fstat(fd)
-    return None if found.st_nlink or stat.S_ISDIR(found.st_mode) else (found.st_ino, found.st_size)
-
-
-class LocalMachine(Machine):
-    kind = "localfs"
-
-
-class LateMachine(LocalMachine):
-    """Counted from some step on."""
-
-    bounds = (None, None)
-
-
-_PROGRAMS = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestMemFs = Machine.TestCase
-TestLocalFs = LocalMachine.TestCase
-TestLocalFsLate = LateMachine.TestCase
-TestMemFs.settings = TestLocalFs.settings = TestLocalFsLate.settings = _PROGRAMS
