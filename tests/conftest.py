@@ -11,4 +11,5 @@ pytest_plugins = [
     "tests.fix_postgres",
     "tests.fix_providers",
     "tests.fix_s3",
+    "tests.fix_tls",
 ]
