@@ -5,7 +5,8 @@ sorts by bytes. A commit is one call of a function in the database, hence one tr
 the epoch is checked, under the row's lock, so a writer that was fenced cannot commit whatever it
 believes; and the number of the batch, so one that was sent twice is applied once, and a database
 that went back in time (restored, or a replica that had not got everything) is noticed. Commits
-wait for the disk always: a restarted server has all that was acknowledged.
+wait for the disk always: a restarted server has all that was acknowledged. Rows are sealed
+(`rowseals`), but for those of spaces that an earlier version made.
 
 The row has the lease, too: while it holds, no other host takes the storage, and this one may
 answer from it. One task renews the leases of a process with one statement; each commit renews.
@@ -16,16 +17,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fs9.errors import Fs9Error, OwnerUnavailable, Transient
 from fs9.providers.pagefs import lease as leases
 from fs9.providers.pagefs.lease import Lease
 from fs9.providers.pagefs.pgconnections import Attempt, Connection, Connections
+from fs9.providers.pagefs.rowseals import sealed, unsealed
 from fs9.providers.pagefs.store import Batch, ChecksFailed, Item
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from fs9.clock import Clock
 
@@ -40,6 +42,7 @@ CREATE TABLE IF NOT EXISTS pagefs_spaces (
     id bigserial PRIMARY KEY, name text NOT NULL UNIQUE, epoch bigint NOT NULL,
     number bigint NOT NULL, holder text NOT NULL, expires_at timestamptz NOT NULL
 ) WITH (fillfactor = 50);
+ALTER TABLE pagefs_spaces ADD COLUMN IF NOT EXISTS sealed boolean NOT NULL DEFAULT false;
 CREATE TABLE IF NOT EXISTS pagefs_items (
     space bigint NOT NULL, key bytea NOT NULL, value bytea NOT NULL, PRIMARY KEY (space, key)
 );
@@ -85,16 +88,21 @@ BEGIN
     RETURN 'applied';
 END $body$;
 """
-_MADE = "SELECT to_regproc('pagefs_commit_1') IS NOT NULL"
+_MADE = """
+SELECT to_regproc('pagefs_commit_1') IS NOT NULL AND EXISTS (
+    SELECT FROM pg_attribute
+    WHERE attrelid = to_regclass('pagefs_spaces') AND attname = 'sealed'
+)
+"""
 _ANY = "SELECT to_regclass('pagefs_spaces') IS NOT NULL"
 _EXISTS = "SELECT id FROM pagefs_spaces WHERE name = %s"
 _TAKE = """
-INSERT INTO pagefs_spaces AS s (name, holder, epoch, number, expires_at)
-VALUES (%s, %s, 1, 0, clock_timestamp() + make_interval(secs => %s))
+INSERT INTO pagefs_spaces AS s (name, holder, epoch, number, expires_at, sealed)
+VALUES (%s, %s, 1, 0, clock_timestamp() + make_interval(secs => %s), true)
 ON CONFLICT (name) DO UPDATE
 SET holder = excluded.holder, epoch = s.epoch + 1, expires_at = excluded.expires_at
 WHERE s.holder IN ('', excluded.holder) OR s.expires_at <= clock_timestamp()
-RETURNING id, epoch, number
+RETURNING id, epoch, number, sealed
 """
 _RENEW = """
 UPDATE pagefs_spaces s SET expires_at = clock_timestamp() + make_interval(secs => c.ttl_s)
@@ -115,23 +123,32 @@ _SCAN = (
 )
 
 
+def _items(rows: Sequence[tuple[Any, ...]], *, sealed: bool) -> list[Item]:
+    return [(row[0], unsealed(row[0], row[1]) if sealed else row[1]) for row in rows]
+
+
 class PostgresSnapshot:
     """One moment: a transaction in REPEATABLE READ on a connection of its own."""
 
-    def __init__(self, connection: Connection, space: int, opened: AsyncExitStack) -> None:
+    def __init__(
+        self, connection: Connection, space: int, opened: AsyncExitStack, *, sealed: bool
+    ) -> None:
         self._connection = connection
         self._space = space
         self._opened = opened
+        self._sealed = sealed
 
     async def get(self, key: bytes) -> bytes | None:
         cursor = await self._connection.execute(_GET.encode(), (self._space, key), binary=True)
         row = await cursor.fetchone()
-        return None if row is None else row[0]
+        if row is None:
+            return None
+        return unsealed(key, row[0]) if self._sealed else row[0]
 
     async def scan(self, first: bytes, end: bytes, limit: int) -> list[Item]:
         values = (self._space, first, end, limit)
         cursor = await self._connection.execute(_SCAN.encode(), values, binary=True)
-        return [(row[0], row[1]) for row in await cursor.fetchall()]
+        return _items(await cursor.fetchall(), sealed=self._sealed)
 
     async def aclose(self) -> None:
         await self._opened.aclose()
@@ -144,10 +161,15 @@ class PostgresStore:
     wants_sync = False
 
     def __init__(
-        self, connections: Connections, lease: Lease, row: tuple[int, int, int], asked_s: float
+        self,
+        connections: Connections,
+        lease: Lease,
+        row: tuple[int, int, int, bool],
+        asked_s: float,
     ) -> None:
         self._connections = connections
-        self._space, self.epoch, self._number = row
+        #: Spaces that earlier versions made have rows without checksums.
+        self._space, self.epoch, self._number, self._sealed = row
         self._committing = asyncio.Lock()
         self._closed = False
         self.lease = lease
@@ -175,12 +197,14 @@ class PostgresStore:
     async def get(self, key: bytes) -> bytes | None:
         await self._ours()
         rows = await self._connections.run(_GET, (self._space, key))
-        return rows[0][0] if rows else None
+        if not rows:
+            return None
+        return unsealed(key, rows[0][0]) if self._sealed else rows[0][0]
 
     async def scan(self, first: bytes, end: bytes, limit: int) -> list[Item]:
         await self._ours()
         rows = await self._connections.run(_SCAN, (self._space, first, end, limit))
-        return [(row[0], row[1]) for row in rows]
+        return _items(rows, sealed=self._sealed)
 
     async def snapshot(self) -> PostgresSnapshot:
         await self._ours()
@@ -189,7 +213,7 @@ class PostgresStore:
             connection = await opened.enter_async_context(self._connections.alone())
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             await connection.execute("SELECT 1")  # the moment is that of the first statement
-            return PostgresSnapshot(connection, self._space, opened.pop_all())
+            return PostgresSnapshot(connection, self._space, opened.pop_all(), sealed=self._sealed)
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -207,9 +231,9 @@ class PostgresStore:
 
     async def _commit(self, batch: Batch) -> None:
         absent = [key for key, value in batch.checks.items() if value is None]
-        present = {key: value for key, value in batch.checks.items() if value is not None}
+        present = self._stored(batch.checks)
         gone = [key for key, value in batch.changes.items() if value is None]
-        kept = {key: value for key, value in batch.changes.items() if value is not None}
+        kept = self._stored(batch.changes)
         lists = (
             *(absent, list(present), list(present.values())),
             *(gone, list(kept), list(kept.values())),
@@ -232,6 +256,13 @@ class PostgresStore:
             if attempt.sent > 1 and rows[0][0] != "applied":
                 self.lease.lose(leases.UNKNOWN_OUTCOME)
             self._done(rows[0][0], number, asked_s)
+
+    def _stored(self, values: Mapping[bytes, bytes | None]) -> dict[bytes, bytes]:
+        """The values as rows have them, but for those that are to be absent."""
+        found = {key: value for key, value in values.items() if value is not None}
+        if self._sealed:
+            return {key: sealed(key, value) for key, value in found.items()}
+        return found
 
     def _done(self, outcome: str, number: int, asked_s: float) -> None:
         match outcome:
@@ -350,8 +381,9 @@ async def open_store(
             asked_s = lease.now_s()
             rows = await connections.run(_TAKE, (name, holder, lease_s))
             if rows:
-                space, epoch, number = rows[0]
-                return PostgresStore(connections, lease, (space, epoch, number), asked_s)
+                space, epoch, number, is_sealed = rows[0]
+                row = (space, epoch, number, is_sealed)
+                return PostgresStore(connections, lease, row, asked_s)
             if clock.monotonic_s() >= deadline_s:
                 raise OwnerUnavailable("another host serves the namespace")
             await asyncio.sleep(min(_WAIT_POLL_S, lease_s / 10))

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from fs9.clock import ManualClock, SystemClock
-from fs9.errors import BackendUnavailable, InvalidArgument, OwnerUnavailable, Transient
+from fs9.errors import BackendUnavailable, Internal, InvalidArgument, OwnerUnavailable, Transient
 from fs9.providers.pagefs import pgstore
 from fs9.providers.pagefs.store import Batch, ChecksFailed
 from tests.fault_proxy import FaultProxy
@@ -49,6 +49,60 @@ class TestPostgresStore(MetaStoreSuite):
             return await open_one(module_dsn, name)
 
         return open_store
+
+
+async def test_damaged_rows_are_errors(postgres: PostgresServer) -> None:
+    """A flipped bit and a row under another key, of one get, a scan, a snapshot."""
+    dsn = postgres.new_database()
+    store = await open_one(dsn, "s")
+    await store.commit(Batch({b"a": b"1", b"b": b"2", b"c": b""}))
+    assert await store.scan(b"a", b"z", 9) == [(b"a", b"1"), (b"b", b"2"), (b"c", b"")]
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        await connection.execute(
+            "UPDATE pagefs_items SET value = set_byte(value, 0, get_byte(value, 0) # 1)"
+            " WHERE key = 'a'"
+        )
+        await connection.execute(
+            "UPDATE pagefs_items SET value = (SELECT value FROM pagefs_items WHERE key = 'b')"
+            " WHERE key = 'c'"
+        )
+    snapshot = await store.snapshot()
+    for read in (store.get, snapshot.get):
+        assert await read(b"b") == b"2"
+        for key in (b"a", b"c"):
+            with pytest.raises(Internal, match="a checksum does not match"):
+                await read(key)
+    for scan in (store.scan, snapshot.scan):
+        with pytest.raises(Internal, match="a checksum does not match"):
+            await scan(b"b", b"z", 9)
+    await snapshot.aclose()
+    await store.aclose()
+
+
+async def test_a_space_of_an_earlier_version_goes_on_without_checksums(
+    postgres: PostgresServer,
+) -> None:
+    """Beside new ones in the same database, which have them."""
+    dsn = postgres.new_database()
+    await (await open_one(dsn, "made")).aclose()
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        await connection.execute("ALTER TABLE pagefs_spaces DROP COLUMN sealed")
+        await connection.execute("UPDATE pagefs_spaces SET name = 'old'")
+        await connection.execute(
+            "INSERT INTO pagefs_items SELECT id, 'a', 'old' FROM pagefs_spaces"
+        )
+        for _ in range(2):
+            old, new = await open_one(dsn, "old"), await open_one(dsn, "new")
+            assert await old.get(b"a") == b"old"
+            for store in (old, new):
+                await store.commit(Batch({b"b": b"1"}))
+                await store.commit(Batch({b"b": b"2"}, {b"b": b"1"}))
+                with pytest.raises(ChecksFailed):
+                    await store.commit(Batch({b"b": b"3"}, {b"b": b"1"}))
+                assert await store.scan(b"b", b"z", 9) == [(b"b", b"2")]
+                await store.aclose()
+        cursor = await connection.execute("SELECT octet_length(value) FROM pagefs_items ORDER BY 1")
+        assert await cursor.fetchall() == [(1,), (3,), (5,)]
 
 
 async def test_another_host_waits_for_the_lease(module_dsn: str, name: str) -> None:
