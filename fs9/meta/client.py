@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         Revocation,
         UserRecord,
     )
+    from fs9.observe.audit import EventQuery
 
 log = logging.getLogger(__name__)
 
@@ -352,27 +353,16 @@ class MetaClient:
         status, body = await self.calls.call("POST", path, body=given, repeat=False)
         self._needed(status, body, "events", name)
 
-    async def events(
-        self,
-        name: str,
-        *,
-        limit: int,
-        offset: int = 0,
-        path: str = "",
-        event_type: str | None = None,
-        since_ns: int | None = None,
-        until_ns: int | None = None,
-        after: int | None = None,
-    ) -> list[AuditRecord]:
+    async def events(self, name: str, wanted: EventQuery) -> list[AuditRecord]:
         """As `Metadata.events`."""
         query = {
-            "limit": limit,
-            "offset": offset,
-            "path": path or None,
-            "type": event_type,
-            "since_ns": since_ns,
-            "until_ns": until_ns,
-            "after": after,
+            "limit": wanted.limit,
+            "offset": wanted.offset,
+            "path": wanted.path or None,
+            "type": wanted.event_type,
+            "since_ns": wanted.since_ns,
+            "until_ns": wanted.until_ns,
+            "after": wanted.after,
         }
         url = f"{API}/namespaces/{_name(name)}/events"
         status, body = await self.calls.call("GET", url, query=query, into=wire.EventsReply)

@@ -1,4 +1,4 @@
-"""The metadata service's routes: each decodes nothing, makes one call of the rules, and encodes.
+"""The metadata service's routes: each makes one call of the rules and encodes its result.
 
 The contract's two families, `/api/v1/…` and `/api/v1/admin/…`, and what file servers need beyond
 them. `fs9.meta.app` drives the table.
@@ -17,6 +17,7 @@ from fs9.errors import InvalidArgument, Overloaded
 from fs9.meta import wire
 from fs9.meta.service import FOREVER_S
 from fs9.meta.wire import API
+from fs9.observe.audit import EventQuery
 from fs9.types import MountSpec
 
 if TYPE_CHECKING:
@@ -288,13 +289,15 @@ async def _events(c: Call) -> object:
     query = c.query
     found = await c.service.store.events(
         c.ns,
-        limit=min(wire.whole(query, "limit", 100) or 0, 10_000),
-        offset=wire.whole(query, "offset", 0) or 0,
-        path=query.get("path", ""),
-        event_type=query.get("type"),
-        since_ns=wire.whole(query, "since_ns"),
-        until_ns=wire.whole(query, "until_ns"),
-        after=wire.whole(query, "after"),
+        EventQuery(
+            limit=min(wire.whole(query, "limit", 100) or 0, 10_000),
+            offset=wire.whole(query, "offset", 0) or 0,
+            path=query.get("path", ""),
+            event_type=query.get("type"),
+            since_ns=wire.whole(query, "since_ns"),
+            until_ns=wire.whole(query, "until_ns"),
+            after=wire.whole(query, "after"),
+        ),
     )
     return wire.EventsReply(found)
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         UserRecord,
         UserStatus,
     )
+    from fs9.observe.audit import EventQuery
     from fs9.types import MountSpec
 
 
@@ -111,22 +112,8 @@ class Metadata(Protocol):
         Raises NotFound, and Conflict when the first event does not follow the last one kept.
         """
 
-    async def events(
-        self,
-        name: str,
-        *,
-        limit: int,
-        offset: int = 0,
-        path: str = "",
-        event_type: str | None = None,
-        since_ns: int | None = None,
-        until_ns: int | None = None,
-        after: int | None = None,
-    ) -> list[AuditRecord]:
-        """Newest first: those whose path starts with `path`, of that type, in [since, until).
-
-        With `after` a sequence number: those that follow it, oldest first.
-        """
+    async def events(self, name: str, wanted: EventQuery) -> list[AuditRecord]:
+        """The page of the namespace's events that `EventQuery` describes. Raises NotFound."""
 
     async def last_event(self, name: str) -> AuditRecord | None:
         """The end of the chain."""

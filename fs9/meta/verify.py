@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from fs9.meta.maintenance import opened
+from fs9.observe.audit import EventQuery
 from fs9.observe.audit_chain import ChainCheck
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ async def _names(store: SqlStore) -> list[str]:
 async def _check(store: SqlStore, name: str, noted: Tip | None) -> ChainCheck:
     check = ChainCheck(noted)
     after = 0
-    while records := await store.events(name, limit=_PAGE, after=after):
+    while records := await store.events(name, EventQuery(limit=_PAGE, after=after)):
         check.feed(records)
         after = records[-1].sequence
     check.end()

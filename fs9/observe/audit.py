@@ -98,23 +98,28 @@ def event_filter(
     )
 
 
+class EventQuery(msgspec.Struct, frozen=True):
+    """A page of stored events: newest first or, with `after`, what follows that sequence number.
+
+    `path` is a prefix of text; times are in [since, until). At most `limit` events are given, after
+    the first `offset` of them.
+    """
+
+    limit: int
+    offset: int = 0
+    path: str = ""
+    event_type: str | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
+    after: int | None = None
+
+
 class EventStore(Protocol):
     """The part of the meta store that keeps events; what each raises is said there."""
 
     async def append_events(self, name: str, events: Sequence[AuditRecord]) -> None: ...
 
-    async def events(
-        self,
-        name: str,
-        *,
-        limit: int,
-        offset: int = 0,
-        path: str = "",
-        event_type: str | None = None,
-        since_ns: int | None = None,
-        until_ns: int | None = None,
-        after: int | None = None,
-    ) -> list[AuditRecord]: ...
+    async def events(self, name: str, wanted: EventQuery) -> list[AuditRecord]: ...
 
     async def last_event(self, name: str) -> AuditRecord | None: ...
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fs9.observe.audit import EventQuery
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -36,12 +38,14 @@ async def search(
     while len(found) < limit:
         page = await store.events(
             name,
-            limit=min(_PAGE_MAX, offset + limit + _PAGE_MIN),
-            offset=start,
-            path=wanted.path,
-            event_type=only,
-            since_ns=wanted.since_ns,
-            until_ns=wanted.until_ns,
+            EventQuery(
+                limit=min(_PAGE_MAX, offset + limit + _PAGE_MIN),
+                offset=start,
+                path=wanted.path,
+                event_type=only,
+                since_ns=wanted.since_ns,
+                until_ns=wanted.until_ns,
+            ),
         )
         if not page:
             break

@@ -19,7 +19,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from fs9.errors import BackendUnavailable, Conflict, Fs9Error, NotFound, Transient
-from fs9.observe.audit import OK, clean_details, clean_text
+from fs9.observe.audit import OK, EventQuery, clean_details, clean_text
 from fs9.observe.audit_budget import RefusalBudget
 from fs9.observe.audit_chain import AuditRecord, Tip, continued, tip_of
 from fs9.observe.audit_journal import Again, Batch, Entry, Left, Writing
@@ -366,7 +366,7 @@ class AuditTrail:
 
     async def _is_stored(self, batch: Batch) -> bool:
         after = batch.sequence - 1
-        found = await self._store.events(self.name, limit=1, after=after)
+        found = await self._store.events(self.name, EventQuery(limit=1, after=after))
         return bool(found) and tip_of(found[0]) == Tip(batch.sequence, batch.digest)
 
     def _stored(self, batch: list[Entry], records: list[AuditRecord]) -> None:
@@ -457,7 +457,7 @@ class AuditTrail:
 
     async def links(self, after: int, limit: int) -> list[AuditRecord]:
         """The chain from the link that follows `after` on."""
-        return await self._store.events(self.name, limit=limit, after=after)
+        return await self._store.events(self.name, EventQuery(limit=limit, after=after))
 
     async def tip(self) -> Tip:
         """The end of what is stored."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from fs9.clock import Clock
     from fs9.limits import Limits
-    from fs9.observe.audit import EventStore
+    from fs9.observe.audit import EventQuery, EventStore
     from fs9.observe.audit_chain import AuditRecord
     from fs9.threads import BlockingPool
 
@@ -142,30 +142,19 @@ class MemoryEvents:
             raise Conflict("the events do not follow the last one kept")
         kept.extend(events)
 
-    async def events(
-        self,
-        name: str,
-        *,
-        limit: int,
-        offset: int = 0,
-        path: str = "",
-        event_type: str | None = None,
-        since_ns: int | None = None,
-        until_ns: int | None = None,
-        after: int | None = None,
-    ) -> list[AuditRecord]:
+    async def events(self, name: str, wanted: EventQuery) -> list[AuditRecord]:
         found = [
             event
             for event in self._kept.get(name, ())
-            if event.path.startswith(path)
-            and event_type in {None, event.event_type}
-            and (since_ns is None or event.timestamp_ns >= since_ns)
-            and (until_ns is None or event.timestamp_ns < until_ns)
-            and (after is None or event.sequence > after)
+            if event.path.startswith(wanted.path)
+            and wanted.event_type in {None, event.event_type}
+            and (wanted.since_ns is None or event.timestamp_ns >= wanted.since_ns)
+            and (wanted.until_ns is None or event.timestamp_ns < wanted.until_ns)
+            and (wanted.after is None or event.sequence > wanted.after)
         ]
-        if after is None:
+        if wanted.after is None:
             found.reverse()
-        return found[offset : offset + limit]
+        return found[wanted.offset : wanted.offset + wanted.limit]
 
     async def last_event(self, name: str) -> AuditRecord | None:
         kept = self._kept.get(name)

@@ -17,6 +17,7 @@ from fs9.meta.models import (
     Revocation,
     RoleGrant,
 )
+from fs9.observe.audit import EventQuery
 from fs9.types import MountSpec
 
 MOUNTS = (MountSpec("/", "memfs"), MountSpec("/a", "x", {"n": [1, 2.5, None, {"ü": "\"\\'"}]}))
@@ -76,7 +77,7 @@ class Namespaces:
             store.add_mount("nobody", MOUNTS[0], "root"),
             store.remove_mount("nobody", "/", "root"),
             store.append_events("nobody", [event(1)]),
-            store.events("nobody", limit=1),
+            store.events("nobody", EventQuery(limit=1)),
             store.last_event("nobody"),
             store.members("nobody"),
             store.grant_role(user.id, "nobody", "admin", "root"),
@@ -460,7 +461,7 @@ class Audit:
         await store.append_events("acme", [event(1, details=details), event(2)])
         other = await open_store()
         await other.append_events("acme", [event(3)])
-        events = await store.events("acme", limit=10)
+        events = await store.events("acme", EventQuery(limit=10))
         assert [(e.sequence, e.digest, e.previous) for e in events] == [
             *((3, "d3", "d2"), (2, "d2", "d1"), (1, "d1", "")),
         ]
@@ -474,7 +475,7 @@ class Audit:
         ):
             with pytest.raises(Conflict):
                 await store.append_events("acme", wrong)
-        assert len(await store.events("acme", limit=10)) == 3
+        assert len(await store.events("acme", EventQuery(limit=10))) == 3
 
     async def test_two_cannot_continue_a_chain(self, store, open_store):
         """One of many that append the same number at once succeeds, the others see Conflict."""
@@ -498,7 +499,10 @@ class Audit:
         )
 
         async def found(**filters):
-            return [e.sequence for e in await store.events("acme", **{"limit": 9, **filters})]
+            return [
+                e.sequence
+                for e in await store.events("acme", EventQuery(**{"limit": 9, **filters}))
+            ]
 
         assert await found() == [6, 5, 4, 3, 2, 1]
         assert await found(limit=2, offset=1) == [5, 4]
@@ -520,11 +524,11 @@ class Audit:
         assert await store.trim_events("acme", 40, 100) == 1
         assert await store.trim_events("acme", 40, 100) == 0
         assert await store.trim_events("acme", 0, 3) == 1
-        kept = await store.events("acme", limit=9, after=0)
+        kept = await store.events("acme", EventQuery(limit=9, after=0))
         assert [(e.sequence, e.previous) for e in kept] == [(3, "d2"), (4, "d3"), (5, "d4")]
         assert await store.trim_events("acme", 1000, 0) == 2
         await store.append_events("acme", [event(6)])
-        assert [e.sequence for e in await store.events("acme", limit=9)] == [6, 5]
+        assert [e.sequence for e in await store.events("acme", EventQuery(limit=9))] == [6, 5]
 
     async def test_those_of_a_deleted_namespace(self, store):
         """Are there until the name is used again or the namespace forgotten."""
@@ -532,12 +536,12 @@ class Audit:
         await store.append_events("acme", [event(1)])
         await store.set_status("acme", "deleted", "root")
         await store.append_events("acme", [event(2)])
-        assert len(await store.events("acme", limit=9)) == 2
+        assert len(await store.events("acme", EventQuery(limit=9))) == 2
         await store.create_namespace("acme", "root", ())
-        assert await store.events("acme", limit=9) == []
+        assert await store.events("acme", EventQuery(limit=9)) == []
         await store.append_events("acme", [event(1)])
         await store.forget_namespace(old.id)
-        assert len(await store.events("acme", limit=9)) == 1
+        assert len(await store.events("acme", EventQuery(limit=9))) == 1
 
 
 class Leases:

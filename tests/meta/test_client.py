@@ -25,6 +25,7 @@ from fs9.meta.announce import NamespaceChanged
 from fs9.meta.calls import Hooks, Wire
 from fs9.meta.client import MetaClient
 from fs9.meta.models import AuditRecord, NamespaceQuota, Revocation
+from fs9.observe.audit import EventQuery
 from fs9.resilience.breaker import State
 from fs9.types import MountSpec
 from tests.fix_meta import META_KEY
@@ -334,9 +335,11 @@ async def check_events(client):
     with pytest.raises(Conflict):
         await client.append_events("acme", [second])
     assert await client.last_event("acme") == second
-    assert await client.events("acme", limit=9, path="/a") == [first]
-    assert await client.events("acme", limit=9, since_ns=15, event_type="delete") == [second]
-    assert await client.events("acme", limit=9, after=0) == [first, second]
+    assert await client.events("acme", EventQuery(limit=9, path="/a")) == [first]
+    assert await client.events("acme", EventQuery(limit=9, since_ns=15, event_type="delete")) == [
+        second
+    ]
+    assert await client.events("acme", EventQuery(limit=9, after=0)) == [first, second]
     assert await client.trim_events("acme", 15, 10) == 1
     with pytest.raises(NotFound):
         await client.last_event("nobody")

@@ -11,7 +11,7 @@ import pytest
 from fs9.errors import BackendUnavailable, InvalidArgument, NotFound
 from fs9.limits import Limits
 from fs9.meta.sqlite import SqliteStore
-from fs9.observe.audit import EventFilter, event_filter
+from fs9.observe.audit import EventFilter, EventQuery, event_filter
 from fs9.observe.audit_chain import AuditRecord, ChainCheck
 from fs9.observe.audit_follower import AuditFollower
 from fs9.observe.audit_trail import AuditTrail
@@ -46,7 +46,7 @@ class Events(MemoryEvents):
             raise BackendUnavailable("the connection broke")
 
     async def all(self) -> list[AuditRecord]:
-        return await self.events("acme", limit=10**6, after=0)
+        return await self.events("acme", EventQuery(limit=10**6, after=0))
 
 
 @pytest.fixture

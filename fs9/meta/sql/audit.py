@@ -17,6 +17,8 @@ from fs9.meta.sql.query import Operation, Query, Row, rows_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fs9.observe.audit import EventQuery
+
 _EVENT = (
     "sequence, timestamp_ns, event_type, path, user_name, count, outcome, details, digest, previous"
 )
@@ -46,32 +48,23 @@ def append_events(name: str, events: Sequence[AuditRecord]) -> Operation[None]:
             raise Conflict(f"somebody else continued the events of '{name}'")
 
 
-def events(
-    name: str,
-    limit: int,
-    offset: int,
-    path: str,
-    event_type: str | None,
-    since_ns: int | None,
-    until_ns: int | None,
-    after: int | None,
-) -> Operation[list[AuditRecord]]:
+def events(name: str, wanted: EventQuery) -> Operation[list[AuditRecord]]:
     namespace_id = yield from _namespace_id(name)
     conditions: list[tuple[str, object]] = [("namespace_id = ?", namespace_id)]
-    if event_type is not None:
-        conditions.append(("event_type = ?", event_type))
-    if since_ns is not None:
-        conditions.append(("timestamp_ns >= ?", since_ns))
-    if until_ns is not None:
-        conditions.append(("timestamp_ns < ?", until_ns))
-    if after is not None:
-        conditions.append(("sequence > ?", after))
-    if path:
-        conditions.append((f"substr(path, 1, {len(path)}) = ?", path))
+    if wanted.event_type is not None:
+        conditions.append(("event_type = ?", wanted.event_type))
+    if wanted.since_ns is not None:
+        conditions.append(("timestamp_ns >= ?", wanted.since_ns))
+    if wanted.until_ns is not None:
+        conditions.append(("timestamp_ns < ?", wanted.until_ns))
+    if wanted.after is not None:
+        conditions.append(("sequence > ?", wanted.after))
+    if wanted.path:
+        conditions.append((f"substr(path, 1, {len(wanted.path)}) = ?", wanted.path))
     rows = yield Query(
         f"SELECT {_EVENT} FROM audit_events WHERE {' AND '.join(sql for sql, _ in conditions)}"
-        f" ORDER BY sequence {'DESC' if after is None else 'ASC'} LIMIT ? OFFSET ?",
-        (*(value for _, value in conditions), limit, offset),
+        f" ORDER BY sequence {'DESC' if wanted.after is None else 'ASC'} LIMIT ? OFFSET ?",
+        (*(value for _, value in conditions), wanted.limit, wanted.offset),
     )
     return [_event(row) for row in rows]
 

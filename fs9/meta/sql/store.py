@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         UserStatus,
     )
     from fs9.meta.sql.query import Operation, Query, Row
+    from fs9.observe.audit import EventQuery
     from fs9.types import MountSpec
 
     #: Runs one statement of a session.
@@ -152,21 +153,8 @@ class SqlStore(ABC):
     async def append_events(self, name: str, events: Sequence[AuditRecord]) -> None:
         await self._write(audit.append_events(name, events))
 
-    async def events(
-        self,
-        name: str,
-        *,
-        limit: int,
-        offset: int = 0,
-        path: str = "",
-        event_type: str | None = None,
-        since_ns: int | None = None,
-        until_ns: int | None = None,
-        after: int | None = None,
-    ) -> list[AuditRecord]:
-        return await self._read(
-            audit.events(name, limit, offset, path, event_type, since_ns, until_ns, after)
-        )
+    async def events(self, name: str, wanted: EventQuery) -> list[AuditRecord]:
+        return await self._read(audit.events(name, wanted))
 
     async def last_event(self, name: str) -> AuditRecord | None:
         return await self._read(audit.last_event(name))
