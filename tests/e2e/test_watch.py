@@ -43,6 +43,23 @@ async def watch(url: str, begun: asyncio.Event, seen: list[WatchEvent]) -> None:
                 return
 
 
+def assert_each_once(events: list[WatchEvent], answered: set[str], doubtful: set[str]) -> None:
+    """The uploads that were answered are told, with numbers that have no gap.
+
+    `doubtful`: what an answer did not come of may be there twice, for it was sent twice.
+    """
+    assert events[0].type == "cursor"
+    places = [each.cursor.split("-") for each in events]
+    assert len({epoch for epoch, _ in places}) == 1
+    sequence = [int(number) for _, number in places]
+    assert sequence == list(range(sequence[0], sequence[0] + len(sequence)))
+    told = [each.path for each in events if each.type == "upload"]
+    assert answered - doubtful <= set(told)
+    again = {path for path in told if told.count(path) > 1}
+    lost = {each.path for each in events if each.type == "lost"}
+    assert again | lost <= doubtful
+
+
 async def test_watchers_while_the_owner_changes(start_fleet: Callable[..., Fleet]) -> None:
     """The owner's slot is drained, comes back, and is killed; the clients connect again: both of
     them are told of every answered change, once, with numbers that have no gap."""
@@ -102,15 +119,5 @@ async def test_watchers_while_the_owner_changes(start_fleet: Callable[..., Fleet
         await asyncio.to_thread(thread.join, 60)
         assert not thread.is_alive()
     for events in seen:
-        assert events[0].type == "cursor"
         assert [each.cursor for each in events[1:]] == [each.cursor for each in seen[0][1:]]
-        places = [each.cursor.split("-") for each in events]
-        assert len({epoch for epoch, _ in places}) == 1
-        sequence = [int(number) for _, number in places]
-        assert sequence == list(range(sequence[0], sequence[0] + len(sequence)))
-        told = [each.path for each in events if each.type == "upload"]
-        assert set(answered) - doubtful <= set(told)
-        # What an answer did not come of may be there twice, for it was sent twice.
-        again = {path for path in told if told.count(path) > 1}
-        lost = {each.path for each in events if each.type == "lost"}
-        assert again | lost <= doubtful
+        assert_each_once(events, set(answered), doubtful)
