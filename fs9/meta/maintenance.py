@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fs9.clock import SystemClock
 from fs9.config.dsn import sqlite_path
 from fs9.config.masking import plain_value
+from fs9.durable import sync_directory
 from fs9.errors import InvalidArgument
 from fs9.meta import backup as copies
 from fs9.meta.calls import Hooks, Wire
@@ -71,7 +72,7 @@ def backup(settings: Settings, file: Path) -> str:
     try:
         count = asyncio.run(run())
         partial.replace(target_path)
-        _sync_directory(target_path.parent)
+        sync_directory(target_path.parent)
     finally:
         with suppress(FileNotFoundError):
             partial.unlink()
@@ -157,14 +158,6 @@ def _replaceable(file: Path) -> Path:
     if not stat.S_ISREG(mode):
         raise InvalidArgument(f"{file} is not a file: name one, or a new one, for the copy")
     return file.resolve()
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _new_private_file(path: Path) -> BinaryIO:
