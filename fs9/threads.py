@@ -22,6 +22,7 @@ class BlockingPool:
         self._threads_max = threads_max
         #: Calls running or waiting; counted on the event loop alone.
         self.calls = 0
+        self._turn = asyncio.Semaphore(1)
 
     @property
     def waiting(self) -> int:
@@ -36,17 +37,26 @@ class BlockingPool:
         """
         future = self._executor.submit(call, *args, **kwargs)
         self.calls += 1
-        waiter = asyncio.wrap_future(future)
         try:
-            return await asyncio.shield(waiter)
+            return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             if not future.cancel():
+                waiter = asyncio.wrap_future(future)
                 await _wait_whatever_comes(waiter)
                 if not waiter.cancelled():
                     waiter.exception()  # seen: the cancellation matters more
             raise
         finally:
             self.calls -= 1
+
+    async def run_in_turn(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `run`, after the calls that wait for their turn already.
+
+        For what is mostly work for the processor, and may be wanted for many things at once: in
+        several threads it would take no less time, and every core from whoever answers requests.
+        """
+        async with self._turn:
+            return await self.run(call, *args, **kwargs)
 
     def shutdown(self) -> None:
         """Wait for the running calls, start no more."""
