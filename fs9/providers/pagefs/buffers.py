@@ -17,20 +17,24 @@ import mmap
 import sys
 import threading
 
+from fs9.providers.pagefs.records import EXTENT_BYTES_MAX, UNIT_BYTES
+
 #: Smaller reads allocate from the heap, which costs nothing.
 LEAST_BYTES = 64 * 1024
 #: Buffers that a thread keeps: what is in flight at once, in most cases.
 KEPT_MAX = 4
-#: What each can hold: an extent.
-KEPT_BYTES = 1024 * 1024
+#: What each can hold: an extent, and a unit and a page more (`Content` reads across extents).
+KEPT_BYTES = EXTENT_BYTES_MAX + 2 * UNIT_BYTES + mmap.PAGESIZE
 
 
-def _references(kept: list[bytearray], place: int) -> int:
-    return sys.getrefcount(kept[place])
+def _count_when_free() -> int:
+    """The count of a buffer that nobody else has, where `take` looks; interpreters differ."""
+    for memory, _ in [(bytearray(1), 0)]:
+        return sys.getrefcount(memory)
+    raise AssertionError
 
 
-#: What the count of a buffer is that nobody else has; measured, as interpreters differ.
-_FREE = _references([bytearray(1)], 0)
+_FREE = _count_when_free()
 
 
 def _first_page(memory: bytearray) -> int:
@@ -40,27 +44,26 @@ def _first_page(memory: bytearray) -> int:
 
 class Buffers(threading.local):
     def __init__(self) -> None:
-        self._kept: list[bytearray] = []
-        self._starts: list[int] = []
+        #: Each with the place of its first page.
+        self._kept: list[tuple[bytearray, int]] = []
 
     def take(self, size: int) -> bytearray | memoryview:
         """A buffer of the size, with anything in it."""
         if size < LEAST_BYTES:
             return bytearray(size)
-        kept = self._kept
-        if size <= KEPT_BYTES:
-            for place in range(len(kept)):  # the first that is free: its bytes are in the cache
-                if _references(kept, place) == _FREE:
-                    start = self._starts[place]
-                    return memoryview(kept[place])[start : start + size]
-        keep = size <= KEPT_BYTES and len(kept) < KEPT_MAX
-        # Not mapped for itself: to map, fault in and unmap 1 MiB may take a millisecond.
-        memory = bytearray((KEPT_BYTES if keep else size) + mmap.PAGESIZE)
-        start = _first_page(memory)
+        keep = size <= KEPT_BYTES
         if keep:
-            kept.append(memory)
-            self._starts.append(start)
-        return memoryview(memory)[start : start + size]
+            kept = self._kept
+            for memory, start in kept:  # the first that is free: its bytes are in the cache
+                if sys.getrefcount(memory) == _FREE:
+                    return memoryview(memory)[start : start + size]
+            keep = len(kept) < KEPT_MAX
+        # Not mapped for itself: to map, fault in and unmap 1 MiB may take a millisecond.
+        fresh = bytearray((KEPT_BYTES if keep else size) + mmap.PAGESIZE)
+        start = _first_page(fresh)
+        if keep:
+            kept.append((fresh, start))
+        return memoryview(fresh)[start : start + size]
 
 
 buffers = Buffers()

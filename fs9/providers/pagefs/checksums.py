@@ -70,10 +70,11 @@ def whole(stored: int, sums: bytes, unit_bytes: int) -> int | None:
     return combined(sums, unit_bytes) if stored == EXTENT_BYTES_MAX else None
 
 
-def verify(extent: Extent, data: Buffer, first: int, unit_bytes: int) -> bool:
-    """Do the bytes (whole units, from the unit `first` on) match the extent's checksums?"""
+def verify(extent: Extent, data: Buffer, lowest: int, unit_bytes: int) -> bool:
+    """Do the bytes (whole units, from the byte `lowest` on) match the extent's checksums?"""
     if extent.whole is not None and len(data) == extent.stored:
         return crc32c(data) == extent.whole
+    first = lowest // unit_bytes
     count = -(-len(data) // unit_bytes)
     found = of_units(data, unit_bytes)
     return found == extent.checksums[4 * first : 4 * (first + count)]

@@ -60,6 +60,7 @@ class Compaction:
             view.delete(changes, records.reaped_key(number, inode.content))
             await core.commit(view, changes)
         content.note_garbage(changes)
+        await content.trim(number, inode)
         if more:
             await content.reap(view, number, old)
 

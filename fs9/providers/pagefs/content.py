@@ -14,7 +14,9 @@ object until the file is compacted (`Compaction`) or gone.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+import mmap
+from typing import TYPE_CHECKING, NamedTuple
 
 from fs9.errors import Internal, InvalidHandle
 from fs9.providers.pagefs import checksums, records
@@ -39,6 +41,14 @@ _AHEAD = 16
 PAGES_MAX = 16
 
 Changes = dict[bytes, bytes | None]
+
+
+class _Target(NamedTuple):
+    """A file that is written to, and what is known of it."""
+
+    view: View
+    number: int
+    known: Known | None
 
 
 class Content:
@@ -84,6 +94,8 @@ class Content:
             extent = known.find(offset, end) if end > offset else None
             try:
                 if extent is not None:
+                    if extent.whole is not None and end - offset == extent.stored:
+                        return await self._units(number, extent, 0, extent.stored)
                     return await self._bytes(number, extent, offset, end)
                 return await self.read_inode(view, number, inode, offset, size, known)
             except FileNotFoundError:
@@ -109,13 +121,36 @@ class Content:
             extents = await self._look(view, number, inode, offset, end, known)
         if len(extents) == 1 and extents[0].start <= offset and extents[0].end >= end:
             return await self._bytes(number, extents[0], offset, end)
-        ranges = [(max(offset, extent.start), min(end, extent.end)) for extent in extents]
-        covered = sum(stop - start for start, stop in ranges)
-        buffer = buffers.take(end - offset) if covered == end - offset else bytearray(end - offset)
-        for extent, (start, stop) in zip(extents, ranges, strict=True):
-            piece = await self._bytes(number, extent, start, stop)
-            buffer[start - offset : stop - offset] = piece
-        return buffer
+        return await self._joined(number, extents, offset, end)
+
+    async def _joined(
+        self, number: int, extents: list[Extent], offset: int, end: int
+    ) -> memoryview:
+        """The bytes of several extents, and zeros where there is none."""
+        unit = self._core.unit_bytes
+        # Objects are read in whole units: there is room for those that reach over both ends.
+        margin = 0 if all(extent.data is not None for extent in extents) else unit
+        # In the same place of a page as in the object: see `buffers`.
+        shift = offset % mmap.PAGESIZE + margin - offset if margin else -offset
+        view = memoryview(buffers.take(end + shift + margin))
+        at = offset
+        for extent in extents:
+            start, stop = max(offset, extent.start), min(end, extent.end)
+            if start > at:
+                view[at + shift : start + shift] = bytes(start - at)
+            at = stop
+            if extent.data is None:
+                skipped = extent.skip + start - extent.start
+                lowest, highest = extent.units(skipped, skipped + stop - start, unit)
+                if start == offset or lowest == skipped:  # else it reaches over what is there
+                    place = start + shift - (skipped - lowest)
+                    into = view[place : place + highest - lowest]
+                    await self._units(number, extent, lowest, highest, into)
+                    continue
+            view[start + shift : stop + shift] = await self._bytes(number, extent, start, stop)
+        if end > at:
+            view[at + shift : end + shift] = bytes(end - at)
+        return view[offset + shift : end + shift]
 
     async def _look(
         self, view: View, number: int, inode: Inode, offset: int, end: int, known: Known
@@ -147,21 +182,30 @@ class Content:
             if end - start == len(extent.data):
                 return extent.data
             return memoryview(extent.data)[start - extent.start : end - extent.start]
-        core, size = self._core, end - start
-        unit = core.unit_bytes
         at = extent.skip + start - extent.start
-        first = at // unit
-        lowest = first * unit
-        highest = min(extent.stored, -(-(at + size) // unit) * unit)
+        lowest, highest = extent.units(at, at + end - start, self._core.unit_bytes)
+        data = await self._units(number, extent, lowest, highest)
+        if highest - lowest == end - start:
+            return data
+        return memoryview(data)[at - lowest : at - lowest + end - start]
+
+    async def _units(
+        self,
+        number: int,
+        extent: Extent,
+        lowest: int,
+        highest: int,
+        into: memoryview | None = None,
+    ) -> Buffer:
+        """Whole units of what the extent has in its object, verified."""
+        core, size = self._core, highest - lowest
         blocks = core.blocks
         assert blocks is not None
         name = records.object_name(extent.number, number)
-        data = await blocks.get(name, extent.offset + lowest, highest - lowest)
-        if len(data) != highest - lowest or not checksums.verify(extent, data, first, unit):
+        data = await blocks.get(name, extent.offset + lowest, size, into)
+        if len(data) != size or not checksums.verify(extent, data, lowest, core.unit_bytes):
             raise Internal("a block is damaged: its checksum does not match")
-        if highest - lowest == size:
-            return data
-        return memoryview(data)[at - lowest : at - lowest + size]
+        return data
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -182,7 +226,8 @@ class Content:
             covered = await self.extents(view, number, inode, offset, offset + len(view_of))
             if len(covered) == PAGE_ROWS:  # more would be too much for one batch
                 view_of = view_of[: covered[-1].start - offset]
-        return await self._write_object(view, number, inode, offset, view_of, known)
+        target = _Target(view, number, known)
+        return await self._write_object(target, inode, offset, view_of)
 
     async def inode_of(self, view: View, number: int) -> Inode:
         return records.decode_inode(await self._row(view, number))
@@ -227,15 +272,9 @@ class Content:
         return len(piece)
 
     async def _write_object(
-        self,
-        view: View,
-        number: int,
-        inode: Inode,
-        offset: int,
-        data: memoryview,
-        known: Known | None,
+        self, target: _Target, inode: Inode, offset: int, data: memoryview
     ) -> int:
-        core = self._core
+        core, (view, number, known) = self._core, target
         assert core.blocks is not None
         began = not (
             core.blocks.appends and inode.tail and inode.tail_generation == view.generation
@@ -247,29 +286,21 @@ class Content:
             pieces = part(offset, data, place, last, core.unit_bytes)
             await core.put(tail, number, place, data)
             async with core.lock:
-                await self._refer(view, number, tail, pieces, began, known)
+                await self._refer(target, tail, pieces, began=began)
         except BaseException as error:
             if began:
                 core.lost(tail, number, error)
             raise
         return len(data)
 
-    async def _refer(
-        self,
-        view: View,
-        number: int,
-        tail: int,
-        pieces: list[Piece],
-        began: bool,
-        known: Known | None,
-    ) -> None:
+    async def _refer(self, target: _Target, tail: int, pieces: list[Piece], *, began: bool) -> None:
         """Commit that the pieces, which follow one another, are where they were put."""
-        unit = self._core.unit_bytes
+        unit, (view, number, known) = self._core.unit_bytes, target
         offset, end = pieces[0].offset, pieces[-1].end
         before = await self._row(view, number)
         inode = records.decode_inode(before)
         appends = offset >= inode.size
-        covered = await self._covered(view, number, inode, before, offset, end, known)
+        covered = await self._covered(target, before, inode, offset, end)
         last = covered[0] if covered and covered[0].end == offset else None
         if began or (last is not None and not goes_on(last, tail, pieces[0])):
             last = None
@@ -294,16 +325,10 @@ class Content:
             known.appended(before, after, inode, new, longer=last is not None)
 
     async def _covered(
-        self,
-        view: View,
-        number: int,
-        inode: Inode,
-        row: bytes,
-        offset: int,
-        end: int,
-        known: Known | None,
+        self, target: _Target, row: bytes, inode: Inode, offset: int, end: int
     ) -> list[Extent]:
         """What the range replaces, and before that the extent that it may make longer."""
+        known = target.known
         if offset >= inode.size:
             if not offset % EXTENT_BYTES_MAX:
                 return []
@@ -311,7 +336,13 @@ class Content:
                 last = known.find(offset - 1, offset)
                 if last is not None:
                     return [last]
-        return await self.extents(view, number, inode, max(0, offset - 1), end)
+        return await self.extents(target.view, target.number, inode, max(0, offset - 1), end)
+
+    async def trim(self, number: int, inode: Inode) -> None:
+        """Give back what was taken for writes that do not come; the caller has the file's turn."""
+        if inode.tail and self._core.blocks is not None:
+            with contextlib.suppress(OSError):  # it is only space
+                await self._core.blocks.trim(records.object_name(inode.tail, number))
 
     async def _written(
         self, view: View, changes: Changes, number: int, inode: Inode, end: int

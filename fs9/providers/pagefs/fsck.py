@@ -21,7 +21,7 @@ from fs9.providers.pagefs import checksums, records
 from fs9.providers.pagefs.core import PAGE_ROWS
 from fs9.providers.pagefs.pathnames import paths_of
 from fs9.providers.pagefs.records import DIRECTORY, REGULAR, ROOT, SYMLINK, Extent, Inode
-from fs9.providers.pagefs.store import Batch
+from fs9.providers.pagefs.store import Batch, Inspectable
 from fs9.providers.pagefs.tree import DIRECTORY_MODE
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ class Checker:
         """The whole check of the structure. Raises what the stores raise."""
         core = self._core
         await core.settle()
+        if isinstance(core.store, Inspectable):
+            self.report.faults += [f"the metadata: {text}" for text in await core.store.faults()]
         for view in [core.head, *core.forks.values(), *core.snapshots.values()]:
             await _ViewCheck(self._provider, view, self.report, repair=self._repair).run()
         await self._check_objects()

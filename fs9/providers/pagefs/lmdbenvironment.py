@@ -24,6 +24,8 @@ _MAP_BYTES_MIN = 16 * 1024 * 1024
 #: In the system's table: values have checksums.
 SEALED = b"sealed"
 _SEAL_BYTES = 4
+#: What there may be: nothing yet, one after a crash in the first start, both.
+_TABLES: tuple[list[bytes], ...] = ([], [b"data"], [b"data", b"system"])
 #: The checksum of whatever has its own checksum behind it.
 _WHOLE = crc32c(crc32c(b"").to_bytes(_SEAL_BYTES, "little"))
 
@@ -44,6 +46,11 @@ class Environment:
         self._users = 0
         self.env = lmdb.open(path, map_size=size, max_dbs=2, max_readers=64, meminit=False)
         self.env.reader_check()
+        with self.env.begin() as transaction, transaction.cursor() as cursor:
+            tables = list(cursor.iternext(values=False))
+        if tables not in _TABLES:  # one that is not found would be made anew
+            self.env.close()
+            raise Internal("the metadata is damaged: its tables are not found")
         self.data = self.env.open_db(b"data")
         self.system = self.env.open_db(b"system")
         with self.env.begin() as transaction:
@@ -99,6 +106,30 @@ class Environment:
                 yield (item[0], _opened(*item)) if self.sealed else item
         except lmdb.Error as error:
             raise _damaged(error) from error
+
+    def faults(self) -> list[str]:
+        """What is wrong with LMDB's tree, which has no checksums; reads all of it, and blocks.
+
+        A bit that flips in a branch, or in the head of a page, may hide rows, or lead to others.
+        So each row that is met on the way from the first to the last one must come in order, and
+        be found by its key; and there must be as many as LMDB has counted.
+        """
+        found, count, last = [], 0, b""
+        try:
+            with self.env.begin(db=self.data) as reader, reader.cursor() as cursor:
+                for key, value in cursor.iternext():
+                    count += 1
+                    if key <= last:
+                        found.append(f"the row {key.hex()} is in the wrong place")
+                    elif reader.get(key) != value:
+                        found.append(f"the row {key.hex()} is not found by its key")
+                    last = key
+                counted = reader.stat(self.data)["entries"]
+        except lmdb.Error as error:
+            return [*found, str(_damaged(error))]
+        if count != counted:
+            found.append(f"{count} rows are found of {counted}")
+        return found
 
     def closed(self, rows: Iterable[Item]) -> list[Item]:
         """The rows as LMDB is to have them."""

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import lmdb
 
+from fs9.durable import sync_directory
 from fs9.errors import OwnerUnavailable
 from fs9.providers.pagefs import journal
 from fs9.providers.pagefs.journal import Journal, OldJournals, Record
@@ -112,7 +113,7 @@ class LmdbStore:
             # One of the same name had no record, and is gone.
             left = OldJournals(directory, but=self._journal.path)
             self._frozen = self._moved(table, left)
-            _sync_directory(directory)
+            sync_directory(directory)
             self._closing = opened.pop_all()
         self._active = Memtable()
         self._moving: asyncio.Task[None] | None = None
@@ -205,6 +206,15 @@ class LmdbStore:
         self._snapshots -= 1
         if not self._snapshots:
             self._no_snapshots.set()
+
+    async def faults(self) -> list[str]:
+        """See `Inspectable`."""
+        self._snapshots += 1
+        self._no_snapshots.clear()
+        try:
+            return await self._pool.run(self.environment.faults)
+        finally:
+            self.snapshot_closed()
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -418,18 +428,10 @@ def _map_epoch(path: Path) -> mmap.mmap:
         os.close(fd)
 
 
-def _sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def _sync_files(directory: Path, old: Journal | OldJournals | None, current: Journal) -> None:
     if old is not None:
         old.sync()
-        _sync_directory(directory)
+        sync_directory(directory)
     current.sync()
 
 
@@ -450,7 +452,7 @@ def in_use(directory: Path) -> bool:
 
 async def open_store(directory: Path, pool: BlockingPool, boot: str | None = None) -> LmdbStore:
     """The store below the directory, which is made when missing. Raises OSError, lmdb.Error."""
-    return await pool.run(_open, directory, pool, boot)
+    return await pool.run_in_turn(_open, directory, pool, boot)
 
 
 def _open(directory: Path, pool: BlockingPool, boot: str | None) -> LmdbStore:

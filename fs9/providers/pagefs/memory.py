@@ -10,7 +10,7 @@ from bisect import bisect_left, insort
 from typing import TYPE_CHECKING
 
 from fs9.errors import OwnerUnavailable
-from fs9.providers.pagefs.store import Batch, ChecksFailed, Item
+from fs9.providers.pagefs.store import Batch, ChecksFailed, Item, put_into
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -144,11 +144,16 @@ class MemoryBlocks:
         held = self._objects.setdefault(name, bytearray())
         held[offset:] = data
 
-    async def get(self, name: str, offset: int, size: int) -> Buffer:
+    async def get(
+        self, name: str, offset: int, size: int, into: memoryview | None = None
+    ) -> Buffer:
         held = self._objects.get(name)
         if held is None:
             raise FileNotFoundError(name)
-        return bytes(memoryview(held)[offset : offset + size])
+        return put_into(into, bytes(memoryview(held)[offset : offset + size]))
+
+    async def trim(self, name: str) -> None:
+        """Nothing was taken."""
 
     async def sync(self, names: Collection[str]) -> None:
         return None

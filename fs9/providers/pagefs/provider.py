@@ -25,7 +25,7 @@ from fs9.errors import (
     QuotaExceeded,
 )
 from fs9.provider import BaseProvider, OpenFile
-from fs9.providers.localerrors import Translated
+from fs9.providers.localerrors import Translated, failure
 from fs9.providers.pagefs import records
 from fs9.providers.pagefs.branches import Branches
 from fs9.providers.pagefs.compaction import Compaction
@@ -429,6 +429,9 @@ class PageFs(BaseProvider):
             inode = None if value is None else records.decode_inode(value)
             if inode is not None and not inode.nlink and not opened.opens:
                 await self.tree.discard_orphan(view, number)
+        if inode is not None and not opened.opens:
+            async with opened.lock:
+                await self.content.trim(number, inode)
         if inode is not None and inode.nlink and self.compaction.is_sparse(inode):
             self.core.spawn(self._compact(view, number))
         self._forget_closed(view, number)
@@ -460,9 +463,11 @@ class PageFs(BaseProvider):
             raise InvalidArgument("offset and size cannot be negative")
         if isinstance(file, ControlFile):
             return file.status[offset : offset + size]
-        with Translated(file.path):
-            known = None if file.opened is None else file.opened.known
+        known = None if file.opened is None else file.opened.known
+        try:
             return await self.content.read(file.view, file.number, offset, size, known)
+        except OSError as error:
+            raise failure(error, file.path) from error
 
     async def write(self, file: OpenFile, offset: int, data: Buffer) -> int:
         assert isinstance(file, PageFile)

@@ -260,6 +260,10 @@ class Extent(msgspec.Struct, gc=False):
         )
         return head + whole + self.checksums
 
+    def units(self, start: int, end: int, unit_bytes: int) -> tuple[int, int]:
+        """Where the units begin and end that have a part of what is stored."""
+        return start - start % unit_bytes, min(self.stored, end + -end % unit_bytes)
+
     def part(self, start: int, end: int, unit_bytes: int) -> Extent:
         """The piece of this piece; of the units, those that it needs."""
         if self.data is not None:

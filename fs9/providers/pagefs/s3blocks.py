@@ -14,6 +14,7 @@ from obstore import exceptions
 
 from fs9.errors import BackendUnavailable, InvalidArgument
 from fs9.providers.pagefs.s3client import Bucket, S3Client
+from fs9.providers.pagefs.store import put_into
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -60,7 +61,9 @@ class S3Blocks:
 
         await self._client.call("put", upload)
 
-    async def get(self, name: str, offset: int, size: int) -> Buffer:
+    async def get(
+        self, name: str, offset: int, size: int, into: memoryview | None = None
+    ) -> Buffer:
         async def download() -> Buffer:
             try:
                 result = await obstore.get_async(
@@ -74,7 +77,10 @@ class S3Blocks:
 
         if size == 0:
             return b""
-        return await self._client.call("get", download)
+        return put_into(into, await self._client.call("get", download))
+
+    async def trim(self, name: str) -> None:
+        """Nothing was taken."""
 
     async def sync(self, names: Collection[str]) -> None:
         """Every put that was answered is durable."""

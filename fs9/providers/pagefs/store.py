@@ -11,7 +11,7 @@ has tried long enough itself.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -122,6 +122,23 @@ class MetaStore(Reader, Protocol):
         """Sync and release everything. An error is raised after the release."""
 
 
+@runtime_checkable
+class Inspectable(Protocol):
+    """A `MetaStore` that can look its own structure through, for a check."""
+
+    async def faults(self) -> list[str]:
+        """What is wrong with it; reads everything."""
+
+
+def put_into(into: memoryview | None, data: Buffer) -> Buffer:
+    """What `BlockStore.get` returns, for a store that gives bytes of its own."""
+    if into is None:
+        return data
+    into = into[: len(data)]
+    into[:] = data
+    return into
+
+
 class BlockStore(Protocol):
     """Named objects of bytes that are written once and never changed.
 
@@ -148,8 +165,19 @@ class BlockStore(Protocol):
         Survives the process. Raises OSError (such as ENOSPC) and the errors of a remote engine.
         """
 
-    async def get(self, name: str, offset: int, size: int) -> Buffer:
-        """The bytes; fewer where the object is shorter. Raises FileNotFoundError."""
+    async def get(
+        self, name: str, offset: int, size: int, into: memoryview | None = None
+    ) -> Buffer:
+        """The bytes; fewer where the object is shorter. Raises FileNotFoundError.
+
+        With `into`, of that size, they are there, and it or its beginning is returned.
+        """
+
+    async def trim(self, name: str) -> None:
+        """No more is put into the object for now: give back what was taken for that.
+
+        The caller sees to it that no put of the object comes meanwhile. Raises OSError.
+        """
 
     async def sync(self, names: Collection[str]) -> None:
         """What was put into these objects survives a loss of power. Missing ones are skipped."""

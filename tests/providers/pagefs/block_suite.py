@@ -32,13 +32,18 @@ class BlockStoreSuite:
         await blocks.aclose()
 
     async def test_what_was_put_is_there(self, blocks: BlockStore) -> None:
-        """Whole, in part, and no more than there is."""
+        """Whole, in part, in a place of the caller's, and no more than there is."""
         data = random.Random(1).randbytes(min(blocks.put_bytes_max, 100_000))
         await blocks.put(name(1, 1), 0, data)
         assert bytes(await blocks.get(name(1, 1), 0, len(data))) == data
         assert bytes(await blocks.get(name(1, 1), 100, 50)) == data[100:150]
         assert bytes(await blocks.get(name(1, 1), len(data) - 5, 50)) == data[-5:]
         assert bytes(await blocks.get(name(1, 1), len(data) + 5, 50)) == b""
+        place = memoryview(bytearray(60))
+        assert bytes(await blocks.get(name(1, 1), 100, 50, place[5:55])) == data[100:150]
+        assert bytes(place) == bytes(5) + data[100:150] + bytes(5)
+        assert bytes(await blocks.get(name(1, 1), len(data) - 5, 60, place)) == data[-5:]
+        assert place[:5] == data[-5:]
 
     async def test_the_largest_piece(self, blocks: BlockStore) -> None:
         data = random.Random(2).randbytes(blocks.put_bytes_max)

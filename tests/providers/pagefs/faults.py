@@ -150,8 +150,13 @@ class FaultyBlocks:
         if not isinstance(self._points.error, OSError):
             self._points.hit("put.after")
 
-    async def get(self, name: str, offset: int, size: int) -> Buffer:
-        return await self.inner.get(name, offset, size)
+    async def get(
+        self, name: str, offset: int, size: int, into: memoryview | None = None
+    ) -> Buffer:
+        return await self.inner.get(name, offset, size, into)
+
+    async def trim(self, name: str) -> None:
+        await self.inner.trim(name)
 
     async def sync(self, names: Collection[str]) -> None:
         self._points.hit("blocks.sync")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
+import re
 from typing import TYPE_CHECKING
 
 import lmdb
@@ -86,6 +88,27 @@ async def test_where_blocks_cannot_be_allocated_beforehand(
         await blocks.put("0" * 16, number * len(data), data)
     assert bytes(await blocks.get("0" * 16, 0, 2 * len(data))) == 2 * data
     assert asked == [(0, len(data))]
+    await blocks.aclose()
+
+
+def size_and_space(directory: Path, name: str) -> tuple[int, int]:
+    (found,) = [path.stat() for path in directory.rglob(name)]
+    return found.st_size, found.st_blocks * 512
+
+
+async def test_space_that_was_taken_ahead_is_given_back(tmp_path: Path, pool: BlockingPool) -> None:
+    """A large object has more blocks than it needs while it grows, and no more after `trim`."""
+    blocks = await fileblocks.open_blocks(tmp_path, pool)
+    data, name = bytes(range(256)) * 4096, "0" * 16
+    for number in range(5):
+        await blocks.put(name, number * len(data), data)
+    if size_and_space(tmp_path, name)[1] <= 5 * len(data):
+        pytest.skip("the file system does not allocate ahead")
+    await blocks.trim(name)
+    size, space = size_and_space(tmp_path, name)
+    assert size == 5 * len(data) <= space < 6 * len(data)
+    await blocks.put(name, 5 * len(data), data)
+    assert bytes(await blocks.get(name, 4 * len(data), 9 * len(data))) == 2 * data
     await blocks.aclose()
 
 
@@ -320,3 +343,67 @@ async def test_what_an_earlier_version_made_has_no_checksums(
     store = await lmdbstore.open_store(tmp_path, pool)
     assert await store.scan(b"", END, 9) == [(b"key", b"value"), (b"n", b"2")]
     await store.aclose()
+
+
+def hide_last(page: bytearray, lower: int) -> None:
+    """One row less: `lower` is where the page's list of rows ends."""
+    page[12:14] = (lower - 2).to_bytes(2, "little")
+
+
+def swap_first(page: bytearray, lower: int) -> None:
+    page[16:20] = page[18:20] + page[16:18]
+
+
+def rename_first(page: bytearray, lower: int) -> None:
+    page[first_key(page)] ^= 1
+
+
+def first_key(page: bytearray) -> int:
+    """Where in the page the key of its first row is (behind 8 bytes of its own)."""
+    return int.from_bytes(page[16:18], "little") + 8
+
+
+def damage_leaves(directory: Path, first: bytes, damage: Callable[[bytearray, int], None]) -> None:
+    """Damage the pages whose first row's key begins so."""
+    (path,) = directory.rglob("data.mdb")
+    data = bytearray(path.read_bytes())
+    for at in range(0, len(data), mmap.PAGESIZE):
+        page = data[at : at + mmap.PAGESIZE]
+        is_leaf = page[10:12] == b"\2\0"
+        if is_leaf and page[first_key(page) :].startswith(first):
+            damage(page, int.from_bytes(page[12:14], "little"))
+            data[at : at + mmap.PAGESIZE] = page
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"), [(hide_last, r"rows are found of 100"), (swap_first, "wrong place")]
+)
+async def test_damage_that_hides_rows_is_named(
+    tmp_path: Path, pool: BlockingPool, damage: Callable[[bytearray, int], None], text: str
+) -> None:
+    """Where a page's own structure is hit all rows that are seen have the right checksums."""
+    store = await lmdbstore.open_store(tmp_path, pool)
+    await store.commit(Batch({b"row-%03d" % number: b"value" * 9 for number in range(100)}))
+    await store.aclose()
+    store = await lmdbstore.open_store(tmp_path, pool)
+    assert await store.faults() == []
+    await store.aclose()
+    damage_leaves(tmp_path, b"row-", damage)
+    store = await lmdbstore.open_store(tmp_path, pool)
+    assert len(await store.scan(b"row-", b"row.", 100)) <= 100  # and no error
+    faults = await store.faults()
+    assert any(re.search(text, fault) for fault in faults), faults
+    await store.aclose()
+
+
+async def test_a_table_that_is_not_found_is_damage_and_not_a_new_store(
+    tmp_path: Path, pool: BlockingPool
+) -> None:
+    """One flipped bit in the list of LMDB's tables must not look like an empty tree."""
+    store = await lmdbstore.open_store(tmp_path, pool)
+    await store.commit(Batch({b"row": b"value"}))
+    await store.aclose()
+    damage_leaves(tmp_path, b"data", rename_first)
+    with pytest.raises(Internal, match="damaged"):
+        await lmdbstore.open_store(tmp_path, pool)
