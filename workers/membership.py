@@ -30,7 +30,6 @@ class Membership:
         #: Does a slot drain, by the newest view?
         self.draining = False
         self._ring = Ring(slots)
-        self._share: tuple[Ring, float] | None = None
         self._changed = asyncio.Event()
         self._busy: defaultdict[str, int] = defaultdict(int)
         self._quiet: dict[str, asyncio.Event] = {}
@@ -68,10 +67,8 @@ class Membership:
 
     @property
     def share(self) -> float:
-        """The part of all namespaces that is ours; reckoned once for each ring."""
-        if self._share is None or self._share[0] is not self._ring:
-            self._share = (self._ring, self._ring.share(self.slot))
-        return self._share[1]
+        """The part of all namespaces that is ours."""
+        return self._ring.share(self.slot)
 
     def successor(self) -> int | None:
         """Another slot that serves, for connections that have no owner."""

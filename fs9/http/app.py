@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import falcon
@@ -35,10 +36,11 @@ if TYPE_CHECKING:
 
 _Falcon: TypeAlias = "falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]"
 
-# Where the original of what Falcon must not see is kept in the ASGI scope.
+# Where the ASGI scope has the original of what Falcon must not see, and what the routes need.
 _METHOD = "fs9.method"
 _QUERY = "fs9.query"
 _RECEIVE = "fs9.receive"
+_CONTEXT = "fs9.context"
 _STREAM = "fs9.stream"
 _LEAVING = "fs9.leaving"
 #: In the scope, who wants to know by which exchange the request is answered.
@@ -51,12 +53,23 @@ _NO_METHOD = "TRACE"
 
 def create_app(context: Context) -> Application:
     """The ASGI application that serves every operation under both prefixes."""
+    return Application(routed(), context)
+
+
+@cache
+def routed() -> _Falcon:
+    """Falcon with every route. It is of no context, and of no event loop: one for each process.
+
+    Made before workers are forked, it is theirs too: each would need 6 ms for its own.
+    """
     app: _Falcon = falcon.asgi.App()
     app.add_error_handler(Exception, _on_error)
-    for template, operations in _by_template(OPERATIONS).items():
-        app.add_route(template, Resource(context, operations))
-    app.add_sink(_Unrouted(context).serve)
-    return Application(app)
+    templates = _by_template(OPERATIONS)
+    for number, (template, operations) in enumerate(templates.items(), 1):
+        # All are compiled with the last one; else the first request would wait for that.
+        app.add_route(template, Resource(operations), compile=number == len(templates))
+    app.add_sink(_unrouted)
+    return app
 
 
 def _by_template(operations: Iterable[Operation]) -> dict[str, list[Operation]]:
@@ -71,8 +84,9 @@ def _by_template(operations: Iterable[Operation]) -> dict[str, list[Operation]]:
 class Application:
     """Falcon, kept from the query and the body, and with every stream closed at the end."""
 
-    def __init__(self, app: _Falcon) -> None:
+    def __init__(self, app: _Falcon, context: Context) -> None:
         self._app = app
+        self._context = context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -87,6 +101,7 @@ class Application:
             _METHOD: method,
             _QUERY: scope["query_string"],
             _RECEIVE: receive,
+            _CONTEXT: self._context,
         }
         try:
             # Falcon receives before it routes, and that would invite the body of a client
@@ -104,8 +119,7 @@ class Application:
 class Resource:
     """All methods of one path."""
 
-    def __init__(self, context: Context, operations: Iterable[Operation]) -> None:
-        self._context = context
+    def __init__(self, operations: Iterable[Operation]) -> None:
         self._operations = {operation.method: operation for operation in operations}
         if "GET" in self._operations:
             self._operations["HEAD"] = self._operations["GET"]
@@ -121,21 +135,16 @@ class Resource:
         operation = self._operations.get(req.method, self._refusal)
         if req.path.startswith("//"):  # Falcon's router takes several slashes for one
             operation = _refusing(_route_not_found(req), operation.access)
-        await _drive(self._context, operation, req, resp, tenant, params)
+        await _drive(operation, req, resp, tenant, params)
 
 
-class _Unrouted:
+async def _unrouted(
+    req: falcon.asgi.Request, resp: falcon.asgi.Response | None, **params: str
+) -> None:
     """What no route matches. It needs a token too: without one it is 401, and tells nothing."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    async def serve(
-        self, req: falcon.asgi.Request, resp: falcon.asgi.Response | None, **params: str
-    ) -> None:
-        assert resp is not None  # None is for WebSockets, which have no sink here
-        operation = _refusing(_route_not_found(req), Access.TOKEN)
-        await _drive(self._context, operation, req, resp, None, {})
+    assert resp is not None  # None is for WebSockets, which have no sink here
+    operation = _refusing(_route_not_found(req), Access.TOKEN)
+    await _drive(operation, req, resp, None, {})
 
 
 def _route_not_found(req: falcon.asgi.Request) -> RouteNotFound:
@@ -168,7 +177,6 @@ def _operation(run: Run, access: Access) -> Operation:
 
 
 async def _drive(
-    context: Context,
     operation: Operation,
     req: falcon.asgi.Request,
     resp: falcon.asgi.Response,
@@ -177,6 +185,7 @@ async def _drive(
 ) -> None:
     """Run one operation for a Falcon request."""
     scope = req.scope
+    context: Context = scope[_CONTEXT]
     headers = request_headers(scope)
     query: dict[str, str] = {}
     try:

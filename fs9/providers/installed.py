@@ -8,6 +8,7 @@ the server a warning, never its start.
 from __future__ import annotations
 
 import logging
+from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +26,22 @@ GROUP = "fs9.providers"
 log = logging.getLogger(__name__)
 
 
+@cache
+def installed() -> tuple[EntryPoint, ...]:
+    """What this interpreter sees, none of it loaded: looked for once, for it takes 7 ms."""
+    return tuple(entry_points(group=GROUP))
+
+
 def register_installed(registry: Registry, found: Iterable[EntryPoint] | None = None) -> None:
     """Register what is installed; `found` instead of what this interpreter sees.
 
     A name that is taken, by a built-in provider or by a distribution that sorts before, is
     refused: an installation must not change what existing mounts mean.
     """
-    installed = entry_points(group=GROUP) if found is None else found
-    for entry in sorted(installed, key=lambda entry: (entry.name, _distribution(entry))):
+    for entry in sorted(
+        installed() if found is None else found,
+        key=lambda entry: (entry.name, _distribution(entry)),
+    ):
         if entry.name in registry.names():
             log.error(
                 "%s offers a provider %r, which there is already: it is not used",

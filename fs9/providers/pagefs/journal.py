@@ -158,7 +158,7 @@ def replay(directory: Path, boot: str) -> list[Record]:
     records: list[Record] = []
     same_boot = True
     for path in files(directory):
-        found, its_boot, _ = _read(path)
+        found, its_boot = _read(path)
         if its_boot is None:  # a crash while the file was made
             break
         same_boot = same_boot and its_boot == boot
@@ -175,11 +175,17 @@ def replay(directory: Path, boot: str) -> list[Record]:
 def trim(directory: Path) -> None:
     """Give the space behind the records back; blocks. Raises OSError."""
     for path in files(directory):
-        os.truncate(path, _read(path)[2])
+        os.truncate(path, _payloads(path)[2])
 
 
-def _read(path: Path) -> tuple[list[Record], str | None, int]:
-    """The whole records at the beginning of the file, its boot (None: no valid header), its end."""
+def _read(path: Path) -> tuple[list[Record], str | None]:
+    """The whole records at the beginning of the file, and its boot (None: no valid header)."""
+    payloads, boot, _ = _payloads(path)
+    return [_decode(payload) for payload in payloads], boot
+
+
+def _payloads(path: Path) -> tuple[list[bytes], str | None, int]:
+    """As `_read`, and where the last of them ends; they are not decoded, which is most of it."""
     data = path.read_bytes()
     if len(data) < _HEADER_BYTES:
         return [], None, 0
@@ -187,12 +193,12 @@ def _read(path: Path) -> tuple[list[Record], str | None, int]:
     salt = crc32c(data[: _HEADER.size])
     if magic != _MAGIC or salt != int.from_bytes(data[_HEADER.size : _HEADER_BYTES], "little"):
         return [], None, 0
-    records, at = [], _HEADER_BYTES
+    payloads, at = [], _HEADER_BYTES
     while at + _RECORD.size <= len(data):
         length, checksum = _RECORD.unpack_from(data, at)
         payload = data[at + _RECORD.size : at + _RECORD.size + length]
         if not length or len(payload) != length or crc32c(payload, salt) != checksum:
             break
-        records.append(_decode(payload))
+        payloads.append(payload)
         at += _RECORD.size + length
-    return records, boot.decode("ascii").strip(), at
+    return payloads, boot.decode("ascii").strip(), at
