@@ -116,3 +116,24 @@ async def test_running_and_waiting_calls_are_told() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     assert (pool.calls, pool.waiting) == (0, 0)
     pool.shutdown()
+
+
+async def test_calls_in_turn_are_never_two_at_once(pool: BlockingPool):
+    """Also after one that failed; others pass them."""
+    running, most, gate = 0, 0, threading.Event()
+
+    def call(number: int) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        gate.wait(30)
+        running -= 1
+        return 12 // number
+
+    calls = [asyncio.create_task(pool.run_in_turn(call, number)) for number in range(4)]
+    assert await pool.run(divmod, 7, 2) == (3, 1)
+    gate.set()
+    with pytest.raises(ZeroDivisionError):
+        await calls[0]
+    assert await asyncio.gather(*calls[1:]) == [12, 6, 4]
+    assert most == 1
