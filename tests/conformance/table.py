@@ -23,24 +23,42 @@ if TYPE_CHECKING:
 
 
 async def check_table(driver: Driver, table: str, run: Any) -> None:
-    """Run every case of a table; a changed tree is not used again."""
-    wrong, number, base = [], 0, ""
+    """Run every case of a table. One that changes its tree has one of its own, of what it names."""
+    wrong, number, shared = [], 0, ""
     links = bool(await driver.capabilities() & Capability.SYMLINK)
     for case in truth.cases(table):
         if not links and _about_links(case):
             continue
         if "exclusive" not in driver.features and "x" in "".join(case.arguments[1:]):
             continue
+        names = _named(case) if _changes(case) else set(truth.TREE)
+        base = "" if _changes(case) else shared
         if not base:
             number += 1
             base = f"/tree{number}"
-            await make_tree(driver, base, links)
+            await make_tree(driver, base, links, names)
         outcome = await run(driver, base, case.arguments)
         if outcome != case.outcome:
             wrong.append(f"{case.arguments}: {outcome} instead of {case.outcome}")
-        if outcome[0] == "ok":
-            base = ""
+        if not _changes(case):
+            shared = base if outcome == case.outcome else ""
     assert not wrong, "\n".join(wrong)
+
+
+def _changes(case: truth.Case) -> bool:
+    """Is something else there after it, as Linux does it?"""
+    if case.outcome[0] != "ok":
+        return False
+    path = case.arguments[0]
+    inner = {"inner": f"file of <{path}>", "sub": "directory of "}
+    before = truth.TREE.get(path) or inner.get(path.rpartition("/")[2])
+    return case.table != "open" or case.outcome[-1] != before
+
+
+def _named(case: truth.Case) -> set[str]:
+    """The names in the tree's root that the case is about, and what links lead to."""
+    names = {argument.partition("/")[0] for argument in case.arguments}
+    return names | {what.removeprefix("link to ") for what in map(truth.TREE.get, names) if what}
 
 
 def _about_links(case: truth.Case) -> bool:
@@ -48,10 +66,11 @@ def _about_links(case: truth.Case) -> bool:
     return any("link" in text or "dangling" in text for text in texts)
 
 
-async def make_tree(driver: Driver, base: str, links: bool) -> None:
-    """The tree that `tools/record_open_table.py` makes, below `base`."""
+async def make_tree(driver: Driver, base: str, links: bool, names: set[str]) -> None:
+    """Of the tree that `tools/record_open_table.py` makes what has one of the names."""
     await make_directory(driver, base)
-    for name, what in truth.TREE.items():
+    for name in names & truth.TREE.keys():
+        what = truth.TREE[name]
         path = join(base, name)
         if what.startswith("file"):
             await make_file(driver, path, f"<{name}>".encode())

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tests.fix_http import Server, StartServer
 
-EXAMPLES_PER_OPERATION = 12
+EXAMPLES_PER_OPERATION = 8
 
 CHECKS = [
     checks.status_code_conformance,

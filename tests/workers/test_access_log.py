@@ -15,6 +15,7 @@ from tests.fix_fleet import SECRET
 from tests.fix_http import TEMPLATE, token
 from tests.workers.fix_node import start_node_of
 from tests.workers.test_request_ids import REQUESTS, ask, still_open
+from tests.workers.test_revoking import until
 from tests.workers.wire_client import WireClient, request
 
 if TYPE_CHECKING:
@@ -119,10 +120,10 @@ async def test_the_lines_of_a_fleet_are_json_and_hold_no_secret(
     await client.send(request("GET", "/api/v1/stat", headers={"Authorization": f"Bearer {wrong}"}))
     assert (await client.response()).status == 401
     await client.close()
+    # A line is written after its answer: the worker must not die before it.
+    await until(lambda: fleet.log.read_text().count("fs9.access") > count)
     fleet.kill_worker(0)  # the arbiter tells of it
-    async with asyncio.timeout(20):
-        while "SIGKILL" not in fleet.log.read_text():  # noqa: ASYNC110 - another process writes it
-            await asyncio.sleep(0.05)
+    await until(lambda: "SIGKILL" in fleet.log.read_text())
     assert fleet.stop() == 0
     text = fleet.log.read_text()
     assert all(line.startswith("{") for line in text.splitlines())

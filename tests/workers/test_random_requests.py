@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NAMESPACES = [f"tenant{number}" for number in range(24)]
 CONNECTIONS = 8
-BATCHES = 60
+BATCHES = 40
 BODY_SIZES = (0, 1, 17, 4_000, 70_000, 900_000)
 
 

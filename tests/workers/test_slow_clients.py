@@ -32,7 +32,7 @@ server:
     min_transfer_bytes_per_sec: 1000
     max_concurrent_requests_per_namespace: 60
 """
-SOCKETS_OF_EACH = 40
+SOCKETS_OF_EACH = 20
 BIG = 8_000_000
 _SLOW = "/slow/api/v1"
 Slow = tuple[bytes, bytes]
