@@ -12,6 +12,7 @@ from fs9.clock import ManualClock
 from fs9.errors import BackendUnavailable, Fs9Error, InvalidArgument, Transient
 from fs9.meta.postgres import PostgresStore
 from tests.fix_postgres import PostgresServer
+from tests.meta.feed_suite import FeedSuite
 from tests.meta.store_suite import MOUNTS, NOW_S, StoreSuite, token
 
 TIMEOUT_S = 60.0
@@ -52,7 +53,7 @@ def own_server(postgres):
     server.remove()
 
 
-class TestPostgres(StoreSuite):
+class TestPostgres(StoreSuite, FeedSuite):
     pass
 
 

@@ -13,6 +13,7 @@ from fs9.errors import AlreadyExists, BackendUnavailable, Transient
 from fs9.meta import sqlite as sqlite_store
 from fs9.meta.sqlite import SqliteStore
 from fs9.threads import BlockingPool
+from tests.meta.feed_suite import FeedSuite
 from tests.meta.store_suite import MOUNTS, NOW_S, StoreSuite, event, token
 
 PROCESSES = 8
@@ -47,7 +48,7 @@ async def store(open_store):
     return await open_store()
 
 
-class TestSqlite(StoreSuite):
+class TestSqlite(StoreSuite, FeedSuite):
     pass
 
 
