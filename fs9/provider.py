@@ -174,6 +174,9 @@ class Departures(Protocol):
     def gone(self, path: str) -> None:
         """Tell of one that another operation found in its way, before that is answered."""
 
+    def lost(self) -> None:
+        """Anything may have become of any file of the mount."""
+
 
 class Departing(Protocol):
     """What a provider has besides the ten operations when files of it go unasked."""

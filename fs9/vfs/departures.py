@@ -1,4 +1,4 @@
-"""Files that go unasked (keys whose time is over), as operations of a namespace and as events."""
+"""Files that go unasked (their time is over, a plugin crashed), as operations and as events."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def tell_departures(vfs: Vfs, mount: Mount) -> None:
     """Let files of the mount go, if it has any that do, and watchers hear of them."""
     if hasattr(mount.provider, "tell_departures"):
-        cast("Departing", mount.provider).tell_departures(_Departures(vfs, mount))
+        cast("Departing", mount.provider).tell_departures(Departures(vfs, mount))
 
 
-class _Departures:
+class Departures:
     """See `fs9.provider.Departures`."""
 
     def __init__(self, vfs: Vfs, mount: Mount) -> None:
@@ -46,3 +46,8 @@ class _Departures:
         watch = self._vfs.in_use.watch
         if watch is not None:
             watch.removed(self._mount.absolute(path))
+
+    def lost(self) -> None:
+        watch = self._vfs.in_use.watch
+        if watch is not None:
+            watch.lost(self._mount.path)

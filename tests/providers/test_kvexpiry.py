@@ -49,6 +49,9 @@ class Told:
     def gone(self, path: str) -> None:
         self.paths.append(path)
 
+    def lost(self) -> None:
+        raise AssertionError("a store is not lost")
+
 
 @pytest.fixture(params=[True, False], ids=["disk", "memory"])
 async def make(

@@ -13,6 +13,7 @@ from fs9.providers.kvexpiry import Expiry
 from fs9.providers.registry import ProviderContext
 from fs9.types import MountSpec, StatChanges
 from fs9.vfs.building import begin_watch
+from fs9.vfs.departures import Departures
 from fs9.vfs.watchfile import WatchFiles
 from tests.vfs.fix_watched import EXCLUSIVE, Seen, make, put
 
@@ -78,6 +79,16 @@ async def test_expiries_are_removals_in_the_log(owner: Callable[[], Any], clock:
     assert await seen.all() == told
     middle = Seen(session, cursor=seen.events[3]["cursor"])
     assert (await middle.all(), middle.lost) == (told[4:], 0)
+    await session.namespace.aclose()
+
+
+async def test_a_mount_that_lost_its_files_is_told_at_its_path(owner: Callable[[], Any]):
+    session = await owner()
+    seen = Seen(session)
+    vfs = session.namespace.vfs
+    (mount,) = vfs.mounts
+    Departures(vfs, mount).lost()
+    assert await seen.all() == [("lost", "/kv")]
     await session.namespace.aclose()
 
 

@@ -25,6 +25,7 @@ from fs9.providers.native import frames, target
 from fs9.providers.native.link import Link
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from fs9.clock import Clock
@@ -95,6 +96,8 @@ class PluginProcess:
         #: not about a queue before it.
         self._slots = asyncio.Semaphore(threads)
         self._closed = False
+        #: Called when the process ended unexpectedly, with what it held.
+        self.on_death: Callable[[], None] = lambda: None
         #: Which process it is; handles of another one are invalid.
         self.generation = 0
 
@@ -215,6 +218,7 @@ class PluginProcess:
             if not self._closed:
                 self._restarts.died(self._clock.monotonic_s())
                 log.error("plugin %s: its process ended unexpectedly", self._name)
+                self.on_death()
         link.fail(BackendUnavailable(f"plugin {self._name}: its process ended unexpectedly"))
         link.reaping = asyncio.ensure_future(_reap(link, self._pool))
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from fs9.provider import Departures
     from fs9.providers.registry import ProviderContext
 
 log = logging.getLogger(__name__)
@@ -203,6 +204,11 @@ class NativeFs(BaseProvider):
 
     async def remove(self, path: str, condition: Condition = ALWAYS) -> None:
         await self._call(frames.Remove(_checked(path), condition))
+
+    def tell_departures(self, to: Departures) -> None:
+        """See `fs9.provider.Departing`: a process that dies takes its files with it."""
+        if isinstance(self.calls, PluginProcess):
+            self.calls.on_death = to.lost
 
     async def aclose(self) -> None:
         try:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -63,8 +64,13 @@ async def gone(pid: int) -> None:
 
 @pytest.mark.parametrize("death", ["/abort", "/segv", "/exit"])
 async def test_a_crash_costs_a_503_and_a_restart(context, clock, death) -> None:
-    """Calls in progress and until the delay is over fail alike; then all is new and empty."""
+    """Calls in progress and until the delay is over fail alike; then all is new and empty.
+
+    Watchers are told that nobody knows what is there, once; not at the end of the mount.
+    """
+    told: list[str] = []
     async with mounted(context) as made:
+        made.tell_departures(SimpleNamespace(lost=lambda: told.append("lost")))
         before = pid_of(made)
         file, _ = await made.open("/f", _RW)
         slow = asyncio.ensure_future(made.stat("/hang"))
@@ -81,6 +87,7 @@ async def test_a_crash_costs_a_503_and_a_restart(context, clock, death) -> None:
             with pytest.raises(InvalidHandle, match="started again"):
                 await call
         await gone(before)
+    assert told == ["lost"]
 
 
 async def test_many_callers_start_one_process(context, clock) -> None:
