@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: Keys in one commit. Each of them is a change in progress, which others are compared with.
-_AT_ONCE = 64
+_AT_ONCE = 32
 #: So often at most, though keys expire at many different times.
 _INTERVAL_S = 0.02
 #: The clock may be set: so long at most the timer is believed.
