@@ -166,7 +166,7 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         "memfs_bytes_max",
         "server.limits.max_memfs_bytes",
         _BYTES,
-        "Bytes that one memfs may hold.",
+        "Bytes that one memfs may hold, or one pubsubfs or streamfs in memory.",
     ),
     _limit(
         "memfs_files_max",

@@ -31,7 +31,7 @@ from fs9.errors import (
 )
 from fs9.path import NAME_BYTES_MAX
 from fs9.provider import BaseProvider, OpenFile
-from fs9.providers.ringlog import LogFollower, Tape, check_readers
+from fs9.providers.ringlog import LogFollower, Memory, Tape, check_readers
 from fs9.types import (
     ALWAYS,
     BASIC_RW,
@@ -84,6 +84,7 @@ class LogFs(BaseProvider, abc.ABC):
         self._bounds = bounds
         self._logs_max = logs_max
         self._readers_max = readers_max
+        self._memory = Memory(context.limits.memfs_bytes_max)
         self._logs: dict[str, Log] = {}
         self._made_ns = self._generation = context.clock.now_ns()
         self._making = asyncio.Lock()
@@ -163,6 +164,8 @@ class LogFs(BaseProvider, abc.ABC):
     async def statfs(self, path: str) -> FsStats:
         """What could be kept at most, as far as the bounds say."""
         total = self._bounds.bytes_max * self._logs_max
+        if self.volatile:
+            total = min(total, self._memory.bytes_max)
         used = sum(log.bytes_kept for log in self._logs.values())
         free = self._logs_max - len(self._logs)
         return FsStats(total, max(0, total - used), self._logs_max, free, 4096, NAME_BYTES_MAX)
@@ -242,6 +245,7 @@ class LogFs(BaseProvider, abc.ABC):
                 return old
             if old is None and len(self._logs) >= self._logs_max:
                 raise QuotaExceeded(f"{self.name} may hold {self._logs_max} files")
+            self._memory.check_log()
             if self._quota is not None:
                 self._quota.charge(files=1)
             try:
@@ -251,7 +255,7 @@ class LogFs(BaseProvider, abc.ABC):
                     self._quota.charge(files=-1)
                 raise
             if old is not None:
-                old.give_back()
+                old.retire()
             self.hold(name, log)
             return log
 
@@ -302,8 +306,7 @@ class LogFs(BaseProvider, abc.ABC):
         log = opened.log
         if log is not None:
             if opened.tape is not None:
-                log.readers.discard(opened.tape)
-                log.wake()
+                log.leave(opened.tape)
             if opened.flags.write:
                 self.closed_to_write(log, opened.wrote)
         return None
@@ -320,8 +323,10 @@ class LogFs(BaseProvider, abc.ABC):
             raise PreconditionFailed(path)
         del self._logs[path[1:]]
         log.end()
-        log.give_back()
-        await self.forget(log)
+        try:
+            await self.forget(log)
+        finally:
+            log.retire()
 
     async def follow(self, path: str, cursor: str | None) -> LogFollower:
         """As `fs9.provider.Followable.follow`."""

@@ -108,7 +108,8 @@ class PubSubFs(LogFs):
         """The topics on disk; blocks."""
         assert self._store is not None
         now_ns = self._clock.now_ns()
-        for name, log in self._store.load(self._bounds, b"\n", self._quota).items():
+        logs = self._store.load(self._bounds, b"\n", self._quota, self._memory)
+        for name, log in logs.items():
             if self._quota is not None:
                 self._quota.found(log.bytes_kept, 1)
             log.trim(now_ns)
@@ -118,9 +119,9 @@ class PubSubFs(LogFs):
         now_ns, generation = self._clock.now_ns(), self.next_generation()
         if self._store is not None:
             return await self._store.create(
-                name, generation, self._bounds, b"\n", self._quota, now_ns
+                name, generation, self._bounds, b"\n", self._quota, now_ns, self._memory
             )
-        return Log(generation, self._bounds, b"\n", self._quota, now_ns)
+        return Log(generation, self._bounds, b"\n", self._quota, now_ns, self._memory)
 
     async def append(self, log: Log, data: bytes) -> None:
         data = data.removesuffix(b"\n")

@@ -6,6 +6,7 @@ what it asks for again it gets again. When the log has let go of what a reader w
 reader is told how much is lost.
 
     Log          the entries, in memory; `fs9.providers.storedlog` has them on disk
+    Memory       what the logs of one mount take of the worker's memory, and may
     Tape         a reader as a file: bytes at offsets, for handles
     LogFollower  a reader as messages, for `fs9.provider.Followable`
 
@@ -34,6 +35,9 @@ _DELIVERY_BYTES = 64 * KIB
 _DELIVERY_MESSAGES = 1000
 #: Where a follower begins that has no cursor.
 END = "end"
+#: What an entry in memory, and a log, take beside their bytes: rather too much.
+_ENTRY_BYTES = 256
+_LOG_BYTES = 1024
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -53,11 +57,47 @@ class Bounds(msgspec.Struct, frozen=True):
     age_s: float | None = None
 
 
+class Memory:
+    """What the logs of one mount take of the worker's memory, and may, whatever their bounds."""
+
+    __slots__ = ("bytes_max", "used")
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.used = 0
+
+    def check_log(self) -> None:
+        """Raises QuotaExceeded when there is no room for one more log."""
+        if self.used + _LOG_BYTES > self.bytes_max:
+            raise self.exceeded()
+
+    def lacks(self, size: int) -> bool:
+        """Is there no room for an entry of this size?"""
+        return self.used + _ENTRY_BYTES + size > self.bytes_max
+
+    def exceeded(self) -> QuotaExceeded:
+        return QuotaExceeded(
+            f"what a mount keeps in memory may take {self.bytes_max} bytes of it"
+            " (server.limits.max_memfs_bytes)"
+        )
+
+
 class Log:
-    """`generation` is another for each log there ever was, so that no cursor fits a wrong one."""
+    """`generation` is another for each log there ever was, so that no cursor fits a wrong one.
+
+    `patient`: an entry that somebody may have yet to read is not let go for want of memory.
+    """
+
+    patient = False
 
     def __init__(
-        self, generation: int, bounds: Bounds, terminator: bytes, quota: Quota | None, now_ns: int
+        self,
+        generation: int,
+        bounds: Bounds,
+        terminator: bytes,
+        quota: Quota | None,
+        now_ns: int,
+        memory: Memory | None = None,
     ) -> None:
         self.generation = generation
         self.bounds = bounds
@@ -73,7 +113,11 @@ class Log:
         self.readers: set[Tape | LogFollower] = set()
         #: Nothing more is written: it was ended, or removed.
         self.ended = False
+        self._retired = False
         self._quota = quota
+        self._memory = memory
+        if memory is not None:
+            memory.used += _LOG_BYTES
         self._entries: dict[int, Entry] = {}
         self._waiters: set[asyncio.Future[None]] = set()
 
@@ -84,6 +128,7 @@ class Log:
 
         Charged for; `commit` or `refuse` it. Raises QuotaExceeded.
         """
+        self.make_room(len(data))
         if self._quota is not None:
             self._quota.charge(len(data))
         number, position = self.next, self.position
@@ -106,8 +151,31 @@ class Log:
         self.trim(entry.written_ns)
         self.wake()
 
+    def make_room(self, size: int) -> None:
+        """Let go of the oldest entries when the memory has no room for one of this size.
+
+        Raises QuotaExceeded when the other logs have it all, and lets go of nothing then.
+        """
+        memory = self._memory
+        if memory is None or not memory.lacks(size):
+            return
+        if memory.lacks(size - self.bytes_kept - _ENTRY_BYTES * len(self._entries)):
+            raise memory.exceeded()
+        while memory.lacks(size):
+            oldest = self.entry(self.first)
+            if self.patient and self._is_awaited(oldest):
+                raise memory.exceeded()
+            self._drop(oldest)
+
+    def _is_awaited(self, entry: Entry) -> bool:
+        """Has somebody yet to read it?"""
+        end = entry.position + self.length(entry)
+        return any(reader.reached < end for reader in self.readers)
+
     def keep(self, entry: Entry) -> None:
         self._entries[entry.number] = entry
+        if self._memory is not None:
+            self._memory.used += _ENTRY_BYTES + len(entry.data)
 
     def trim(self, now_ns: int) -> None:
         """Let go of what is out of bounds."""
@@ -130,17 +198,39 @@ class Log:
 
     def forget(self, entry: Entry) -> None:
         del self._entries[entry.number]
+        if self._memory is not None:
+            self._memory.used -= _ENTRY_BYTES + len(entry.data)
 
     def end(self) -> None:
         """Readers get what is kept, then the end."""
         self.ended = True
         self.wake()
 
+    def retire(self) -> None:
+        """The log is removed; what it keeps counts until the last one who reads it leaves."""
+        self._retired = True
+        self._settle()
+
+    def leave(self, reader: Tape | LogFollower) -> None:
+        """The reader reads no more."""
+        self.readers.discard(reader)
+        self.wake()
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._retired and not self.readers:
+            self.give_back()
+            self._entries.clear()  # whoever has it open for writing holds nothing else
+
     def give_back(self) -> None:
-        """The log is removed, and what it keeps is not counted any more."""
+        """What it keeps is not counted any more."""
         if self._quota is not None:
             self._quota.found(-self.bytes_kept, -1)
             self._quota = None
+        if self._memory is not None:
+            held = sum(_ENTRY_BYTES + len(entry.data) for entry in self._entries.values())
+            self._memory.used -= _LOG_BYTES + held
+            self._memory = None
 
     def lose(self, count: int) -> None:
         """A reader did not get so many entries."""
@@ -344,8 +434,7 @@ class LogFollower:
 
     def close(self) -> None:
         self._closed = True
-        self._log.readers.discard(self)
-        self._log.wake()
+        self._log.leave(self)
 
 
 def parse_cursor(cursor: str) -> tuple[int, int]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fs9.providers.kvstore import Change, Transaction
-    from fs9.providers.ringlog import Bounds
+    from fs9.providers.ringlog import Bounds, Memory
     from fs9.quota import Quota
     from fs9.threads import BlockingPool
 
@@ -83,17 +83,22 @@ class StoredLog(Log):
         bounds: Bounds,
         terminator: bytes,
         quota: Quota | None,
+        memory: Memory,
     ) -> None:
-        super().__init__(topic.generation, bounds, terminator, quota, topic.created_ns)
+        super().__init__(topic.generation, bounds, terminator, quota, topic.created_ns, memory)
         self.name = name
         self.topic = topic.topic
         self.modified_ns = topic.modified_ns
         self.first, self.next, self.position = topic.first, topic.next, topic.position
         self.bytes_kept, self.lost = topic.bytes_kept, topic.lost
         self._store = store
+        self._room = memory
         #: Let go, and still on disk.
         self._gone: list[int] = []
         self._detached = False
+
+    def make_room(self, size: int) -> None:
+        """It needs no memory."""
 
     def keep(self, entry: Entry) -> None:
         """It is on disk, as long as the log is."""
@@ -112,11 +117,21 @@ class StoredLog(Log):
         return self._store.entry(self.topic, number)
 
     def detach(self) -> None:
-        """Take into memory what readers have yet to read: it is about to go from the disk."""
+        """Take into memory what readers have yet to read: it is about to go from the disk.
+
+        The newest of it, as far as there is room; the rest is lost to them.
+        """
         start = min((reader.reached for reader in self.readers), default=self.position)
-        self.first = max(self.first, self.number_at(start))
-        for number in range(self.first, self.next):
-            super().keep(self.entry(number))
+        first, self.first, kept = max(self.first, self.number_at(start)), self.next, 0
+        for number in range(self.next - 1, first - 1, -1):
+            entry = self.entry(number)
+            if self._room.lacks(len(entry.data)):
+                break
+            super().keep(entry)
+            self.first, kept = number, kept + len(entry.data)
+        if self._quota is not None:
+            self._quota.charge(kept - self.bytes_kept)
+        self.bytes_kept = kept
         self._detached = True
 
     async def append(self, data: bytes, now_ns: int) -> None:
@@ -170,13 +185,15 @@ class TopicStore:
         self._task: asyncio.Task[None] | None = None
         self._last_topic = 0
 
-    def load(self, bounds: Bounds, terminator: bytes, quota: Quota | None) -> dict[str, StoredLog]:
+    def load(
+        self, bounds: Bounds, terminator: bytes, quota: Quota | None, memory: Memory
+    ) -> dict[str, StoredLog]:
         """Every topic. Blocks."""
         logs: dict[str, StoredLog] = {}
         with self._store.reading() as tx:
             for key, value in tx.scan(b"T", b"T"):
                 name, topic = key[1:].decode(), _topic.decode(value)
-                logs[name] = StoredLog(self, name, topic, bounds, terminator, quota)
+                logs[name] = StoredLog(self, name, topic, bounds, terminator, quota, memory)
                 self._last_topic = max(self._last_topic, topic.topic)
         return logs
 
@@ -194,13 +211,14 @@ class TopicStore:
         terminator: bytes,
         quota: Quota | None,
         now_ns: int,
+        memory: Memory,
     ) -> StoredLog:
         """A new topic, on disk."""
         self._last_topic += 1
         topic = _Topic(self._last_topic, generation, now_ns, now_ns, 1, 1, 0, 0, 0)
         value = _encode(topic)
         await self._change(lambda tx: tx.put(b"T" + name.encode(), value))
-        return StoredLog(self, name, topic, bounds, terminator, quota)
+        return StoredLog(self, name, topic, bounds, terminator, quota, memory)
 
     async def remove(self, log: StoredLog) -> None:
         """Forget a topic and its entries; who reads it still gets what it has."""

@@ -87,7 +87,10 @@ class StreamFs(LogFs):
         self._writers: dict[Log, int] = {}
 
     async def make(self, name: str) -> Log:
-        return Log(self.next_generation(), self._bounds, b"", self._quota, self._clock.now_ns())
+        generation, now_ns = self.next_generation(), self._clock.now_ns()
+        log = Log(generation, self._bounds, b"", self._quota, now_ns, self._memory)
+        log.patient = self._config.back_pressure
+        return log
 
     async def append(self, log: Log, data: bytes) -> None:
         config = self._config

@@ -40,13 +40,17 @@ async def make(tmp_path: Path, clock: ManualClock, pool: BlockingPool) -> AsyncI
     made: list[ProviderDriver] = []
 
     async def make(
-        *, quota: Quota | None = None, losses: Losses | None = None, **config: Any
+        *,
+        quota: Quota | None = None,
+        losses: Losses | None = None,
+        limits: Limits | None = None,
+        **config: Any,
     ) -> ProviderDriver:
         for driver in made:
             await driver.aclose()
         made.clear()
         context = ProviderContext(
-            "acme", tmp_path, Limits(), clock, pool, quota, losses=losses or Losses()
+            "acme", tmp_path, limits or Limits(), clock, pool, quota, losses=losses or Losses()
         )
         made.append(ProviderDriver(await pubsubfs.create(config, context)))
         return made[0]
@@ -202,6 +206,22 @@ async def test_a_publish_that_is_refused_leaves_no_gap(make: Any):
         [b"1234", b"5678"],
     )
     assert quota.bytes_used == 8
+
+
+async def test_of_a_removed_topic_memory_has_the_newest(make: Any):
+    """As far as there is room: the reader is told of the rest. It counts until they close."""
+    quota = Quota()
+    ps = await make(persistent=True, quota=quota, limits=Limits(memfs_bytes_max=20_000))
+    reader, _ = await ps.open("/t", _RW)
+    await publish(ps, "/t", *(b"%d" % number * 4000 for number in range(9)))
+    await ps.remove("/t")
+    gap = await ps.read(reader, 0, 50_000)
+    assert gap == b"[5 messages lost]\n"
+    content = await ps.read(reader, len(gap), 50_000)
+    assert content == b"".join(b"%d" % number * 4000 + b"\n" for number in range(5, 9))
+    assert (quota.bytes_used, quota.files_used) == (4 * 4000, 1)
+    await ps.close(reader)
+    assert (quota.bytes_used, quota.files_used) == (0, 0)
 
 
 # argv: data directory. Says what has been answered; the parent kills it.

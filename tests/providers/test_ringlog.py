@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fs9.errors import Conflict, InvalidArgument, QuotaExceeded
-from fs9.providers.ringlog import END, Bounds, Log, LogFollower, Tape, parse_cursor
+from fs9.providers.ringlog import END, Bounds, Log, LogFollower, Memory, Tape, parse_cursor
 from fs9.quota import Quota
 
 
@@ -54,6 +54,52 @@ def test_the_quota_counts_what_is_kept():
     assert (quota.bytes_used, log.bytes_kept) == (6, 6)
     log.refuse(log.prepare(b"1", 0))
     assert quota.bytes_used == 6
+
+
+def test_the_logs_of_a_mount_share_its_memory():
+    """Whatever their bounds: each lets go of its own oldest entries, empty ones too."""
+    memory = Memory(10_000)
+    one, other = (Log(1, Bounds(10**9, 10**9), b"", None, 0, memory) for _ in range(2))
+    add(other, b"x" * 3000)
+    for _ in range(100):
+        add(one, b"")
+        assert memory.used <= memory.bytes_max
+    assert 10 < one.next - one.first < 30
+    assert other.first == 1
+    with pytest.raises(QuotaExceeded, match="max_memfs_bytes"):
+        one.prepare(b"x" * 7000, 0)
+    assert one.next - one.first > 10
+    one.retire()
+    add(other, b"x" * 5000)
+    other.retire()
+    assert memory.used == 0
+
+
+def test_what_somebody_reads_counts_though_it_is_removed():
+    memory, quota = Memory(10_000), Quota()
+    quota.found(0, 1)
+    log = Log(1, Bounds(100, 10**9), b"", quota, 0, memory)
+    add(log, b"1234")
+    reader = Tape(log, 100)
+    log.readers.add(reader)
+    log.retire()
+    assert (quota.bytes_used, quota.files_used, reader.read(0, 9)) == (4, 1, b"1234")
+    assert memory.used
+    log.leave(reader)
+    assert (quota.bytes_used, quota.files_used, memory.used) == (0, 0, 0)
+
+
+def test_a_patient_log_lets_go_of_nothing_that_is_awaited():
+    log = Log(1, Bounds(100, 10**9), b"", None, 0, Memory(10_000))
+    log.patient = True
+    add(log, b"x" * 6000)
+    reader = Tape(log, 100)
+    log.readers.add(reader)
+    with pytest.raises(QuotaExceeded):
+        log.prepare(b"x" * 6000, 0)
+    reader.reach(6000)
+    add(log, b"x" * 6000)
+    assert log.first == 2
 
 
 def test_a_new_reader_gets_the_history():
