@@ -28,6 +28,8 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 #: RFC 6052: an IPv4 address in the last four bytes, for a translator.
 _NAT64 = IPv6Network("64:ff9b::/96")
+#: RFC 3879: private addresses of old, which `ipaddress` calls public.
+_SITE_LOCAL = IPv6Network("fec0::/10")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ def check_address(address: str, allowed: Iterable[Network] = ()) -> None:
     networks = tuple(allowed)
     for meant in _meant(given):
         public = meant.is_global and not meant.is_multicast and not meant.is_reserved
+        public = public and meant not in _SITE_LOCAL
         if not public and not any(meant in network for network in networks):
             raise PermissionDenied(f"mounts may not connect to {address}: not a public address")
 
