@@ -1,12 +1,13 @@
-"""What changes in the metadata while a worker serves: heard of at once, asked for on a timer.
+"""Follows changes of the metadata while a worker serves: told at once, and asked for on a timer.
 
     store ── announce ──> control bus ──> every worker ── apply ──> Services.apply
       ├───── wait_change, all the time ── changes_since ───────────────┤
       └───── changes_since, every `reconcile_interval_s` ──────────────┘
 
-The bus tells at once what workers of this fleet changed. What others did (another host, an
-administrator, a metadata service) the store tells who waits for it. Both are quick and may lose
-things; the timer is certain. A change may come all three ways; applying it again does no harm.
+The bus announces at once what workers of this fleet changed. What others changed (another host, an
+administrator, a metadata service) is announced by the store to those who wait. Both are quick and
+may lose announcements; the timer is certain. A change may arrive all three ways; applying it again
+does no harm.
 """
 
 from __future__ import annotations

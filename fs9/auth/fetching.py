@@ -1,7 +1,7 @@
-"""One GET whose answer is there by a moment, or an error; for threads of the pool.
+"""One HTTP GET with a deadline for the whole answer; for threads of the blocking pool.
 
-The time limits of `http.client` are for each byte, so an answer that drips would hold a thread for
-as long as it likes.
+The timeouts of `http.client` apply to each read, so a server that sends one byte at a time could
+hold a thread for as long as it likes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What a metadata service has to know of tokens: their keys, and what was revoked.
+"""How a metadata service judges tokens: by their keys, and by what was revoked.
 
     store ── changes_since ──> Revocations <── revoked? ── Judge ── claims, sign ── keys
 
-Before each judgement the store is asked what was revoked since the last one, so that several
-processes of the service give the same answers; calls at the same time share one question.
+Before each judgement the store is asked what was revoked since the last one, so that all processes
+of the service give the same answers; simultaneous calls share one query.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Public keys of token issuers: JSON Web Key Sets (RFC 7517), from a file or an address.
 
-A set is read after the start, which does not wait for it, on a timer, and when a token names a key
-that is not known, but then not more often than every `READ_MIN_S`. Keys that overlap in a set are
-how an issuer changes them. A set that cannot be read leaves the keys that are known in force. The
-only user of cryptography.
+A set is read after the start (which does not wait for it), on a timer, and when a token names an
+unknown key, but then at most every `READ_MIN_S`. An issuer rotates keys by publishing the old and
+the new one together. When a set cannot be read, the known keys stay in force. This is the only user
+of cryptography.
 """
 
 from __future__ import annotations

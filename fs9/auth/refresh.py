@@ -1,7 +1,7 @@
-"""New tokens for old ones: signed here, with what the old one says and no more.
+"""New tokens for old ones: signed here, with the claims of the old one and no more.
 
-A refused or revoked token, a suspended user or namespace, or a token that expired too long ago
-get none. What narrows a token narrows its successor as well.
+There is none for a token that is invalid, revoked or expired too long ago, nor when its user or
+namespace is suspended. What narrows a token narrows its successor as well.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     Verifier ── not remembered ──> RemoteValidator, RemoteKeys ──> MetaClient ──> the service
     refresh  ────────────────────> RemoteRefresher ─────────────────┘
 
-What the service refuses is refused, also when it could be verified here; when it says nothing,
-nothing new is accepted. A credential needs a namespace, and a token an expiry, whatever the
-service says. What narrows a token is read from the token itself, once the service vouches for it.
+What the service refuses is refused, even if it could be verified here; when the service does not
+answer, nothing new is accepted. A credential needs a namespace, and a token an expiry, whatever the
+service says. What narrows a token is read from the token itself, once the service has accepted it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What was revoked, packed: a worker keeps half a million revocations in some 13 MB.
+"""What was revoked, packed: a worker keeps half a million revocations in about 13 MB.
 
-A revocation is 24 bytes: the first 16 of a SHA-256 that says what is meant, when it may be
-forgotten, and until when the tokens that it means were issued. The entries are sorted within
-256 shards by their first byte, so that an insertion moves a few kilobytes and no lookup needs
-more than some steps. Byte arrays are nothing for the garbage collector to look at.
+A revocation is 24 bytes: the first 16 of a SHA-256 that identifies what is revoked, the time after
+which it may be forgotten, and the time until which the revoked tokens were issued. Entries are
+sorted within 256 shards by their first byte, so an insertion moves a few kilobytes and a look-up
+takes a few steps. The garbage collector does not look into byte arrays.
 
-    token      the SHA-256 of the token itself; its successors by refreshing are meant as well
+    token      the SHA-256 of the token itself; tokens refreshed from it are revoked as well
     others     the SHA-256 of kind, namespace (empty: any) and subject
 """
 

@@ -1,10 +1,10 @@
 """Tokens: JSON Web Tokens (RFC 7519), signed with a key of ours or of a known issuer.
 
-The claims are `sub`, `ns` (the one namespace), `roles`, `iat`, `exp`, and where given `nbf`,
-`jti`, `permissions` and `mounts`; others are ignored. This is the only module that uses PyJWT,
-for signatures alone. What is signed is read here, strictly: one spelling for each token (else
-a revoked one could be written differently), no name twice, no header that could choose or
-bring a key. Claims are checked against a time that is an argument.
+The claims are `sub`, `ns` (the one namespace), `roles`, `iat`, `exp`, and where given `nbf`, `jti`,
+`permissions` and `mounts`; others are ignored. This is the only module that uses PyJWT, and only
+for signatures. What is signed is parsed here, strictly: each token has one spelling (otherwise a
+revoked one could be spelled differently), no name appears twice, and no header may choose or bring
+a key. Claims are checked against a time that is an argument.
 """
 
 from __future__ import annotations

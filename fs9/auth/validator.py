@@ -1,8 +1,8 @@
-"""Who knows whether a credential holds, when that cannot be decided here and now.
+"""Decides whether a credential is valid when that cannot be decided locally and at once.
 
-The verifier asks one of these for a credential that it does not know yet, remembers the answer
-and shares one call among parallel requests. Revocations and the bounds of the cache are the
-verifier's; a validator looks at the credential alone.
+The verifier asks a validator about a credential that it does not know yet, caches the answer, and
+shares one call among parallel requests. Revocations and the bounds of the cache are the verifier's
+business; a validator looks only at the credential.
 """
 
 from __future__ import annotations

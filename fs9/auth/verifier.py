@@ -1,12 +1,12 @@
-"""From a credential to a principal, quickly: what was found out is remembered.
+"""From a credential to a principal, with a cache.
 
-One verifier serves one worker process, from its event loop only. A token of a known key is
-verified at once (`verify_nowait`), an API key or a credential of a metadata service by asking
-a validator (`verify`), in one call however many requests show it at the same time. The caches
-are keyed by the SHA-256 of the credential, so that the process holds no usable one.
+One verifier serves one worker process, from its event loop only. A token of a known key is verified
+at once (`verify_nowait`); an API key, or a credential that a metadata service decides about, by
+asking a validator (`verify`), in one call however many requests present it at the same time. The
+caches are keyed by the SHA-256 of the credential, so that the process holds no usable one.
 
-A revocation counts from the moment at which `revoke` returns: `generation` changes then, and
-whoever keeps a principal by other means looks again.
+A revocation is in force when `revoke` returns: `generation` has changed then, and whoever keeps a
+principal elsewhere checks it again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which server `fs9 admin` talks to, and as whom: flags, environment, and its own file.
 
 The file is `{user config dir}/fs9/admin.toml`, made by `fs9 admin init` for its owner alone.
-Whoever has the signing secret can be anybody, so each call gets a token of its own, for one
-hour, with no more than the role that the call needs. A token that is given is used as it is.
+The signing secret can make any token, so each call gets one of its own, valid for an hour, with no
+more than the role that the call needs. A token that is given is used as it is.
 """
 
 from __future__ import annotations

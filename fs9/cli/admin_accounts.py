@@ -1,8 +1,8 @@
 """`fs9 admin users`, `roles` and `keys`: who there is, and what they may do where.
 
-They are kept by the metadata service, or in the database of a file server without one; the
-options say which. Who loses something loses it by a revocation too: at once in the service and
-its file servers' next question for changes, which is every few seconds.
+They are kept by the metadata service, or in the database of a file server without one; the options
+say which. Suspending, deleting or withdrawing something also revokes the tokens in question: at
+once in the service, and in its file servers as soon as they hear of the change.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`fs9 admin events`: what happened in a namespace; is what is kept of it whole?"""
+"""`fs9 admin events`: list, follow and verify the audit trail of a namespace."""
 
 from __future__ import annotations
 

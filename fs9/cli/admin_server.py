@@ -1,4 +1,4 @@
-"""Calls of the file server for `fs9 admin`: one request, one JSON answer, its texts for people."""
+"""Calls to the file server for `fs9 admin`: one request, one JSON answer, errors for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which server, and as whom: the options before or after every command that asks a server."""
+"""Which server, and as whom: the options of every command that talks to a server."""
 
 from __future__ import annotations
 

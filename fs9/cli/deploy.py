@@ -1,4 +1,4 @@
-"""`fs9 deploy`: files for what runs in front of the server, or starts it."""
+"""`fs9 deploy`: write configuration files for nginx, Envoy and systemd."""
 
 from __future__ import annotations
 

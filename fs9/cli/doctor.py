@@ -1,7 +1,7 @@
 """`fs9 doctor`: check what could keep fs9 from working, and say what to do.
 
-The server is asked at the URL of the connection options; settings, data directory and port
-are those that `fs9 serve` would use here.
+The server is looked for at the URL of the connection options; settings, data directory and port are
+those that `fs9 serve` would use here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a command ends: errors as texts with a hint, and as exit codes."""
+"""How a command ends: the error message with a hint, and the exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fs9 meta verify`: is what is kept of events whole? Reads the database itself."""
+"""`fs9 meta verify`: check the hash chains of all audit trails, in the database itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fs9 ls`: the entries of directories, one a line unless a person is reading."""
+"""`fs9 ls`: list directories; one entry a line unless the output is a terminal."""
 
 from __future__ import annotations
 

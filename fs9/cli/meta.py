@@ -1,4 +1,4 @@
-"""`fs9 meta`: make, copy and bring back the metadata of a server; serve it to several."""
+"""`fs9 meta`: migrate, back up, restore, verify and serve the metadata of a server."""
 
 from __future__ import annotations
 

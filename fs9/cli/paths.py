@@ -1,4 +1,4 @@
-"""Paths on the command line: the server's, and those of this host."""
+"""Paths on the command line: those on the server, and those on this host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a transfer is: a bar on a terminal, a line now and then elsewhere, on standard error.
+"""Progress of a transfer, on standard error: a bar on a terminal, a line now and then elsewhere.
 
 Nothing is shown for transfers that take less than a second.
 """

@@ -1,6 +1,6 @@
 """`fs9 scrub`: read every block of every pagefs of a server and verify its checksum.
 
-The server must be stopped. Ends with 0 when every byte is what was written, else with 1.
+The server must be stopped. The exit code is 0 when every byte is what was written, else 1.
 """
 
 from __future__ import annotations

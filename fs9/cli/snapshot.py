@@ -1,7 +1,7 @@
 """`fs9 snapshot`: keep a pagefs tree as it is, restore it, make writable copies of it.
 
-Snapshots are directories of the mount: list, create and delete need the rights of a path below
-`/.snapshots`. restore and fork are written to its control file, where the mount has one.
+Snapshots are directories of the mount: list, create and delete need rights below `/.snapshots`.
+Restore and fork are commands written to the mount's control file, if it has one.
 """
 
 from __future__ import annotations

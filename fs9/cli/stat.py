@@ -1,4 +1,4 @@
-"""`fs9 stat`: what the server knows of files, directories and symbolic links themselves."""
+"""`fs9 stat`: show the attributes of files, directories, and symbolic links themselves."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Where a tree goes, and how a transfer of one ends; for put, get and cp with -r.
+"""The target of a tree, and the end of its transfer; for put, get and cp with -r.
 
-As with `cp -r`, a tree goes into an existing directory under its own name, and becomes the
-target where there is none. So that running an interrupted command again finishes it instead
-of putting a second copy inside, a target that is being made holds the file `.fs9-incomplete`
-until it is complete; it says which command was making it.
+As with `cp -r`, a tree goes into an existing directory under its own name; where there is none, it
+becomes the target itself. A target that is being made holds the file `.fs9-incomplete`, which names
+the command, until it is complete: so running an interrupted command again finishes the copy instead
+of putting a second one inside.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`fs9 watch`: what changes at a path and below, a line each, as it happens."""
+"""`fs9 watch`: print a line for each change at a path and below, as it happens."""
 
 from __future__ import annotations
 

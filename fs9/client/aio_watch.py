@@ -1,4 +1,4 @@
-"""Answers without an end, of which each event is had once: connect, and connect again."""
+"""Endless answers (watch, follow): reconnects, and yields each event exactly once."""
 
 from __future__ import annotations
 

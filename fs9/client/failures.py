@@ -1,7 +1,7 @@
-"""What a client can meet that no server told it: no connection, or one that broke.
+"""Errors that come from the client itself: there is no connection, or it broke.
 
-They are errors like all others (`fs9.errors`), so one `except Fs9Error` catches everything,
-and `except BackendUnavailable` everything that may work later.
+They are errors like all others (`fs9.errors`), so `except Fs9Error` catches everything, and
+`except BackendUnavailable` everything that may work later.
 """
 
 from __future__ import annotations

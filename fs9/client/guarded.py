@@ -1,8 +1,8 @@
-"""HTTP connections that go only where a check lets them: the address itself is asked about.
+"""HTTP connections that are allowed or refused by the address that they go to.
 
 A name is resolved here, its addresses are checked, and the connection is made to the checked
-address, not to the name: what it means a moment later does not matter. TLS certificates are
-still those of the name.
+address, not to the name, so it does not matter what the name resolves to a moment later. TLS
+certificates are still checked against the name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a transfer of a whole tree has done: counted while it runs, told at its end."""
+"""The result of transferring a whole tree: counted while it runs, returned at its end."""
 
 from __future__ import annotations
 

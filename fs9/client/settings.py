@@ -1,4 +1,4 @@
-"""How a client is set up: one frozen value that both colours are made from."""
+"""The settings of a client: one frozen value for the asynchronous and the synchronous one."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # Written by tools/async_to_sync.py from aio_watch.py. DO NOT CHANGE: edit that file instead.
-"""Answers without an end, of which each event is had once: connect, and connect again."""
+"""Endless answers (watch, follow): reconnects, and yields each event exactly once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Administrators: whether their own namespace lets them, and what they do in the audit trail."""
+"""Requests of administrators: checks the caller's own namespace, and records what was done."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def record_admin(
     details: dict[str, Any],
     path: str = "/",
 ) -> None:
-    """Record it, stored when this returns, unless the store is down: then it is tried again.
+    """Record the event; it is stored when this returns or, while the store is down, later.
 
     `details` name the principal's namespace where that is another one.
     """

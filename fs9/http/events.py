@@ -1,4 +1,4 @@
-"""What happened in the namespace: newest first, as it happens, or as links of the hash chain."""
+"""The audit trail over HTTP: events newest first, as they happen, or as links of the hash chain."""
 
 from __future__ import annotations
 

@@ -2,12 +2,12 @@
 
     EventSource ── frames ──> EventStream ── bytes ──> the drivers, as of any answer in pieces
 
-A client that does not read costs what is on its way to it: two pieces, so these are small. A large
-frame, which is a piece of its own, should be the same object for all who get it.
+A client that does not read costs the memory of what is on its way to it: two pieces, so pieces are
+small. A large frame, which is a piece of its own, should be the same object for all who get it.
 
-An answer like this has no end of its own. It says something at least every `_KEEP_ALIVE_S`, so
-no timeout between here and the client takes it for dead; it ends when its source is over (the
-server drains, the token expires), and the client comes again with the id of the last event
+Such an answer has no end of its own. Something is sent at least every `_KEEP_ALIVE_S`, so that no
+timeout between here and the client takes it for dead. It ends when its source ends (the server
+drains, the token expires), and the client reconnects with the id of the last event
 (`Last-Event-ID`), as browsers do by themselves.
 """
 

@@ -1,8 +1,8 @@
 """Who is asking, and for which namespace: from the request's credentials to a session.
 
-Two steps, because the contract answers a malformed request before it looks for the
-namespace: `principal` says who it is (401, 403), `enter` attaches to the namespace, loading it
-when it is not in memory. All but the loading is synchronous.
+Two steps, because the contract demands that a malformed request is answered before the namespace is
+looked up: `principal` says who is asking (401, 403), `enter` attaches the caller to the namespace,
+loading it when it is not in memory. Everything but the loading is synchronous.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Is this worker answering, can it serve, what is it, and what has the fleet done?"""
+"""Health: is this worker alive, is it ready, which version is it; the fleet's metrics."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Mount and unmount in the caller's namespace, by its owner: for its admins and operators.
+"""Mount and unmount in the caller's namespace, for its admins and operators.
 
-What they may mount is the policy's to say (`fs9.providers.mount_policy`), unless they administer
-the server. The caller needs no session: a namespace with a mount that is broken has none.
+The policy (`fs9.providers.mount_policy`) says what they may mount, unless they administer the
+server. The caller needs no session, because a namespace with a broken mount has none.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The gate while access lines or traces are wanted: it notes who came, and traces the steps."""
+"""The gate when access lines or traces are on: it notes the caller, and traces the steps."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The table of operations: each route of `fs9.wire.routes` with the function that serves it.
 
-One operation is one function for both drivers. It finishes without suspending when the calls
-it makes on the session do.
+One operation is one function for both drivers. It finishes without suspending if its calls of the
+session do.
 """
 
 from __future__ import annotations

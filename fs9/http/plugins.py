@@ -1,7 +1,7 @@
-"""List, load and unload native plugins: for who administers the server.
+"""List, load and unload native plugins, for administrators of the server.
 
-Loading runs code of the file in the server's name, so it is off unless the settings allow it,
-and only from directories that they name.
+Loading runs the file's code with the server's rights, so it is off unless the settings allow it,
+and possible only from the directories that they name.
 """
 
 from __future__ import annotations

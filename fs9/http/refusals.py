@@ -1,4 +1,4 @@
-"""Refused requests in the audit trail: who was kept from what, by which error."""
+"""Refused requests in the audit trail: who was refused what, with which error."""
 
 from __future__ import annotations
 

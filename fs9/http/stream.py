@@ -1,7 +1,7 @@
 """Bytes from a file to a socket, piece by piece.
 
-Not an async generator: one that was never started does not run its `finally`, and a
-download whose client left before the first byte must still close its file.
+These are not async generators, because one that was never started does not run its `finally`, and
+the file of a download must be closed even if the client left before the first byte.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whole files: download and upload. Each uses one open file that no handle names."""
+"""Whole files: download and upload. Each uses an open file of its own, without a handle."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
     call("POST", "/api/v1/users/{id}/roles", …) ──> Remote: over HTTP ──> the service
                                                 └─> Local: the service's own routes, in this process
 
-Both answer with the JSON values of the service's routes (`fs9.meta.routes`). What is changed in the
-database reaches file servers as it does from the service: they wait for changes.
+Both answer with the JSON values of the service's routes (`fs9.meta.routes`). File servers hear of
+changes in either way, because they wait for changes of the database.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the metadata tells the workers at once, and the way it is told.
+"""Announcements of changed metadata to the workers, and how they are made.
 
-The store makes changes certain: every worker also asks `Metadata.changes_since` on a timer. An
-announcement makes them fast.
+The store makes sure that every change arrives: each worker also asks `Metadata.changes_since` on a
+timer. An announcement only makes it fast.
 """
 
 from __future__ import annotations

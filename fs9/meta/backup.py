@@ -1,9 +1,9 @@
-"""All metadata as lines of JSON, and back: the same from and for every database.
+"""All metadata as lines of JSON, and back: one format for both databases.
 
-The first line says which version of the tables it is, the last one how many rows there are and
-the SHA-256 of all lines before it, so that a file that was cut or changed is not restored. A
-copy is of one moment, however long it takes and whatever is changed meanwhile. It has the hashes
-of passwords and keys in it: keep it as carefully as the database.
+The first line names the version of the tables, the last one the number of rows and the SHA-256 of
+all lines before it, so that a file that was cut or changed is not restored. A backup is a snapshot
+of one moment, however long it takes and whatever changes meanwhile. It contains the hashes of
+passwords and keys: keep it as carefully as the database.
 """
 
 from __future__ import annotations

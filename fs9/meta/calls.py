@@ -1,8 +1,8 @@
 """Calls of a metadata service over HTTP: deadlines, tries, endpoints, breakers.
 
-A call is tried a few times, at each try at the next endpoint whose breaker lets it. A try has a
-deadline for all of it, the body included, so that a service that hangs or drips counts as one
-that fails. Of one event loop.
+A call is tried a few times, each time at the next endpoint whose breaker allows it. A try has one
+deadline, body included, so that a service that hangs or sends a byte at a time counts as failing.
+Belongs to one event loop.
 """
 
 from __future__ import annotations

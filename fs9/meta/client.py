@@ -3,12 +3,12 @@
     MetaClient.namespace(…) ── Wire.call ──> endpoint 1 ── breaker, deadline ──> the service
                                    └─ failed: next endpoint, after a moment ─┘
 
-How a call is tried is next door (`fs9.meta.calls`). A service may have no more than the
-contract's routes: what it lacks is said once in the log, and done without where that harms
-nobody; nothing is ever allowed for want of an answer.
+How a call is tried is in `fs9.meta.calls`. A service may have no more than the contract's routes:
+what it lacks is logged once, and done without where that is safe; nothing is ever allowed because
+an answer is missing.
 
-Of one event loop. Errors: BackendUnavailable when no endpoint gives an answer in time,
-CircuitBreakerOpen when all of them have failed of late.
+Belongs to one event loop. Errors: BackendUnavailable when no endpoint answers in time,
+CircuitBreakerOpen when all of them have failed recently.
 """
 
 from __future__ import annotations

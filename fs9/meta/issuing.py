@@ -1,8 +1,8 @@
-"""Tokens of the metadata service: made, judged, renewed.
+"""Tokens of the metadata service: issuing, validating and refreshing them.
 
-A token holds for a user that the store knows only while that user is active; a `sub` that is no
-known user is its issuer's (`fs9-admin` signs free text), and holds by its signature. A namespace
-that is suspended has no tokens that hold; one that was deleted has revoked them.
+A token of a user that the store knows is valid only while that user is active; any other `sub` is
+its issuer's business (`fs9-admin` signs any text), and the signature decides. In a suspended
+namespace no token is valid; deleting a namespace revokes its tokens.
 """
 
 from __future__ import annotations

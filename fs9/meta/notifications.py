@@ -2,8 +2,8 @@
 
     database ── watch (`PRAGMA data_version`, or LISTEN) ── id of the last change ──> who waits
 
-A watch may lag, lose and fail, and is begun again then; who waits has a timer besides
-(`fs9.changes`). Of one event loop.
+A watch may lag, miss changes or fail, and is then started again; those who wait also have a timer
+(`fs9.changes`). Belongs to one event loop.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which database: the only place that knows all of them."""
+"""Opens the store that a DSN names: the only place that knows both databases."""
 
 from __future__ import annotations
 

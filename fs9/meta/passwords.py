@@ -1,7 +1,7 @@
 """Passwords of users, as Argon2id hashes (RFC 9106). This is the only module that uses argon2.
 
-A hash takes some ten milliseconds and 64 MiB on purpose, so it is made in a thread, and a few at
-a time.
+A hash takes about ten milliseconds and 64 MiB on purpose, so hashes are made in threads, and only a
+few at a time.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The meta store in PostgreSQL, for more than one host.
 
 Each process has a pool of connections. A connection that turns out to be dead when a call begins
-(the server was restarted, another one took over) is replaced and the call goes on with another
-one. A call that has no answer by its deadline has its connection cut: whatever the network does,
-the caller gets an error.
+(the server was restarted, or another one took over) is replaced, and the call goes on with the new
+one. When a call has no answer by its deadline, its connection is cut, so that the caller gets an
+error whatever the network does.
 """
 
 from __future__ import annotations

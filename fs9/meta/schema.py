@@ -1,8 +1,8 @@
 """The tables of the meta store: numbered migrations, applied in order, never edited afterwards.
 
-Both databases have the same numbers; PostgreSQL begins with 2, where its first tables were made.
-The tables are written once, in PostgreSQL's types, which are replaced for SQLite. Names are
-unique among what is not deleted, so that a deleted namespace's name can be used again.
+Both databases use the same numbers; PostgreSQL begins with 2, with which its first tables were
+made. The tables are written once, with PostgreSQL's types, which are replaced for SQLite. Names are
+unique among rows that are not deleted, so that the name of a deleted namespace can be used again.
 """
 
 from __future__ import annotations

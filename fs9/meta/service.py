@@ -1,9 +1,9 @@
 """The rules of the metadata service, over any store: users, roles, keys, namespaces and mounts.
 
-The store keeps what it is given; what may be given is decided here. Whoever loses something
-(a user suspended or deleted, a role withdrawn, a key revoked, a namespace deleted) loses it by a
-revocation as well, so that file servers hear of it by the feed of changes. Tokens are next door
-(`fs9.meta.issuing`).
+The store keeps what it is given; what may be given is decided here. Taking something away
+(suspending or deleting a user, withdrawing a role, revoking a key, deleting a namespace) also makes
+a revocation, so that file servers hear of it by the feed of changes. Tokens are in
+`fs9.meta.issuing`.
 """
 
 from __future__ import annotations

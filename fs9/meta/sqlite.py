@@ -1,7 +1,7 @@
 """The meta store in one SQLite file, `meta.db` in the data directory.
 
-Each process has one connection, used by one call at a time, in the blocking pool. Between
-processes SQLite's own locks serve (WAL: readers never wait; writers wait up to the busy timeout).
+Each process has one connection, used by one call at a time, in the blocking pool. Between processes
+SQLite's own locks are used (WAL: readers never wait; writers wait up to the busy timeout).
 """
 
 from __future__ import annotations

@@ -3,12 +3,12 @@
 `Metadata` is the part that the file server needs: the stores of this package implement it, and
 so does the client of a metadata service. `Store` is all of it, for the metadata service.
 
-Every change is one transaction: it is kept (also over a loss of power) when the call returns,
-and not at all when it raises. `by` is who did it. Besides the errors named below a call raises
-Transient when the database is busy for too long, BackendUnavailable when it fails (a change may
-have been made then, if the connection broke while it was committed), and InvalidArgument for what
-no database keeps (U+0000, half surrogate pairs, numbers beyond 64 bits, times after the year
-9999). Texts in the `detail` of NotFound and AlreadyExists are the contract's.
+Every change is one transaction: it is kept (also over a loss of power) when the call returns, and
+not at all when it raises. `by` is who did it. Besides the errors named below a call raises
+Transient when the database is busy for too long, BackendUnavailable when it fails (if the
+connection broke during the commit, the change may have been made), and InvalidArgument for values
+that a database cannot keep (U+0000, lone surrogates, numbers beyond 64 bits, times after the year
+9999). The texts in the `detail` of NotFound and AlreadyExists are the contract's.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a metadata service does by itself: forget revocations and changes that nobody needs.
+"""Periodic upkeep of a metadata service: forgets revocations and changes that nobody needs.
 
-Of several processes one does it, the one that has the lease.
+Of several processes only the one that holds the lease does it.
 """
 
 from __future__ import annotations

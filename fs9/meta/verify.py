@@ -1,4 +1,4 @@
-"""What `fs9 meta verify` does: check the chains of events, in the database itself."""
+"""Verifies the hash chains of events in the database itself, for `fs9 meta verify`."""
 
 from __future__ import annotations
 

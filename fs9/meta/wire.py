@@ -1,9 +1,9 @@
 """The metadata service on the wire: bodies, records as JSON, and back.
 
-The names of the contract's two services stand side by side (`id`, `name`, `description`,
-`status`, …). What file servers need beyond them (mounts, quota and storage of a namespace, the
-feed of changes, the trail of events) is added, and optional when it is read: `MetaClient` also
-understands a service that has only the contract's.
+Records have the fields of both families of the contract's routes (`id`, `name`, `description`,
+`status`, …). What file servers need beyond them (mounts, quota and storage of a namespace, the feed
+of changes, the audit trail) is added, and optional when it is read: `MetaClient` also understands a
+service that has only the contract's fields.
 """
 
 from __future__ import annotations

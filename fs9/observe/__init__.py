@@ -1,1 +1,1 @@
-"""What operators see."""
+"""What operators see: metrics, logs, traces, readiness, and the audit trail."""

@@ -1,9 +1,9 @@
-"""What the audit trail says: types of events, outcomes, and what is asked of it.
+"""The vocabulary of the audit trail: types of events, outcomes, filters and queries.
 
     session, HTTP ── record ──> AuditTrail (audit_trail) ── a link (audit_chain) ──> the store
                                      └── AuditJournal (audit_journal): survives the process
 
-An event is `ok` or was refused: its outcome is the kind of the error then.
+The outcome of an event is `ok` or, when it was refused, the kind of the error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How many refusals get an event of their own, so that nobody pushes the rest out by asking."""
+"""Bounds how many refusals get an event each, so that a flood of them displaces no others."""
 
 from __future__ import annotations
 

@@ -4,9 +4,8 @@
 
 The canonical JSON is an array of the event's fields, without white space, the names of `details`
 sorted. The first event follows the empty text. What was stored is checked by `ChainCheck`: an
-event that is edited, removed, added or moved breaks the chain at it or right after it. Cutting
-off the end alone leaves a whole chain: whoever wants to know notes the tip elsewhere and looks for
-it later.
+event that is edited, removed, added or moved breaks the chain at it or right after it. Cutting off
+only the end leaves a valid chain: to detect that, note the tip elsewhere and look for it later.
 """
 
 from __future__ import annotations

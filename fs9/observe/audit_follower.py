@@ -1,4 +1,4 @@
-"""One who is told of events as they are stored, resumable by their sequence numbers."""
+"""A follower of the audit trail: gets events as they are stored, resumable by sequence number."""
 
 from __future__ import annotations
 

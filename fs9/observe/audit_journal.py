@@ -1,17 +1,18 @@
 """The journal of events that are not in the store yet: one file for each namespace.
 
-    event     something happened; `ends`: the writing that is told of by it
+    event     something happened; `ends`: the writing that this event completes
     again     it happened once more, or more of it
-    writing   the first write by an open file, which is told of when that closes
+    writing   the first write through an open file, whose event follows when the file closes
     batch     these events are about to be stored, as the links up to this one
-    stored    they were
+    stored    they were stored
 
 Lines of JSON, each copied into a shared mapping of the file (mmap(2)) before the change is
-answered, and never synced: so they survive the process and not the power, and cost no system call.
-The space is allocated beforehand, so that a full disk is an error and no SIGBUS; what is unused is
-zero. The namespace's next owner goes on with what is left; a batch of which nobody knows the end it
-looks for in the store. A writing without an end becomes an event of unknown size. There is a file
-only while events wait. All of it belongs to the event loop; only loading happens in a thread.
+answered, and never synced: so they survive the process but not a loss of power, and cost no system
+call. The space is allocated beforehand, so that a full disk is an error and not a SIGBUS; unused
+space is zero. The namespace's next owner goes on with what is left, and looks in the store for a
+batch that may or may not have been stored. A writing without an end becomes an event of unknown
+size. The file exists only while events wait. Everything belongs to the event loop; only loading
+happens in a thread.
 """
 
 from __future__ import annotations

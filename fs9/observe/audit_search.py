@@ -1,4 +1,4 @@
-"""Looking for events: what is in memory first, then page by page what is in the store."""
+"""Searches events: those in memory first, then those in the store, page by page."""
 
 from __future__ import annotations
 

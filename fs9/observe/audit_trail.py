@@ -3,11 +3,11 @@
     record ──> open for a second: equal events are counted ──> waiting ──> links in the store
        └── journaled before the change is answered ─────────────────────────┘ forgotten
 
-One owner at a time continues the chain; administration by other workers may come in between. Who
-finds that the chain has gone on reads its tip and follows that (`Conflict`). A batch of which
-nobody knows whether it was stored, because the connection broke or the process ended, is looked
-for before it is tried again, so nothing is there twice. When the store is down events wait, and at
-`events_waiting_max` changes are refused: none is made that is not told of.
+One owner at a time continues the chain; events of administration by other workers may come in
+between. A trail that finds the chain continued (`Conflict`) reads its tip and follows that. A batch
+that may have been stored although the connection broke or the process ended is looked for before it
+is tried again, so nothing is stored twice. While the store is down events wait, and at
+`events_waiting_max` changes are refused: no change is made that is not recorded.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The audit trails of one worker: those of loaded namespaces, and of others in passing.
 
-Only the owner of a namespace has its journal. What another worker records (administration, requests
-refused before the namespace is loaded) it continues the chain with by itself.
+Only the owner of a namespace has its journal. Another worker that records something
+(administration, requests refused before the namespace is loaded) appends to the stored chain
+directly.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Can this worker serve? Named checks, run together, each within a time.
+"""Can this worker serve? Named checks, run concurrently, each with a deadline.
 
-Anybody may ask, and often: the answer is kept for a moment, and a check that hangs is not begun
-a second time but reported as such until it comes back.
+Anybody may ask, and often: the answer is cached for a moment, and a check that hangs is not started
+a second time but reported as hanging until it returns.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which request the code that runs now is about.
+"""Context variables: which request the running code belongs to.
 
-The connection sets it before it starts the operation; tasks take it along, so that a line of
-log written anywhere below names its request (`fs9.observe.log`).
+The connection sets them before it starts an operation; tasks inherit them, so that every log line
+written below names its request (`fs9.observe.log`).
 """
 
 from __future__ import annotations

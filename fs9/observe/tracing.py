@@ -1,6 +1,6 @@
 """Traces: spans of requests and of their steps, sent by OTLP over gRPC. OpenTelemetry's home.
 
-Without an endpoint in the settings nothing of this is made and the library is not imported.
+Without an endpoint in the settings nothing of this is created and the library is not imported.
 The SDK itself reads the other `OTEL_…` variables (service name, sampler, headers).
 """
 

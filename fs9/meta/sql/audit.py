@@ -1,7 +1,7 @@
 """Operations on the events of namespaces, which are hash chains.
 
-The events of a deleted namespace are there until it is forgotten, under its name until the name
-is used again.
+The events of a deleted namespace are kept until it is forgotten, and can be read by its name until
+the name is used again.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The feed of changes, and revocations, which are part of it.
 
 Ids come from one row, `change_counter`, that stays locked from the `UPDATE` to the end of the
-transaction. So transactions that change something commit in the order of their ids, and who has
-read up to an id has missed nothing below it. It is locked after everything else, or alone:
-whoever waits for it holds nothing that its owner still needs.
+transaction. So transactions that change something commit in the order of their ids, and a reader
+that has read up to an id has missed nothing below it. The row is locked after everything else, or
+alone, so whoever waits for it holds nothing that its owner still needs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Operations on leases, by the clock of the database: those of its users may differ."""
+"""Operations on leases, by the database's clock, because the clocks of its clients may differ."""
 
 from __future__ import annotations
 
