@@ -179,8 +179,12 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
         if renewal and renewal != self._renewal and not self._leaving:
             if self._rehearsal is not None:
                 self._rehearsal.close()
-            self._renewal = renewal
-            self._rehearsal = Rehearsal(renewal, self.app.settings, self.app.environ)
+            self._renewal, self._rehearsal = renewal, None
+            try:
+                self._rehearsal = Rehearsal(renewal, self.app.settings, self.app.environ)
+            except OSError as failure:  # no room for one more process
+                error = f"code and settings cannot be tried: {failure.strerror}"
+                self._tell_renewed(broker.Renewed(renewal, error, ""))
 
     def handle_ttin(self) -> None:
         """gunicorn would change the number of workers, which is the broker's to say."""

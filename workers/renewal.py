@@ -87,19 +87,24 @@ class Rehearsal:
     """The trial of what is on disk now. `settings_fd` has the new settings at its end."""
 
     def __init__(self, renewal: str, settings: Settings, environ: Mapping[str, str]) -> None:
+        """Raises OSError when no process can be started."""
         self.renewal = renewal
         self.settings_fd = _memory(pickle.dumps(settings))
         self._answer_fd, self._errors_fd = _memory(), _memory()
         self._deadline_s = time.monotonic() + _PATIENCE_S
         question = _Question(self.settings_fd, self._answer_fd)
-        self._process = subprocess.Popen(
-            command_line(),
-            env=environment(question, environ),
-            stdin=subprocess.DEVNULL,
-            stdout=self._errors_fd,
-            stderr=self._errors_fd,
-            pass_fds=(self.settings_fd, self._answer_fd),
-        )
+        try:
+            self._process = subprocess.Popen(
+                command_line(),
+                env=environment(question, environ),
+                stdin=subprocess.DEVNULL,
+                stdout=self._errors_fd,
+                stderr=self._errors_fd,
+                pass_fds=(self.settings_fd, self._answer_fd),
+            )
+        except OSError:
+            self._forget()
+            raise
 
     def poll(self) -> Verdict | None:
         """None: not yet. Whoever reaps children may have reaped it, so its status says nothing."""
@@ -125,6 +130,9 @@ class Rehearsal:
         with suppress(ProcessLookupError):
             self._process.kill()
         self._process.wait()
+        self._forget()
+
+    def _forget(self) -> None:
         for fd in (self.settings_fd, self._answer_fd, self._errors_fd):
             os.close(fd)
 

@@ -103,6 +103,25 @@ def test_how_a_renewal_ended_is_told_when_there_is_room_again(
     assert msgspec.json.decode((tmp_path / "renewed").read_bytes(), type=Renewed) == said
 
 
+def test_a_reload_that_cannot_be_tried_is_refused_and_the_fleet_serves_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a host that has no room for one more process."""
+
+    def no_room(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    arbiter, directory = Arbiter(), RunDirectory(tmp_path)
+    arbiter.app = SimpleNamespace(run_directory=directory, settings=None, environ={})
+    directory.renewal_file.write_text("e.1")
+    monkeypatch.setattr("workers.renewal.subprocess.Popen", no_room)
+    arbiter.handle_hup()
+    said = msgspec.json.decode(directory.renewed_file.read_bytes(), type=Renewed)
+    reason = "code and settings cannot be tried: Resource temporarily unavailable"
+    assert said == Renewed("e.1", reason, "")
+    assert arbiter._rehearsal is None
+
+
 class Watched(BrokerProcess):
     """A process that shows life when `show` is called, and does nothing else."""
 
