@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fs9.errors import Fs9Error
+from fs9.errors import Fs9Error, Internal
 from fs9.providers.pagefs import checksums, records
 from fs9.providers.pagefs.records import EXTENT_BYTES_MAX, Extent, Inode
 from fs9.providers.pagefs.store import Batch
@@ -68,6 +68,8 @@ class Compaction:
         offset = 0
         while offset < inode.size:
             covered = await self._content.extents(view, number, inode, offset, inode.size, 1)
+            if not inode.sparse and not (covered and covered[0].start <= offset):
+                raise Internal("a block is missing")
             if not covered:
                 return
             offset = max(offset, covered[0].start)

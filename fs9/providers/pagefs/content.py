@@ -111,7 +111,7 @@ class Content:
         size: int,
         known: Known | None = None,
     ) -> Buffer:
-        """The same of an inode that is known. Raises FileNotFoundError: an object is missing."""
+        """The same of an inode that is known. Raises FileNotFoundError: some of it is missing."""
         end = min(offset + size, inode.size)
         if end <= offset:
             return b""
@@ -121,6 +121,8 @@ class Content:
             extents = await self._look(view, number, inode, offset, end, known)
         if len(extents) == 1 and extents[0].start <= offset and extents[0].end >= end:
             return await self._bytes(number, extents[0], offset, end)
+        if not inode.sparse and _has_gap(extents, offset, end):
+            raise FileNotFoundError("an extent is missing")
         return await self._joined(number, extents, offset, end)
 
     async def _joined(
@@ -268,7 +270,7 @@ class Content:
                 key = records.extent_key(number, inode.content, start + len(new))
                 view.put(changes, key, Extent(start, start + len(new), data=new).encode())
             inode.stored += len(merged)
-            await self._written(view, changes, number, inode, end)
+            await self._written(view, changes, number, inode, offset, end)
         return len(piece)
 
     async def _write_object(
@@ -320,7 +322,7 @@ class Content:
         inode.tail, inode.tail_end = tail, pieces[-1].place + len(pieces[-1].data)
         inode.tail_generation = view.generation
         inode.stored += end - offset
-        after = await self._written(view, changes, number, inode, end)
+        after = await self._written(view, changes, number, inode, offset, end)
         if known is not None and appends:
             known.appended(before, after, inode, new, longer=last is not None)
 
@@ -345,10 +347,11 @@ class Content:
                 await self._core.blocks.trim(records.object_name(inode.tail, number))
 
     async def _written(
-        self, view: View, changes: Changes, number: int, inode: Inode, end: int
+        self, view: View, changes: Changes, number: int, inode: Inode, offset: int, end: int
     ) -> bytes:
         """Commit, with the inode's new row, which is returned."""
         core = self._core
+        inode.sparse = inode.sparse or offset > inode.size
         added = max(0, end - inode.size)
         inode.size += added
         inode.mtime_ns = inode.ctime_ns = core.clock.now_ns()
@@ -392,6 +395,7 @@ class Content:
         True: the rest is for `reap`, after the commit and before anything else is written.
         """
         old, inode.size = inode.size, size
+        inode.sparse = size > 0 and (inode.sparse or size > old)
         if size >= old or not inode.stored:
             return False
         if size == 0:
@@ -461,3 +465,12 @@ class Content:
         """After the commit: remember the objects that it made garbage."""
         garbage = [records.garbage_of(key) for key in changes if key[:2] == records.GARBAGE]
         self._core.garbage += garbage
+
+
+def _has_gap(extents: list[Extent], offset: int, end: int) -> bool:
+    """Is there a part of the range that none of the extents has, which are in order?"""
+    for extent in extents:
+        if extent.start > offset:
+            return True
+        offset = extent.end
+    return offset < end

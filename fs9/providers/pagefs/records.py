@@ -167,6 +167,8 @@ class Inode(msgspec.Struct, array_like=True, gc=False):
 
     `stored` counts all bytes ever put for the content. The next put goes to the end
     (`tail_end`) of the object `tail`, if this generation began it (`tail_generation`).
+    `sparse`: there may be ranges without an extent, which are zeros; in other files they are
+    damage. It is not known of inodes that earlier versions made.
     """
 
     kind: int
@@ -186,6 +188,7 @@ class Inode(msgspec.Struct, array_like=True, gc=False):
     tail_generation: int = 0
     target: str | None = None
     attributes: int = 0
+    sparse: bool = True
 
     @property
     def etag(self) -> str:

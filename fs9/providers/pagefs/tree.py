@@ -165,6 +165,7 @@ class Tree:
             core.serial(),
             content=number,
             target=target,
+            sparse=False,
         )
         return number, inode
 

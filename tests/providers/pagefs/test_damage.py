@@ -319,3 +319,27 @@ async def test_holes_take_no_space(disk: Disk) -> None:
     with pytest.raises(Fs9Error):
         await fs.link("/g", "/g")
     await fs.aclose()
+
+
+async def test_an_extent_that_is_not_found_is_an_error_and_no_hole(disk: Disk) -> None:
+    """A flipped bit in a key hides a row; zeros are read only where nothing was written."""
+    fs = await disk.start()
+    await write(fs, "/inline", b"x" * 40_000)
+    await write(fs, "/f", BIG)
+    await write(fs, "/sparse", b"x", 70_000)
+    for path in ("/inline", "/f"):
+        number = await number_of(fs, path)
+        items = disk.memory.table.items
+        key = next(key for key in items if key[:9] == b"E" + number.to_bytes(8, "big"))
+        row = items[key]
+        await fs.core.store.commit(Batch({key: None}))
+        await fs.aclose()
+        fs = await disk.start()  # nothing is remembered
+        with pytest.raises(Internal, match="missing"):
+            await content(fs, path)
+        await fs.core.store.commit(Batch({key: row}))
+        assert b"\0" * 100 not in await content(fs, path)
+    assert await content(fs, "/sparse") == bytes(70_000) + b"x"
+    await fs.wstat("/f", StatChanges(size=len(BIG) + 10))
+    assert await content(fs, "/f") == BIG + bytes(10)
+    await fs.aclose()
