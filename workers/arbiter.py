@@ -23,6 +23,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.workers.workertmp import WorkerTmp
 
+from router.ring import prepare as prepare_ring
 from workers import broker
 from workers.renewal import Handover, KeptWorker, Rehearsal, command_line, environment
 
@@ -52,6 +53,7 @@ _WORKER_PAUSE_S = 0.5
 def give_slot(arbiter: FleetArbiter, worker: FleetWorker) -> None:
     """gunicorn's `pre_fork` hook."""
     worker.slot = arbiter.slot_to_fill
+    worker.others_serve = arbiter.is_serving
 
 
 class FleetLogger(Logger):  # type: ignore[misc]
@@ -102,6 +104,7 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
         super().__init__(app)
 
     def start(self) -> None:
+        self.app.load()
         # Else the first collection in each child would copy all pages that it shares with us.
         gc.collect()
         gc.freeze()
@@ -119,11 +122,17 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
         self._broker = BrokerProcess(self.app, self.LISTENERS)
         self._tell_renewed(broker.Renewed(handover.renewal, "", handover.note))
 
+    @property
+    def is_serving(self) -> bool:
+        """Was every worker ready once?"""
+        return self._not_ready is not None and self._not_ready <= 0
+
     def manage_workers(self) -> None:
         """Start a process in each slot that has none; none is stopped here."""
         wanted = self.app.run_directory.wanted()
         if wanted is not None:
             self.num_workers = wanted
+            prepare_ring(range(wanted))
         present = {worker.slot for worker in self.WORKERS.values()}
         now_s = time.monotonic()
         self._is_held_back = False

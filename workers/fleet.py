@@ -10,6 +10,7 @@ import shutil
 import socket
 import sys
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +23,13 @@ from fs9.directories import (
     metrics_directory,
     watch_directory,
 )
+from fs9.http.app import routed
 from fs9.observe.log import configure as configure_logging
 from fs9.observe.metrics import forget_all, forget_gauges
+from fs9.providers.installed import installed
 from fs9.services import preflight
 from fs9.vfs.journal import clear_journals
+from router.ring import prepare as prepare_ring
 from workers.arbiter import FleetArbiter, FleetLogger, give_slot
 from workers.bus import prepare_bus
 from workers.endpoint import UnusableKeys, endpoint_of, split_address
@@ -222,7 +226,16 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
 
     def load(self) -> None:
-        """Nothing to load before the fork: `FleetWorker` opens everything in its process."""
+        """Make what all workers have alike, before they are forked: they share it.
+
+        What belongs to a process, its threads or its event loop each worker opens itself. In
+        one that takes a killed one's place this is not to be done while others serve.
+        """
+        for name in ("uvicorn.lifespan.off", f"uvicorn.loops.{self.settings.event_loop}"):
+            import_module(name)
+        routed()
+        installed()
+        prepare_ring(range(self.settings.workers))
 
     def serve(self) -> int:
         """Until told to stop; the exit status."""

@@ -63,6 +63,19 @@ def test_a_fork_that_fails_is_tried_again_and_the_others_serve_on(
     assert arbiter.slots == [0, 1, 2]
 
 
+def test_who_takes_anothers_place_is_told_that_others_serve(now: list[float]) -> None:
+    """It starts in steps then, which the first ones need not."""
+    arbiter = Arbiter(*[None] * 4)
+    arbiter.manage_workers()
+    arbiter._not_ready = 0
+    del arbiter.WORKERS[2]
+    now[0] += 1.0
+    arbiter.manage_workers()
+    assert sorted((each.slot, each.others_serve) for each in arbiter.WORKERS.values()) == [
+        *((0, False), (1, True), (2, False))
+    ]
+
+
 def test_one_that_ends_at_once_is_not_started_again_at_once(now: list[float]) -> None:
     """But another slot's is, and one that has lived for a while."""
     arbiter = Arbiter(*[None] * 9)
