@@ -155,7 +155,7 @@ class Writer:
         assert counters is not None
         self.counters = counters
         if self.quota is not None:
-            self.quota.found(counters.bytes_used, counters.files)
+            self.quota.found(counters.bytes_used, counters.files - 1)  # the root is no file
 
     def check_room(self, bytes_: int, files: int) -> None:
         """Raises QuotaExceeded when a store with a bound of its own has no room for this."""
@@ -283,7 +283,7 @@ class Writer:
         """Commit what waits; nothing follows. The quota forgets what is here."""
         await self.settle()
         if self.quota is not None:
-            self.quota.found(-self.counters.bytes_used, -self.counters.files)
+            self.quota.found(-self.counters.bytes_used, 1 - self.counters.files)
 
     # -- in a thread, one at a time ---------------------------------------------------------------
 

@@ -81,7 +81,7 @@ class Branches:
         for view in core.views:
             view.counters = await core.read_counters(view)
             if core.quota is not None:
-                core.quota.found(view.counters.bytes, view.counters.files)
+                core.quota.found(*core.charged(view))
             await self._tree.recover(view)
         async with core.lock:
             await self._make_trash()

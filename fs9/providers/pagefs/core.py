@@ -252,6 +252,10 @@ class Core:
             self.quota.found(found.bytes - view.counters.bytes, found.files - view.counters.files)
         view.counters = found
 
+    def charged(self, view: View) -> tuple[int, int]:
+        """Bytes and files of a tree that the quota counts; the root of the live one is no file."""
+        return view.counters.bytes, view.counters.files - (view is self.head)
+
     async def read_counters(self, view: View) -> Counters:
         value = await view.get(records.COUNTERS)
         return Counters() if value is None else records.decode_counters(value)
@@ -379,8 +383,8 @@ class Core:
         while self._tasks:
             await asyncio.wait(self._tasks)
         if self.quota is not None:
-            for view in self.views:
-                self.quota.found(-view.counters.bytes, -view.counters.files)
+            for bytes_, files in map(self.charged, self.views):
+                self.quota.found(-bytes_, -files)
         try:
             await self.tidy()
             if not self._leaked:
