@@ -214,11 +214,6 @@ class _Big:
         yield "1 MiB sequential write, synced", await self._upload("/synced", sync=True)
         await provider.remove("/synced")
 
-        async def read(number: int) -> None:
-            await provider.read(big, self._place(number), _PAGE)
-
-        yield "4 KiB random read", await _speed(500, read)
-
         async def write(number: int) -> None:
             await provider.write(big, self._place(number), self._data[:_PAGE])
 
@@ -250,6 +245,8 @@ async def _stream(
     await each("1 MiB sequential read", _MIB, lambda big, at: big.read(at, _MIB))
     await each("4 MiB sequential read", 4 * _MIB, lambda big, at: big.read(at, 4 * _MIB))
     await each("256 KiB sequential read", _MIB // 4, lambda big, at: big.read(at, _MIB // 4))
+    pages = mib * _MIB // _PAGE
+    await each("4 KiB random read", _PAGE, lambda big, at: big.read(at * 7919 % pages, _PAGE))
     for _, big in runs:
         await big.end()
 
