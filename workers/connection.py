@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import socket
 import struct
+import sys
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -25,7 +26,7 @@ from fs9.observe.metrics import SLOW_CLIENTS
 from router.framing import ChunkedFramer
 from workers.answering import write_reply
 from workers.departure import Departure
-from workers.intake import Intake
+from workers.intake import DRAIN_BYTES_MAX, Intake
 from workers.pace import ANSWER, BODY, HEAD, REST, Pace
 from workers.state import State
 
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 
 #: Unanswered input kept while a request is in progress; then the socket is not read.
 INPUT_BYTES_MAX = 16 * 1024
+#: Requests of one connection that are begun in one turn of the event loop: who sends many without
+#: waiting for answers must not keep all other connections waiting for its own.
+TURN_REQUESTS = 8
 #: How long a closing connection is read, so that a reset does not destroy the answer on its
 #: way (RFC 9112, section 9.6).
 LINGER_S = 2.0
@@ -55,6 +59,8 @@ _RESET = struct.pack("ii", 1, 0)
 
 #: Refusals after which the connection is as good as before.
 _PASSING = (Overloaded, OwnerUnavailable, MisdirectedRequest, RouteNotFound, TooManyRequests)
+
+_TOO_MANY = TooManyRequests.status
 
 
 class Progress:
@@ -117,6 +123,12 @@ class Connection(HttpToolsProtocol):
         self._eof = False  # the client sends nothing more
         self._progress_s = self._closed_s = self.loop.time()
         self._pace = Pace()
+        self._advance_due = False  # `_advance` is called in the next turn of the loop
+        self._turn_requests = TURN_REQUESTS
+        #: Is its first request still to come? Others came by another worker, before the hand-off.
+        self._is_new = not (private or (handed and handed.requests))
+        #: What is still dropped of a body that was refused, while the connection closes.
+        self._linger_bytes = 0
         self._admitted = False
         self._head_since_s: float | None = None
 
@@ -125,6 +137,16 @@ class Connection(HttpToolsProtocol):
     @abc.abstractmethod
     def _advance(self) -> None:
         """Start as many requests as can be started now."""
+
+    def _advance_soon(self) -> None:
+        """Go on in the next turn of the event loop, once however often this is called."""
+        if not self._advance_due:
+            self._advance_due = True
+            self.loop.call_soon(self._advance_now)
+
+    def _advance_now(self) -> None:
+        self._advance_due = False
+        self._advance()
 
     @abc.abstractmethod
     def route(self, request: Request) -> None:
@@ -157,7 +179,10 @@ class Connection(HttpToolsProtocol):
 
     def turn_away(self, error: Fs9Error) -> None:
         """Say why the connection ends before any request, if there is room for so much."""
-        self.intake.data = b""
+        self.intake.clear()
+        self._is_new = False
+        if isinstance(error, TooManyRequests):
+            self.node.door.refused(self.peer)
         if not self.node.admission.may_bid_farewell:
             self._state = State.CLOSED
             self.transport.abort()
@@ -166,6 +191,13 @@ class Connection(HttpToolsProtocol):
         write_reply(self, None, self.node.account.refusal(error))
         self.node.account.end(self, 0.0)
         self._linger(unread=True)
+
+    def _knock(self, *, refused: bool) -> None:
+        """Tell the door what became of the first request, as soon as that is known."""
+        if self._is_new:
+            self._is_new = False
+            door = self.node.door
+            (door.refused if refused else door.welcomed)(self.peer)
 
     # -- Tasks ------------------------------------------------------------------------------
 
@@ -196,6 +228,11 @@ class Connection(HttpToolsProtocol):
             self._uncount()
             if self._progress is not None:
                 self._progress.end()
+
+    @property
+    def _is_held(self) -> bool:
+        """Is a refusal on its way that comes late? Until then nothing more is wanted."""
+        return self.exchange is not None and self.exchange.held
 
     @property
     def is_endless(self) -> bool:
@@ -236,6 +273,8 @@ class Connection(HttpToolsProtocol):
 
     def check_deadline(self, now_s: float) -> None:
         """Called for every connection several times within the shortest timeout."""
+        if self._is_held:
+            return  # the client is not the slow one
         limits = self.node.limits
         idle_s, state = now_s - self._progress_s, self._state
         unsent = unsent_bytes(self.transport)
@@ -259,7 +298,7 @@ class Connection(HttpToolsProtocol):
         """What we wait for the client to do, if we do, and how many bytes of it are done."""
         state, framer = self._state, self.intake.framer
         if state is State.COLLECT:
-            return BODY, len(self.intake.data)
+            return BODY, len(self.intake)
         if state in {State.ANSWER, State.APP}:
             waits = self._body is None or self._body.waits
             if not (framer.done or self.flow.read_paused) and waits and not self.started:
@@ -329,7 +368,7 @@ class Connection(HttpToolsProtocol):
 
     def let_go(self) -> None:
         """The connection lives on in another worker: close only our descriptor of it."""
-        self.intake.data = b""
+        self.intake.clear()
         self._state = State.CLOSED
         self.transport.abort()
 
@@ -344,7 +383,7 @@ class Connection(HttpToolsProtocol):
             self._ending = (
                 request is None
                 or request.block.close
-                or (self._eof and not (self.intake.data and self.intake.framer.done))
+                or (self._eof and not (self.intake and self.intake.framer.done))
                 or not (self.intake.framer.done or self.intake.drainable(self.request))
             )
         return self._ending
@@ -364,6 +403,10 @@ class Connection(HttpToolsProtocol):
         self._uncount()
         if self.status:
             self.node.account.end(self, self.loop.time() - self._since_s)
+        if self.status == _TOO_MANY:
+            self._turn_requests = 1
+        if self._is_new and self.exchange is not None:
+            self._knock(refused=self.status == _TOO_MANY)
         self.request = self.exchange = None
         if self.transport.is_closing():
             self._state = State.CLOSED
@@ -376,15 +419,15 @@ class Connection(HttpToolsProtocol):
             self._state = State.IDLE
             if self.node.moving_out and not self.private:
                 self.loop.call_soon(self._move_out)
-            elif self.intake.data or self._eof:
-                self.loop.call_soon(self._advance)
+            elif self.intake or self._eof:
+                self._advance_soon()
         else:
             self._state = State.DRAIN
             self._drain()
 
     def _read_on(self) -> None:
         """Read the socket again, unless the client is far ahead of our answers."""
-        if len(self.intake.data) <= INPUT_BYTES_MAX:
+        if len(self.intake) <= INPUT_BYTES_MAX:
             self.flow.resume_reading()
 
     def _drain(self) -> None:
@@ -402,10 +445,12 @@ class Connection(HttpToolsProtocol):
         """
         self._state = State.CLOSED
         self._closed_s = self.loop.time()
-        if self.intake.framer.done and not (self.intake.data or unread):
+        # Who is told to send less is not given all of our time for what it sends.
+        self._linger_bytes = DRAIN_BYTES_MAX if self.status == _TOO_MANY else sys.maxsize
+        if self.intake.framer.done and not (self.intake or unread):
             self.transport.close()
         else:
-            self.intake.data = b""
+            self.intake.clear()
             self.flow.resume_reading()
             if self.transport.can_write_eof():
                 self.transport.write_eof()

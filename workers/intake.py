@@ -15,45 +15,75 @@ DRAIN_BYTES_MAX = 256 * 1024
 
 
 class Intake:
-    """The unread input of one connection, cut at request boundaries."""
+    """The unread input of one connection, cut at request boundaries.
 
-    __slots__ = ("data", "framer")
+    What is taken is not cut off at once, for who sends a hundred requests ahead would have all
+    of them copied for each: that is done when it is at least half of what is kept.
+    """
+
+    __slots__ = ("_at", "_data", "framer")
 
     def __init__(self, data: bytes) -> None:
-        self.data = data
+        self._data = data
+        #: Where in it the unread part begins.
+        self._at = 0
         #: Of the body of the request in progress; done between requests.
         self.framer: Framer = LengthFramer(0)
 
+    def __len__(self) -> int:
+        """Bytes that nobody has taken yet."""
+        return len(self._data) - self._at
+
+    @property
+    def data(self) -> bytes:
+        """A copy of all of them."""
+        return self._data[self._at :]
+
+    def clear(self) -> None:
+        self._data = b""
+        self._at = 0
+
     def add(self, data: bytes) -> None:
-        self.data = self.data + data if self.data else data
+        self._data = self.data + data if self._data else data
+        self._at = 0
+
+    def _take(self, end: int) -> None:
+        """All before `end` is taken."""
+        if 2 * end >= len(self._data):
+            self._data = self._data[end:]
+            end = 0
+        self._at = end
 
     def next_request(self, heads: Heads) -> Request | None:
         """The next request if its head is complete; it stays until `begin`.
 
         Raises as `Heads.read`.
         """
-        if self.data.startswith(b"\r\n"):  # an empty line before a request (RFC 9112, 2.2)
-            self.data = self.data[2:]
-        return heads.read(self.data)
+        if self._data.startswith(b"\r\n", self._at):  # before a request (RFC 9112, 2.2)
+            self._take(self._at + 2)
+        return heads.read(self._data, self._at)
 
     def begin(self, request: Request) -> None:
         """Take the head; what follows is the body."""
-        self.data = self.data[len(request.head) :]
+        self._take(self._at + len(request.head))
         self.framer = body_framer(request.block)
 
     def take_body(self) -> bytes:
         """What has arrived of the body, with its framing. Raises MalformedRequest."""
-        end, _ = self.framer.feed(self.data, 0, len(self.data))
-        part, self.data = self.data[:end], self.data[end:]
+        end, _ = self.framer.feed(self._data, self._at, len(self._data))
+        part = self._data[self._at : end]
+        self._take(end)
         return part
 
     def take_all(self) -> bytes:
-        data, self.data = self.data, b""
+        data = self.data
+        self.clear()
         return data
 
     def give_back(self, data: bytes) -> None:
         """Put back what was taken too much."""
-        self.data = data + self.data
+        self._data = data + self.data
+        self._at = 0
 
     def drainable(self, request: Request | None) -> bool:
         """Is what is left of the body small enough to be read and dropped?
@@ -63,7 +93,7 @@ class Intake:
         framer = self.framer
         if framer.done:
             return True
-        waits = request is not None and request.block.expect_continue and not self.data
+        waits = request is not None and request.block.expect_continue and not len(self)
         return (
             not waits and isinstance(framer, LengthFramer) and framer.remaining <= DRAIN_BYTES_MAX
         )

@@ -24,11 +24,13 @@ from fs9.observe.metrics import (
     WORKERS_WANTED,
 )
 from fs9.services import Services
+from fs9.wire.forwarded import TrustedProxies
 from fs9.wire.route import PREFIX
 from router.handoff import Handed, HandoffReceiver, HandoffSender
 from workers.account import Account
 from workers.admission import Admission
 from workers.blocks import Blocks
+from workers.door import Door
 from workers.lending import Lender
 from workers.membership import Membership
 from workers.request import Heads
@@ -109,6 +111,11 @@ class Node:
         #: Did it miss what is announced for too long?
         self._deaf = False
         self.admission = Admission(services)
+        self.door = Door(
+            asyncio.get_running_loop(),
+            TrustedProxies(services.settings.trusted_proxies),
+            self.limits.rate_limit_keys_max,
+        )
         self.handoff = HandoffSender(
             run_directory.handoff_socket, self._adopt, asyncio.get_running_loop()
         )
@@ -175,7 +182,11 @@ class Node:
             self.log.warning("a connection was lost on its way", exc_info=task.exception())
 
     def forget_leavers(self) -> None:
-        """The view has changed: connections to workers that do not serve are closed."""
+        """The view has changed: connections to workers that do not serve are closed.
+
+        What is held back in a namespace that moves is answered.
+        """
+        self.context.limiting.release()
         for connection in list(self._connections):
             cast("Fs9Protocol", connection).forget_leavers()
 

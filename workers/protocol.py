@@ -54,10 +54,6 @@ WRITE_AHEAD_BYTES = 256 * 1024
 #: Operations whose body or answer goes in pieces.
 _PIECEWISE = frozenset({"read", "write", "upload", "download", "follow"})
 
-#: Requests of one connection that are begun in one turn of the event loop: who sends many without
-#: waiting for answers must not keep all other connections waiting for its own.
-_TURN_REQUESTS = 8
-
 #: A connection without a request stays open for so long when its worker leaves: a client that is
 #: just sending one learns from the answer that it is the last, instead of losing it.
 PARTING_S = 0.3
@@ -99,12 +95,12 @@ class Fs9Protocol(Connection):
         self._advance()
 
     def data_received(self, data: bytes) -> None:
-        if data == _EMPTY_LINE and self._state is _IDLE and not self.intake.data:
+        if data == _EMPTY_LINE and self._state is _IDLE and not self.intake:
             return  # before a request (RFC 9112, 2.2), or instead of one for ever: no progress
         self._progress_s = self.loop.time()
         self.intake.add(data)
         state = self._state
-        if state is _IDLE or state is _COLLECT:
+        if (state is _IDLE or state is _COLLECT) and not self._advance_due:
             self._advance()
         elif state is State.APP:
             self._feed_app()
@@ -113,8 +109,11 @@ class Fs9Protocol(Connection):
         elif state is State.DRAIN:
             self._drain()
         elif state is State.CLOSED:
-            self.intake.data = b""
-        elif len(self.intake.data) > INPUT_BYTES_MAX:
+            self.intake.clear()
+            self._linger_bytes -= len(data)
+            if self._linger_bytes < 0:
+                self.flow.pause_reading()
+        elif len(self.intake) > INPUT_BYTES_MAX or self._is_held:
             self.flow.pause_reading()
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -129,8 +128,8 @@ class Fs9Protocol(Connection):
                 return True
             self._end_request(error, error)
             return not self.transport.is_closing()
-        if self._state is _IDLE and self.intake.data:
-            self.loop.call_soon(self._advance)
+        if self._state is _IDLE and self.intake:
+            self._advance_soon()
             return True
         return self._state in IN_PROGRESS
 
@@ -144,9 +143,11 @@ class Fs9Protocol(Connection):
         self._departure.abort()
         self._uncount()
         self.exit()
+        if self._is_held:
+            self._knock(refused=True)
         self.node.account.broke_off(self, self.loop.time() - self._since_s)
         self._state = State.CLOSED
-        self.intake.data = b""
+        self.intake.clear()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -158,7 +159,7 @@ class Fs9Protocol(Connection):
             self.loop.call_soon(self._departure.move_out)
         elif self._state in {State.IDLE, State.MOVE}:
             # Not from here: a transport that is aborted inside resume_writing closes twice.
-            self.loop.call_soon(self._advance)
+            self._advance_soon()
 
     def shutdown(self) -> None:
         """The worker is leaving: no request after the one in progress is answered here."""
@@ -195,8 +196,8 @@ class Fs9Protocol(Connection):
 
     def _advance(self) -> None:
         """Start as many requests as can be started now, within a turn."""
-        left = _TURN_REQUESTS
-        while self.intake.data and not self.transport.is_closing():
+        left = self._turn_requests
+        while self.intake and not self.transport.is_closing():
             state = self._state
             if state is _COLLECT:
                 if not self._answer_collected():
@@ -210,7 +211,7 @@ class Fs9Protocol(Connection):
                     self.flow.pause_reading()  # a client that sends and never reads
                     return
                 if not left:
-                    self.loop.call_soon(self._advance)
+                    self._advance_soon()
                     return
                 left -= 1
                 try:
@@ -219,6 +220,7 @@ class Fs9Protocol(Connection):
                     self.refuse(error)
                     return
                 if request is None:
+                    self.flow.resume_reading()  # there may be much of its head
                     break
                 self.request = request
                 self.route(request)
@@ -231,7 +233,7 @@ class Fs9Protocol(Connection):
         request = self.intake.next_request(self.node.heads)
         if request is not None:
             self._head_since_s = None
-        elif self._head_since_s is None and self.intake.data:
+        elif self._head_since_s is None and self.intake:
             self._head_since_s = self.loop.time()
         return request
 
@@ -274,7 +276,7 @@ class Fs9Protocol(Connection):
         node = self.node
         self._departure.count_request()
         self._begin(request)
-        if self._eof and len(self.intake.data) < (request.block.length or 0):
+        if self._eof and len(self.intake) < (request.block.length or 0):
             self.refuse(MalformedRequest(CUT_SHORT))
             return
         if node.active >= node.active_unchecked:
@@ -323,7 +325,8 @@ class Fs9Protocol(Connection):
         assert request is not None
         assert request.operation is not None
         length = request.block.length or 0
-        if len(self.intake.data) < length:
+        if len(self.intake) < length:
+            self.flow.resume_reading()  # it may be more than what is kept of requests ahead
             return False
         key = request.key
         if key is not None and not (self.node.membership.owns(key) or self._still_has(key)):
@@ -338,6 +341,8 @@ class Fs9Protocol(Connection):
             self.finish()
         else:
             self.run(self._then_finish(rest))
+            if self._is_held:
+                self._knock(refused=True)
             assert self._task is not None
             # Cut before the task's first step, it is awaited by nobody.
             self._task.add_done_callback(lambda _: rest.close())

@@ -114,29 +114,35 @@ class Heads:
         self._blocks = blocks
         self._kept: dict[bytes, Head] = {}
 
-    def read(self, data: bytes) -> Request | None:
-        """The request at the start of `data`; None when its head is not complete yet.
+    def read(self, data: bytes, start: int = 0) -> Request | None:
+        """The request at `start` of `data`; None when its head is not complete yet.
 
         Raises MalformedRequest, UriTooLong, HeadersTooLarge, as soon as it is certain.
         """
-        head_end = data.find(b"\r\n\r\n")
+        head_end = data.find(b"\r\n\r\n", start)
         if head_end >= 0:
-            head = self._kept.get(data[: head_end + 4])
+            raw = data[start : head_end + 4]
+            head = self._kept.get(raw)
             if head is not None:
                 return Request(head)
-        line_end = data.find(b"\r\n")
-        self._check_size(len(data), line_end, head_end)
-        if head_end < 0:
-            if _LONE_LF.search(data):
-                raise MalformedRequest("a line does not end with CRLF")
-            return None
-        line = parse_request_line(data[:line_end])
-        block = self._blocks.parse(data[line_end + 2 : head_end + 2], line.minor)
-        head = Head(line, block, data[: head_end + 4])
-        if len(head.raw) <= HEAD_BYTES_MAX and not changing(block):
+            return self._parse(raw)
+        if start:
+            data = data[start:]
+        self._check_size(len(data), data.find(b"\r\n"), head_end)
+        if _LONE_LF.search(data):
+            raise MalformedRequest("a line does not end with CRLF")
+        return None
+
+    def _parse(self, raw: bytes) -> Request:
+        line_end, head_end = raw.index(b"\r\n"), len(raw) - 4
+        self._check_size(len(raw), line_end, head_end)
+        line = parse_request_line(raw[:line_end])
+        block = self._blocks.parse(raw[line_end + 2 : head_end + 2], line.minor)
+        head = Head(line, block, raw)
+        if len(raw) <= HEAD_BYTES_MAX and not changing(block):
             if len(self._kept) >= HEADS_MAX:
                 self._kept.clear()
-            self._kept[head.raw] = head
+            self._kept[raw] = head
         return Request(head)
 
     def _check_size(self, size: int, line_end: int, head_end: int) -> None:

@@ -119,6 +119,7 @@ class FleetWorker(UvicornWorker):  # type: ignore[misc]
             await self._breathe()
             await node.start(connection, server.server_state)
             lifecycle.serve()
+            node.door.watch(self.sockets)
             self.app.worker_is_ready()
             await server.serve(sockets=self.sockets)
         finally:
@@ -152,6 +153,7 @@ def _leave(server: Server, node: Node) -> None:
     # Whatever hangs, be it a thread at the very end, does not outlive the deadline.
     signal.setitimer(signal.ITIMER_REAL, node.limits.shutdown_timeout_s)
     node.leaving = True
+    node.context.limiting.release(leaving=True)
     node.services.namespaces.end_followers()
     if node.moving_out:
         node.stop_taking()

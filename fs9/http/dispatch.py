@@ -42,14 +42,15 @@ async def answer(
                 principal = await limiting.authenticate(exchange, authorization, tenant)
             exchange.principal = principal
             if limiting.requests.on:
-                await limiting.admit(operation.name, principal)
+                await limiting.admit(exchange, operation.name, principal)
             if operation.access is _SESSION:
                 # None when it must be loaded: the operation does that, after decoding.
                 exchange.session = exchange.context.gate.enter_cached(principal)
         elif operation.access in _UNCHECKED:
             exchange.tenant = tenant
         elif exchange.session is not None and exchange.context.limiting.requests.on:
-            await exchange.context.limiting.admit(operation.name, exchange.session.principal)
+            principal = exchange.session.principal
+            await exchange.context.limiting.admit(exchange, operation.name, principal)
         if HOP_COUNT in exchange.headers:
             return await _passed_on(operation.run, exchange)
         return await operation.run(exchange)

@@ -78,6 +78,8 @@ class Exchange(msgspec.Struct, gc=False):
     #: Set by an operation whose answer goes on as long as the client stays: no request is in
     #: progress then, and a client that sends no more has gone.
     endless: bool = False
+    #: Is it refused, and told so late?
+    held: bool = False
     peer: str = ""
     tenant: str | None = None
     #: The decoded JSON body, for those who tell of the request when it is over.

@@ -41,22 +41,37 @@ class Limiting:
         self._gate = gate
         self._metrics = services.metrics
         self._clock = services.clock
-        #: Refusals that wait to be answered; they are no load.
-        self.held = 0
+        self._held: set[asyncio.Future[None]] = set()
+        #: Is nothing answered late any more, because the worker leaves?
+        self._hurried = False
+
+    @property
+    def held(self) -> int:
+        """Refusals that wait to be answered; they are no load."""
+        return len(self._held)
+
+    def release(self, *, leaving: bool = False) -> None:
+        """Answer now what is held, for a namespace does not move while something is in progress.
+
+        `leaving`: from now on refusals are answered at once.
+        """
+        self._hurried = self._hurried or leaving
+        for waiter in self._held:
+            _wake(waiter)
 
     def authenticate_nowait(
         self, exchange: Exchange, authorization: str | None, tenant: str | None
     ) -> Principal | None:
         """`Gate.principal_nowait`, but for addresses with one bad credential after the other.
 
-        A token that is known to hold passes whatever else came from its address. Raises also
-        TooManyRequests.
+        A token that is known to hold passes whatever else came from its address. None also when
+        the address may present no more: `authenticate` says so, perhaps late.
         """
         if self._verifier is None or authorization is None:
             return self._gate.principal_nowait(authorization, tenant)
-        if self._credentials.watching and not self._verifier.remembers(bearer_token(authorization)):
-            self._check(self._address_of(exchange))
         try:
+            if self._is_exhausted(exchange, authorization):
+                return None
             return self._gate.principal_nowait(authorization, tenant)
         except Unauthenticated:
             self.failed(exchange)
@@ -66,6 +81,8 @@ class Limiting:
         self, exchange: Exchange, authorization: str | None, tenant: str | None
     ) -> Principal:
         """The same for a credential that somebody must be asked about: `Gate.principal`."""
+        if self._is_exhausted(exchange, authorization):
+            await self.check_address(exchange)
         if self._verifier is None or self._verifier.asks(bearer_token(authorization)):
             # Asked about already, for another request: this one costs nothing.
             try:
@@ -111,7 +128,7 @@ class Limiting:
         finally:
             self._credentials.held(address)
 
-    async def check_refresh(self, token: str) -> None:
+    async def check_refresh(self, exchange: Exchange, token: str) -> None:
         """Count that a token is to be refreshed, of which nobody knows yet whether it may be.
 
         Raises TooManyRequests.
@@ -119,15 +136,26 @@ class Limiting:
         if self.requests.on:
             digest = digest_of(token).hex()
             now_s = self._clock.monotonic_s()
-            await self._refuse(self.requests.credential_refusal(digest, now_s))
+            await self._refuse(exchange, self.requests.credential_refusal(digest, now_s))
+
+    async def check_address(self, exchange: Exchange) -> None:
+        """Raises TooManyRequests, perhaps late, when its address may present no credential."""
+        address = self._address_of(exchange)
+        refused = self._credentials.refusal(address, self._clock.monotonic_s())
+        await self._refuse(exchange, refused)
 
     def failed(self, exchange: Exchange) -> None:
         """The exchange brought a credential that does not hold."""
         self._credentials.failed(self._address_of(exchange), self._clock.monotonic_s())
 
-    def _check(self, address: str) -> None:
-        with self._counting_refusals():
-            self._credentials.check(address, self._clock.monotonic_s())
+    def _is_exhausted(self, exchange: Exchange, authorization: str | None) -> bool:
+        """Has its address presented too many that do not hold, and is this one not known to?"""
+        verifier, credentials = self._verifier, self._credentials
+        if verifier is None or authorization is None or not credentials.watching:
+            return False
+        if verifier.remembers(bearer_token(authorization)):
+            return False
+        return credentials.exhausted(self._address_of(exchange), self._clock.monotonic_s())
 
     def _begin(self, address: str) -> None:
         with self._counting_refusals():
@@ -149,7 +177,7 @@ class Limiting:
         address = self._proxies.client(peer, forwarded_for)
         return "" if address == UNIX or self._proxies.trusts(address) else address
 
-    async def admit(self, name: str, principal: Principal) -> None:
+    async def admit(self, exchange: Exchange, name: str, principal: Principal) -> None:
         """Count a request for the operation `name`; raises TooManyRequests, perhaps late.
 
         Does not wait when the request may go on.
@@ -159,16 +187,29 @@ class Limiting:
         now_s = self._clock.monotonic_s()
         refused = self.requests.refusal(principal.namespace, principal.user, now_s)
         if refused is not None:
-            await self._refuse(refused)
+            await self._refuse(exchange, refused)
 
-    async def _refuse(self, refused: Refused | None) -> None:
+    async def _refuse(self, exchange: Exchange, refused: Refused | None) -> None:
         if refused is None:
             return
         self._metrics.count(RATE_LIMITED, refused.limit)
-        if refused.hold_s:
-            self.held += 1
-            try:
-                await asyncio.sleep(refused.hold_s)
-            finally:
-                self.held -= 1
+        if refused.hold_s and not self._hurried:
+            exchange.held = True
+            await self._hold(refused.hold_s)
         raise refused.error
+
+    async def _hold(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        timer = loop.call_later(seconds, _wake, waiter)
+        self._held.add(waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self._held.remove(waiter)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

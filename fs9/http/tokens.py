@@ -39,9 +39,10 @@ async def refresh(x: Exchange) -> Reply:
     if refresher is None:
         return _not_configured(InvalidArgument(_NOT_CONFIGURED))
     limiting = x.context.limiting
+    await limiting.check_address(x)
     try:
         with limiting.asking(x):
-            await limiting.check_refresh(token)
+            await limiting.check_refresh(x, token)
             new, expires_in_s = await refresher.refresh(token, x.tenant)
     except InvalidArgument as error:
         return _not_configured(error)

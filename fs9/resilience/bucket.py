@@ -80,6 +80,21 @@ class TokenBuckets:
         young[key] = (full_at_s if ahead_s > 0 else now_s) + interval_s
         return 0.0
 
+    def queue_s(self, key: Hashable, now_s: float) -> float:
+        """Take a token that need not be there yet: the seconds until the bucket is full again.
+
+        It was taken when that is less than the slack.
+        """
+        if now_s >= self._turn_at_s or len(self._young) >= self._half_max:
+            self._turn(now_s)
+        interval_s, slack_s = self._rate
+        full_at_s = max(now_s, self._young.get(key) or self._old.get(key, now_s))
+        ahead_s = full_at_s - now_s
+        if ahead_s >= slack_s:
+            return slack_s
+        self._young[key] = full_at_s + interval_s
+        return ahead_s
+
     def wait_s(self, key: Hashable, now_s: float) -> float:
         """What `take` would return; nothing is taken."""
         full_at_s = self._young.get(key) or self._old.get(key, now_s)

@@ -20,11 +20,15 @@ from fs9.errors import TooManyRequests
 from fs9.resilience.bucket import Rate, TokenBuckets
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from fs9.limits import Limits
 
 #: How late the answer to a client is that does not heed its refusals: about when `Retry-After`
-#: sends it back. Spread, or the answers to many connections would all be due at one moment.
-HOLD_MIN_S, HOLD_MAX_S = 1.0, 3.0
+#: sends it back, and later the more of it wait, for no more than these are answered in a second:
+#: what an abuser costs does not grow with its connections, up to some hundred of them.
+HOLD_MIN_S, HOLD_MAX_S = 1.0, 20.0
+LATE_PER_S = 10.0
 #: Refusals that are answered at once: as many as requests in a second, and so many however low
 #: the limit is, so that who counts them is not made to wait. A tenth of it comes back in a second:
 #: a worker that has to do with an abuser for a hundredth of its time is felt by others at p99.
@@ -32,6 +36,9 @@ TOLD_MIN = 200
 _TOLD_AGAIN_S = 10.0
 #: The part of an IPv6 address that one customer of a network has all addresses of.
 _CUSTOMER_BITS = 64
+_FAILED_TOO_OFTEN = "Too many failed credentials from this address"
+_SPREAD_S = HOLD_MAX_S - HOLD_MIN_S
+_LATE_RATE = Rate.of(LATE_PER_S * _SPREAD_S, _SPREAD_S)
 
 
 class Refused:
@@ -45,6 +52,34 @@ class Refused:
         self.hold_s = hold_s
 
 
+class Refusals:
+    """When those whom one kind of limit refuses are told so: at once, or late."""
+
+    def __init__(self, limit: str, text: str, qps: int, keys_max: int) -> None:
+        self._limit = limit
+        self._text = text
+        self._told = TokenBuckets(_told_rate(qps), keys_max)
+        self._late = TokenBuckets(_LATE_RATE, keys_max)
+
+    def refuse(
+        self, key: Hashable, wait_s: float, now_s: float, told: Rate | None = None
+    ) -> Refused:
+        """`wait_s`: until the key may ask again. `told`: a rate of its own."""
+        hold_s = self._hold_s(key, now_s) if self._told.take(key, now_s, told) else 0.0
+        return Refused(self._text, self._limit, wait_s, hold_s)
+
+    def _hold_s(self, key: Hashable, now_s: float) -> float:
+        queue_s = self._late.queue_s(key, now_s)
+        if queue_s >= _LATE_RATE.slack_s:
+            # Too many for a queue; spread, or those that came together would be due together.
+            return random.uniform(HOLD_MIN_S + _SPREAD_S / 2, HOLD_MAX_S)
+        return HOLD_MIN_S + queue_s
+
+    def __len__(self) -> int:
+        """Buckets that are remembered."""
+        return len(self._told) + len(self._late)
+
+
 class RequestLimiter:
     """Of one worker. Rates are requests in a second, and as many may come at once."""
 
@@ -53,8 +88,10 @@ class RequestLimiter:
         self._namespace_rate = Rate.of(namespace_qps)
         self._users = TokenBuckets(Rate.of(user_qps), keys_max)
         self._namespaces = TokenBuckets(self._namespace_rate, keys_max)
-        self._told_users = TokenBuckets(_told_rate(user_qps), keys_max)
-        self._told_namespaces = TokenBuckets(_told_rate(namespace_qps), keys_max)
+        text = "User rate limit exceeded"
+        self._user_refusals = Refusals("user", text, user_qps, keys_max)
+        text = "Namespace rate limit exceeded"
+        self._namespace_refusals = Refusals("namespace", text, namespace_qps, keys_max)
         self._own_rates: dict[str, Rate] = {}
         self._own_told_rates: dict[str, Rate] = {}
         #: Is anything limited at all?
@@ -81,7 +118,7 @@ class RequestLimiter:
         if self._enabled:
             wait_s = self._users.take(key, now_s)
             if wait_s:
-                return self._user_refused(key, wait_s, now_s)
+                return self._user_refusals.refuse(key, wait_s, now_s)
         elif own is None:
             return None
         wait_s = self._namespaces.take(namespace, now_s, own)
@@ -89,8 +126,7 @@ class RequestLimiter:
             if self._enabled:
                 self._users.give_back(key)
             own_told = self._own_told_rates.get(namespace)
-            late = self._told_namespaces.take(namespace, now_s, own_told) > 0
-            return Refused("Namespace rate limit exceeded", "namespace", wait_s, _hold_s(late))
+            return self._namespace_refusals.refuse(namespace, wait_s, now_s, own_told)
         return None
 
     def credential_refusal(self, digest: str, now_s: float) -> Refused | None:
@@ -98,24 +134,16 @@ class RequestLimiter:
         # No namespace has an empty name, so this is nobody's bucket but the credential's.
         key = ("", digest)
         wait_s = self._users.take(key, now_s) if self._enabled else 0.0
-        return self._user_refused(key, wait_s, now_s) if wait_s else None
-
-    def _user_refused(self, key: tuple[str, str], wait_s: float, now_s: float) -> Refused:
-        late = self._told_users.take(key, now_s) > 0
-        return Refused("User rate limit exceeded", "user", wait_s, _hold_s(late))
+        return self._user_refusals.refuse(key, wait_s, now_s) if wait_s else None
 
     def __len__(self) -> int:
         """Buckets that are remembered."""
-        told = len(self._told_users) + len(self._told_namespaces)
-        return len(self._users) + len(self._namespaces) + told
+        refused = len(self._user_refusals) + len(self._namespace_refusals)
+        return len(self._users) + len(self._namespaces) + refused
 
 
 def _told_rate(qps: int) -> Rate:
     return Rate.of(max(qps, TOLD_MIN), _TOLD_AGAIN_S)
-
-
-def _hold_s(late: bool) -> float:
-    return random.uniform(HOLD_MIN_S, HOLD_MAX_S) if late else 0.0
 
 
 class CredentialLimiter:
@@ -128,18 +156,31 @@ class CredentialLimiter:
     def __init__(self, limits: Limits) -> None:
         rate = Rate.of(limits.failed_credentials_per_minute_max, 60.0)
         self._addresses = TokenBuckets(rate, limits.rate_limit_keys_max)
+        self._refusals = Refusals(
+            "address", _FAILED_TOO_OFTEN, TOLD_MIN, limits.rate_limit_keys_max
+        )
 
     @property
     def watching(self) -> bool:
         """Has any address failed of late?"""
         return len(self._addresses) > 0
 
+    def exhausted(self, address: str, now_s: float) -> bool:
+        """Has the address presented too many? Counts nothing."""
+        return bool(address) and self._addresses.wait_s(network(address), now_s) > 0
+
+    def refusal(self, address: str, now_s: float) -> Refused | None:
+        """What an address is told that has presented too many."""
+        if not self.exhausted(address, now_s):
+            return None
+        key = network(address)
+        return self._refusals.refuse(key, self._addresses.wait_s(key, now_s), now_s)
+
     def check(self, address: str, now_s: float) -> None:
         """Raise TooManyRequests when the address has presented too many; counts nothing."""
-        wait_s = self._addresses.wait_s(network(address), now_s) if address else 0.0
-        if wait_s:
-            text = "Too many failed credentials from this address"
-            raise TooManyRequests(text, retry_after_s=math.ceil(wait_s))
+        if self.exhausted(address, now_s):
+            wait_s = self._addresses.wait_s(network(address), now_s)
+            raise TooManyRequests(_FAILED_TOO_OFTEN, retry_after_s=math.ceil(wait_s))
 
     def failed(self, address: str, now_s: float) -> None:
         """Count a credential that did not hold."""

@@ -9,6 +9,7 @@ from fs9.limits import Limits
 from fs9.resilience.limiter import (
     HOLD_MAX_S,
     HOLD_MIN_S,
+    LATE_PER_S,
     TOLD_MIN,
     CredentialLimiter,
     RequestLimiter,
@@ -51,11 +52,18 @@ def test_refusals_beyond_the_rate_are_late_and_others_at_once() -> None:
     holds = [found.hold_s for found in answers if found is not None]
     assert holds[:TOLD_MIN] == [0] * TOLD_MIN
     late = holds[TOLD_MIN:]
-    assert len(late) == 20
-    assert HOLD_MIN_S <= min(late) < max(late) <= HOLD_MAX_S, "not all at one moment"
+    assert late == pytest.approx([HOLD_MIN_S + number / LATE_PER_S for number in range(20)])
     again = [limits.refusal("acme", "a", 2.0) for _ in range(11)][-1]
     assert again is not None
     assert again.hold_s == 0, "who has waited is told at once"
+
+
+def test_so_many_that_no_queue_holds_them_come_late_and_spread() -> None:
+    limits = limiter()
+    answers = [limits.refusal("acme", "a", 1.0) for _ in range(10 + TOLD_MIN + 1000)]
+    last = [found.hold_s for found in answers if found is not None][-500:]
+    assert HOLD_MAX_S / 2 <= min(last) < HOLD_MAX_S / 2 + 1
+    assert HOLD_MAX_S - 1 < max(last) <= HOLD_MAX_S
 
 
 def test_a_refusal_says_whole_seconds_and_never_less_than_one() -> None:
@@ -104,6 +112,17 @@ def test_an_address_that_fails_too_often_is_refused_until_time_has_passed() -> N
     for _ in range(1000):
         limits.failed("", 100.0)
     limits.check("", 100.0)  # nobody knows whose it is
+
+
+def test_an_address_that_goes_on_failing_is_refused_late() -> None:
+    limits = CredentialLimiter(Limits(failed_credentials_per_minute_max=3))
+    assert limits.refusal("192.0.2.1", 100.0) is None
+    for _ in range(3):
+        limits.failed("192.0.2.1", 100.0)
+    refused = [limits.refusal("192.0.2.1", 100.0) for _ in range(TOLD_MIN + 1)]
+    holds = [found.hold_s for found in refused if found is not None]
+    assert holds == [0] * TOLD_MIN + [HOLD_MIN_S]
+    assert limits.refusal("192.0.2.2", 100.0) is None
 
 
 def test_a_credential_that_is_asked_about_counts_until_it_is_known_to_hold() -> None:

@@ -20,6 +20,7 @@ from tests.fix_http import TEMPLATE
 from tests.workers.fix_node import start_node_of
 from tests.workers.test_metrics import scrape_until, total
 from tests.workers.wire_client import Response, WireClient, request
+from workers.door import REFUSED_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,7 +152,10 @@ async def test_no_more_keys_are_looked_up_than_an_address_may_fail(
 async def test_refusals_that_are_answered_late_are_no_load(
     start_fleet: Callable[..., Fleet],
 ) -> None:
-    """They take no place from requests that can be answered."""
+    """They take no place from requests that can be answered.
+
+    Who comes with one new connection after the other for them is not heard any more.
+    """
     yaml = YAML.replace("server:", "server:\n  max_concurrent_requests: 4")
     fleet = start_fleet(workers=1, yaml=yaml)
     await ask(fleet, {}, 1)  # loads the namespace
@@ -166,6 +170,26 @@ async def test_refusals_that_are_answered_late_are_no_load(
     name = "fs9_rate_limited_total"
     samples = await scrape_until(fleet, 0, lambda seen: total(seen, name) >= refused)
     assert total(samples, name, limit="user") == refused > 0
+
+    knocking: list[asyncio.StreamWriter] = []
+    for _ in range(1000):
+        try:
+            knocking.append(await asyncio.wait_for(_knock(fleet, "127.0.0.2"), 0.5))
+        except TimeoutError:
+            break
+    assert REFUSED_MAX <= len(knocking) < 1000
+    (await _knock(fleet, "127.0.0.3")).close()
+    for each in knocking:
+        each.close()
+
+
+async def _knock(fleet: Fleet, address: str) -> asyncio.StreamWriter:
+    """Open one more connection, ask, and wait for no answer."""
+    _, writer = await asyncio.open_connection(
+        "127.0.0.1", fleet.port, local_addr=(address, 0), limit=1024
+    )
+    writer.write(request("GET", STAT))
+    return writer
 
 
 async def _press(fleet: Fleet) -> int:
