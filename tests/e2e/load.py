@@ -44,7 +44,7 @@ class Tenant:
         while not stop.is_set():
             step = self.random.choice([self._upload, self._download, self._stat, self._write])
             await step()
-            await asyncio.sleep(self.random.random() * 0.01)
+            await asyncio.sleep(self.random.random() * 0.02)
         await self._check_all()
         await self.client.close()
 

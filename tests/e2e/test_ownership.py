@@ -66,7 +66,7 @@ class Writer:
                 attempt += 1
                 await asyncio.sleep(0.05)
             number += 1
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.02)
         assert self.client is not None
         await self.client.close()
 
@@ -99,7 +99,7 @@ class Writer:
         assert not self.refused & set(lines)
 
 
-async def until(reached: Callable[[], bool], within_s: float = 20) -> None:
+async def until(reached: Callable[[], bool], within_s: float = 60) -> None:
     async with asyncio.timeout(within_s):
         while not reached():  # noqa: ASYNC110 - other processes are what changes
             await asyncio.sleep(0.05)
