@@ -1,4 +1,4 @@
-"""Where a server keeps what, below its data directory, besides what providers keep there."""
+"""The layout of a data directory, apart from what providers keep there."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""What becomes of the data of deleted namespaces: kept for a while, then removed for ever.
+"""The data of deleted namespaces: kept for the retention, then removed for ever.
 
     deleted ── retention over, or purge ──> each mount's `destroy` ── directories ── forgotten
 
-It begins when the owner has closed the namespace. Another one may have the name by then: it has
-other storage. A removal that breaks off is begun anew the next time, until all of it is gone.
+Removal begins when the owner has closed the namespace. A new namespace may have the name by then;
+its storage is another one. A removal that breaks off is started again the next time, until
+everything is gone.
 """
 
 from __future__ import annotations

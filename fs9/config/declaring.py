@@ -1,4 +1,4 @@
-"""How a setting is declared: a field of a dataclass, with all that is to be known of it."""
+"""How a setting is declared: as a field of a dataclass, with all that is known about it."""
 
 from __future__ import annotations
 

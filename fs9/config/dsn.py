@@ -1,4 +1,4 @@
-"""Where metadata is kept, in one word: the DSN of a SQLite file or of a PostgreSQL database.
+"""Parses the DSN of the metadata: a SQLite file or a PostgreSQL database.
 
 sqlite:PATH                         sqlite://PATH
 postgres://USER@HOST:PORT/DATABASE  postgresql://USER@HOST:PORT/DATABASE

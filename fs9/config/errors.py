@@ -1,4 +1,4 @@
-"""The one error of configuration; it ends the start of a program and never crosses the wire."""
+"""The error of a wrong configuration: it ends the start of a program, never crosses the wire."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings about tenants: how much they may use, what they may mount, when they are gone."""
+"""Settings about tenants: quotas, what they may mount, how long deleted ones are kept."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""A YAML text becomes a tree of values that know their line.
+"""Parses a YAML text into a tree of values that know their line.
 
-YAML is parsed first, `${VAR}` and `${VAR:-default}` are expanded then, in scalar values only:
-a comment or a key is never expanded, and a variable can bring a value but no structure. What
-an expanded plain scalar means is read again by YAML's rules (`${PORT}` becomes a number);
-between quotes it stays text. Nothing here knows any setting.
+YAML is parsed first; then `${VAR}` and `${VAR:-default}` are expanded, in scalar values only: a
+comment or a key is never expanded, and a variable can bring a value but no structure. A plain
+scalar is resolved by YAML's rules after its expansion (`${PORT}` becomes a number); between quotes
+it stays text. Nothing here knows any setting.
 """
 
 from __future__ import annotations

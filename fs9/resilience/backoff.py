@@ -1,6 +1,6 @@
 """How long to wait before trying again, and when to stop: exponential, with jitter and a budget.
 
-Pure: the caller tells the time and does the waiting.
+Pure: the caller passes the time and does the waiting.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Circuit breaker: whoever fails again and again is not asked for a while. Pure: time is given.
+"""Circuit breaker: a backend that keeps failing is not called for a while. Pure: time is passed in.
 
     CLOSED ── failures_max in a row ──> OPEN ── recovery_s later ──> HALF_OPEN
        ^                                  ^                             │
-       └────────── the probe held ────────┼──── the probe failed ───────┘
+       └────────── the probe succeeded ────────┼──── the probe failed ───────┘
 
-In HALF_OPEN one call alone, the probe, is let through. What a call tells that was let through
-before the breaker opened is not heard any more.
+In HALF_OPEN a single call, the probe, is let through. Results of calls that were let through before
+the breaker opened are ignored.
 """
 
 from __future__ import annotations

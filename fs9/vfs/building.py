@@ -1,4 +1,4 @@
-"""How a namespace comes to be: its mounts, each a provider of the registry, and the load itself."""
+"""Builds namespaces: their mounts, each a provider from the registry, and loading them."""
 
 from __future__ import annotations
 

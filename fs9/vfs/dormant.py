@@ -1,9 +1,9 @@
 """Handles as the journal knows them: an id, and the path where its file is now.
 
-`Handles` is what the records of a journal add up to, and what a namespace keeps of the handles
-that an earlier owner opened and nobody has used since. Pure: no file, no clock.
+`Handles` is the state that the records of a journal add up to, and what a namespace keeps of the
+handles that an earlier owner opened and nobody has used since. Pure: no file, no clock.
 
-Paths hang in a tree by name, so renaming a directory moves one node, however many handles are
+Paths are kept in a tree by name, so renaming a directory moves one node, however many handles are
 below it.
 """
 

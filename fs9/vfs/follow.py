@@ -1,8 +1,8 @@
-"""Those who follow files of one namespace: how many they are, and their end.
+"""The followers of one namespace: counts and bounds them, and ends them.
 
-A follower is no operation in progress: nobody waits for it when the namespace moves, the server
-drains or the token ends. It is closed then, its client asks again with its cursor wherever the
-namespace is now, and misses nothing.
+A follower is not an operation in progress: nobody waits for it when the namespace moves, the server
+drains or the token expires. It is closed then; its client reconnects with its cursor to wherever
+the namespace is now, and misses nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a namespace is doing now: operations in progress, open files, who is told of changes.
+"""What a namespace is doing now: operations in progress, open files, listeners for changes.
 
 `Operations` counts those that began on one mount table, `InUse` those of all of them.
 """

@@ -1,18 +1,18 @@
 """The handle journal: which handles a namespace has open, for whoever owns it next.
 
-One file for each namespace that has handles, of JSON lines: appended with one write(2) at each
-open and close, never synced, so it survives the process and not the power. A new owner reads
-it; the handles in it are *dormant* until somebody uses one (`fs9.vfs.revival`).
+One file of JSON lines for each namespace that has handles: appended with one write(2) at each open
+and close, never synced, so it survives the process but not a loss of power. A new owner reads it;
+the handles in it are *dormant* until they are used (`fs9.vfs.revival`).
 
-    opened    a handle, its path, flags, the file's id, and who opened it by what credential
+    opened    a handle, its path, flags, the file's id, and who opened it with which credential
     closed    handles
     begun     a rename or, without a target, a removal; then one of
-      moved, gone    it was done: what was there has another path, or none
+      moved, gone    it was done: the file has another path, or none
       kept           it was refused
-    gone      also what a new version replaced, but for handles of the version `kept`
+    gone      also a file that a new version replaced, except for handles of the version `kept`
 
-A change of which only the beginning is known was cut off by a crash: `unsettled`; the new owner
-looks whether the path is still there. All of it belongs to the event loop; only reading and
+A change of which only the beginning is known was cut off by a crash: it is `unsettled`, and the new
+owner checks whether the path still exists. Everything belongs to the event loop; only reading and
 rewriting happen in a thread.
 """
 

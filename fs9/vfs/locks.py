@@ -1,4 +1,4 @@
-"""One owner for each namespace: what a worker holds while it has a namespace loaded.
+"""The locks that make one worker the owner of a namespace while it has the namespace loaded.
 
 The ring says who should own a namespace; the lock decides who does. `FileLocks` is flock(2) on
 one file for each namespace: the kernel frees it at any death of the process, and a stopped

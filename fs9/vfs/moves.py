@@ -1,8 +1,8 @@
-"""Where open files went: the last renames of a namespace, for whom the path of a handle matters.
+"""The last renames of a namespace, to find the current path of an open file.
 
-Only a narrowed token asks, so nothing is kept until the first one comes (`keep`). Then it costs
-each rename an entry, and an open file is followed when it is asked for, not at each rename.
-Where a file is that missed more renames than are kept is not known: "" as a path.
+Only narrowed tokens need it, so nothing is kept until the first one comes (`keep`). From then on
+each rename adds an entry, and an open file is followed through them when its path is asked for, not
+at each rename. If more renames have happened since than are kept, the path is not known: "".
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
 All of it belongs to the event loop of the worker that owns the namespaces: no locks. A loaded
 namespace is found by one dict lookup.
 
-A record that is another one now (`changed`) is read anew before anything more is answered: until
-then the namespace is `doubtful`, and who comes waits in `find`.
+When the record of a namespace has changed (`changed`), it is read again before anything more is
+answered: until then the namespace is `doubtful`, and requests wait in `find`.
 """
 
 from __future__ import annotations

@@ -3,12 +3,12 @@
     mounts       ["/projects/a", ...]       only at these paths and below
     permissions  ["read", "create:/in", ...] only these rights; with a path, only there and below
 
-An empty or missing claim takes nothing away; both together leave what both allow, and never more
-than the roles do. What is not a known right, or whose path does not begin with a slash, gives
-nothing. Paths are compared by whole names: "/a" says nothing of "/ab".
+An empty or missing claim restricts nothing; with both, only what both allow is allowed, and never
+more than the roles allow. An unknown right, or one whose path does not begin with a slash, grants
+nothing. Paths are compared by whole names: "/a" does not cover "/ab".
 
 A path is *inside* when at least one right holds there, *on the way* when it is above such a path,
-else *hidden*: there seems to be nothing, so that its existence is not told.
+and otherwise *hidden*: it appears not to exist, so that its existence is not revealed.
 """
 
 from __future__ import annotations

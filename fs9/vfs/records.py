@@ -1,4 +1,4 @@
-"""What namespaces need of the meta store and of the providers' registry."""
+"""The interfaces of the meta store and of the provider registry that namespaces use."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Dormant handles come to life: at its first use the file is opened again, at its current path.
+"""Revives dormant handles: when one is first used, its file is opened again at its current path.
 
-Without create, truncate and exclusive, and only if it is the same file (`FileInfo.file_id`); a
-handle never reaches another one. Uses at the same time share one reopen.
+That happens without create, truncate and exclusive, and only if it is the same file
+(`FileInfo.file_id`); a handle never reaches another file. Simultaneous uses share one reopen.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Watching a namespace: its log of changes, which watchers are places in.
+"""Watching a namespace: its log of changes. A watcher is a position in the log.
 
     Vfs ── change, writing ──> WatchLog ──> events with numbers ──> Watcher (one view, one place)
     File ── closed ────────────┘    └── WatchFile: before it is answered or told
 
-A log begins with the first watcher and ends some time after the last one left; until then a change
-costs two calls that do nothing. What is told is what to look at again, not what it is now; so it
-is no harm to tell too much, and `lost` at a path tells: look anew at all that is there and below.
-That is told when nobody knows what became of a change (its provider failed in the middle, its
-process died), and when changes of one path ran side by side so that their order is not known.
+A log begins with the first watcher and ends some time after the last one left; without one a change
+costs two calls that do nothing. An event says what to look at again, not what it is now; so
+reporting too much does no harm, and `lost` at a path means: look again at everything there and
+below. It is reported when the result of a change is not known (its provider failed in the middle,
+its process died), and when changes of one path ran side by side, so that their order is not known.
 
 All of it belongs to the event loop of the namespace's owner.
 """

@@ -1,4 +1,4 @@
-"""One change of a path on its way, for the watch log: begun, and then done, refused, or unknown."""
+"""One change of a path, as the watch log sees it: begun, and then done, refused, or unknown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A watcher: a place in the log of a namespace, and what it is told from there on."""
+"""A watcher: a position in the watch log of a namespace, and the events from there on."""
 
 from __future__ import annotations
 

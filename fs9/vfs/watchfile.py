@@ -1,16 +1,16 @@
 """The watch log on disk: what happened in a namespace, for whoever owns it next.
 
-    head       begins a segment: the log's epoch, and how far it was
-    event      something happened; `ends`: the change or the writing that it tells of
-    begun      a change is on its way
+    head       begins a segment: the log's epoch, and its position
+    event      something happened; `ends`: the change or the writing that this event reports
+    begun      a change has begun
     writing    an open file is being written to
-    dropped    a change was refused, a writing was told of
+    dropped    a change was refused, or a writing was reported
 
 Lines of JSON, each appended with one write(2): before a change begins, and before it is answered or
-told to anybody. Never synced, so they survive the process and not the power; a fleet that starts
-anew removes them. There are two segments at most, `NAME.old` and `NAME`: when the younger one is
-long enough it takes the place of the older one, so nothing is ever rewritten. All of it belongs to
-the event loop; only loading happens in a thread.
+reported. Never synced, so they survive the process but not a loss of power; a fleet that starts
+anew removes them. There are at most two segments, `NAME.old` and `NAME`: when the younger one is
+long enough it replaces the older one, so nothing is ever rewritten. Everything belongs to the event
+loop; only loading happens in a thread.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What of a namespace's events one watcher may and wants to know: those below its roots.
+"""Which events of a namespace one watcher sees, and as what: those below its roots.
 
-A root is the watched path or, for a narrowed token, each path below it where it may look. What
-comes from outside was created, with all that is in it (`moved`); what leaves was removed. When a
-directory above a root is renamed, so is the root. One event is told as one: where it would take
-several, it is told as `lost` at the watched path.
+A root is the watched path or, for a narrowed token, each path below it where it may look. What is
+moved in from outside is a creation, with all that is in it (`moved`); what is moved out is a
+removal. When a directory above a root is renamed, so is the root. One event is reported as one:
+where it would take several, it is reported as `lost` at the watched path.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Who the client is when proxies pass requests on: the rules of `X-Forwarded-For`. Pure.
+"""The client's address behind proxies: the rules of `X-Forwarded-For`. Pure.
 
-Each proxy appends the address of its own peer to the header; whatever stands to the left of
-what a trusted proxy wrote, anybody may have written. So the header counts only when the peer is
-trusted, and is read from the right until an address is not. `Forwarded` (RFC 7239) is ignored:
-of two headers about the same thing, a proxy that sets one passes the other as the client wrote
-it.
+Each proxy appends the address of its own peer to the header; anything to the left of what a trusted
+proxy wrote may have been written by anybody. So the header counts only when the peer is trusted,
+and is read from the right until an address is not trusted. `Forwarded` (RFC 7239) is ignored,
+because a proxy that sets one of the two headers passes the other one on as the client wrote it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""How many servers have passed a request on: `X-FS9-Hop-Count`, so that no loop goes on for ever.
+"""`X-FS9-Hop-Count`: how many servers have passed a request on, so that every loop ends.
 
-A server that has another one as a mount (`proxyfs`) sends the count with each request; one that
-gets it checks it on arrival (`fs9.http.dispatch`) and works for that request with
-`hops_so_far` set, so that the mount, which sees no request, can count on.
+A server that mounts another one (`proxyfs`) sends the count with each request; the server that
+receives it checks it on arrival (`fs9.http.dispatch`) and sets `hops_so_far` for the request, so
+that a mount, which does not see the request, can go on counting.
 """
 
 from __future__ import annotations

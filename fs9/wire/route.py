@@ -1,4 +1,4 @@
-"""What a route is: the words that the tables `fs9.wire.routes_*` are written in."""
+"""The types of which the route tables `fs9.wire.routes_*` are made."""
 
 from __future__ import annotations
 

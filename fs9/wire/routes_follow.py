@@ -1,4 +1,4 @@
-"""The route of those who follow a file."""
+"""The route that follows the messages of a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routes of namespaces, and of what happened in them."""
+"""Routes of namespaces and of their audit trails."""
 
 from __future__ import annotations
 

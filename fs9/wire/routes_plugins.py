@@ -1,4 +1,4 @@
-"""Routes of native plugins: for who administers the server."""
+"""Routes of native plugins, for administrators of the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The route of those who watch what changes in a namespace."""
+"""The route that watches changes in a namespace."""
 
 from __future__ import annotations
 
