@@ -1,8 +1,8 @@
 """Providers of other distributions: what is installed under the entry-point group `fs9.providers`.
 
-An entry point names a coroutine function `create(config, context)`, as built-in providers have
-one (docs/providers.md). A distribution that is broken costs its own mounts a clear error and
-the server a warning, never its start.
+An entry point names a coroutine function `create(config, context)`, like those of built-in
+providers (docs/providers.md). A broken distribution makes its own mounts fail with a clear error
+and logs a warning; it never keeps the server from starting.
 """
 
 from __future__ import annotations

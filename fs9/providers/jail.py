@@ -1,4 +1,4 @@
-"""The jail: provider paths become descriptors below one directory, whatever others do there.
+"""The jail: turns provider paths into descriptors below one directory, whatever others do there.
 
 A jail holds its root as a directory descriptor and never joins host paths. `locate` gives an
 `O_PATH` descriptor of what a path names, `parent` one of the directory that holds it; the

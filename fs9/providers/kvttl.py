@@ -1,9 +1,9 @@
 """`/.ttl` of `kvfs`: a file for each key, where its time to live is read and set.
 
-`/.ttl/a/b` is about the key `/a/b`. It holds the seconds that the key has left, or `never`;
-what is written into it, `60` or `never`, holds from now on and for every later value of the key.
-To remove it is to write `never`. So `echo 60 > /kv/.ttl/a/b` works from every client. The
-tree shows what the keys' tree has, directories and keys, and is not listed in the root.
+`/.ttl/a/b` belongs to the key `/a/b`. It contains the seconds that the key has left, or `never`;
+what is written into it, such as `60` or `never`, applies from now on and to every later value of
+the key. Removing it means `never`. So `echo 60 > /kv/.ttl/a/b` works from every client. The tree
+has the same directories and names as the keys' tree, and is not listed in the root.
 """
 
 from __future__ import annotations

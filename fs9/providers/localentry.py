@@ -1,4 +1,4 @@
-"""What localfs does with one entry of a directory, or with what it has located there.
+"""Operations of localfs on one directory entry, or on the file that it leads to.
 
 The caller holds the lock of the name (`fs9.providers.localtree`). Blocking calls only.
 """

@@ -1,4 +1,4 @@
-"""errno to `Fs9Error`, for localfs: the one table, and the context that applies it.
+"""From errno to `Fs9Error`, for localfs: the table, and the context manager that applies it.
 
 The texts name the client's path, never the host's.
 """

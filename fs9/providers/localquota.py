@@ -1,10 +1,10 @@
-"""What a localfs holds, for the namespace's quota: counted once, then at each change.
+"""The usage of a localfs, for the namespace's quota: counted once, then updated at each change.
 
-The kernel knows the sizes, so nothing is kept for a file but while it is open. A change of a
-file's size happens under the lock of its inode, between a look at the size before and one after;
-what may take a file's last name looks afterwards whether it did. Both are true only if all changes
-go through this process: files that others change behind its back are counted at the next mount,
-and one directory mounted twice counts twice.
+The kernel knows the sizes, so nothing is kept for a file unless it is open. A change of a file's
+size happens under the lock of its inode, and the size is compared before and after; an operation
+that may remove a file's last name checks afterwards whether it did. Both hold only if all changes
+go through this process: files that others change behind its back are counted at the next mount, and
+a directory that is mounted twice counts twice.
 
 Counting walks the tree, so it waits until there is a quota (`LocalFs.count`).
 """

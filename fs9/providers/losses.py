@@ -1,4 +1,4 @@
-"""Messages that readers did not get because they were too slow, counted for each reader."""
+"""Counts the messages that readers missed because they were too slow, once for each reader."""
 
 from __future__ import annotations
 

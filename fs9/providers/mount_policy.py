@@ -1,8 +1,9 @@
 """What a tenant's own operators may mount over HTTP, as the settings `server.mounts_policy` say.
 
-Two lines of defence. `MountPolicy.checked` refuses what is not allowed before anything is made,
-and ties what is allowed down, so that it cannot come to mean something else later. And each
-mount that is not the settings' own has an `AddressPolicy`, asked at each connection.
+There are two lines of defence. `MountPolicy.checked` refuses what is not allowed before anything is
+made, and pins down what is allowed, so that it cannot come to mean something else later. And each
+mount that does not come from the settings has an `AddressPolicy`, which is asked at each
+connection.
 """
 
 from __future__ import annotations

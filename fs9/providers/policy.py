@@ -1,8 +1,8 @@
 """Where mounts that users make may connect to: not into the networks around the server.
 
-The mounts of the operator's settings may go anywhere. A mount that came over the API has an
-`AddressPolicy` in its context, and what connects for it asks about the very address, after
-every resolution of a name, because a name may mean another host the next time.
+Mounts of the operator's settings may connect anywhere. A mount that was made over the API has an
+`AddressPolicy` in its context; whatever connects for it asks about the address itself, after every
+resolution of a name, because the name may resolve to another host the next time.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The next piece of a file that is read from its start on, asked for while the last one is used.
 
-Without it a download is one call of the upstream after the other, and each waits for the client.
-At most one piece is ahead. It is as old as what the cache may be, and no older than the last
-change made through the mount; for a client that takes longer than that nothing is read ahead any
-more, because it would be read twice.
+Without it a download is one call of the upstream after another, each waiting for the client. At
+most one piece is read ahead. It may be as old as cached data, but no older than the last change
+made through the mount; for a client that takes longer than that nothing more is read ahead, because
+it would be read twice.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Parts of files of an upstream that were read before; by version, so never of another one."""
+"""A cache of parts of an upstream's files, keyed by version, so that versions are never mixed."""
 
 from __future__ import annotations
 

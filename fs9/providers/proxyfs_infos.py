@@ -1,7 +1,7 @@
-"""What an upstream says of files, brought into the form that ours have.
+"""File infos of an upstream, brought into the form of ours.
 
-Older servers write paths and modes otherwise, and send whole listings; nobody's listing has names
-that are none.
+Older servers spell paths and modes differently, and send whole listings; entries whose names are
+not valid are left out.
 """
 
 from __future__ import annotations

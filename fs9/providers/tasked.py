@@ -1,9 +1,9 @@
 """Around a provider whose operations need a task around them.
 
-Workers step small operations without one (`workers.answering`), which is most of their speed; a
-provider that says `untasked` can do with that. Others may ask for the current task before they
-have waited for anything, as `asyncio.timeout` and `asyncio.TaskGroup` do, and most network
-libraries: for them each operation gives way once, after which it is in a task.
+Workers step small operations without a task (`workers.answering`), which gives most of their speed;
+a provider that sets `untasked` supports that. Others may need the current task before they have
+waited for anything, as `asyncio.timeout`, `asyncio.TaskGroup` and most network libraries do: for
+them each operation yields to the event loop once, after which it runs in a task.
 """
 
 from __future__ import annotations

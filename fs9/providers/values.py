@@ -1,4 +1,4 @@
-"""Values that no inode can have, whatever keeps it: what providers refuse in a wstat.
+"""Checks of the values in a wstat that no provider can store.
 
 `localfs`, `memfs`, `kvfs` and `pagefs` ask here, so that the same request is refused in the same
 words on every mount.

@@ -1,4 +1,4 @@
-"""What worker and plugin process say to each other, and how it lies on the socket.
+"""The messages between worker and plugin process, and their encoding on the socket.
 
 A frame is a header (number of the call, length of the message, length of the data), the message
 in MessagePack, and the bytes read or to be written, which are never encoded. The answer carries

@@ -4,8 +4,8 @@ Each of a few threads takes a request from the socket, makes the call and writes
 thread hands work to another, which would cost more than most calls. A call that hangs keeps its
 thread. The worker has the deadlines, and kills the process.
 
-It ends when the worker ends, however that went: the kernel kills it (prctl(2)), and the socket
-is closed then.
+It ends when the worker ends, however the worker dies: the kernel kills it (prctl(2)), and the
+socket is closed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A mount of a native plugin, as a provider.
 
-What providers promise is kept beside the plugin (`tree`); here requests are made, and handles
-are told from those of a process that is gone.
+The rules of providers are enforced beside the plugin (`tree`); this module makes the requests, and
+tells living handles from those of a process that is gone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a plugin process begins with: small, so that workers can import it.
+"""The entry point of a plugin process: small, so that workers can import it.
 
 `host` and all behind it (the declarations of the C interface take a while to parse) are
 imported in the plugin's process alone.

@@ -1,11 +1,11 @@
-"""What every provider promises (`fs9.provider`), kept over plugins that keep less.
+"""Enforces the contract of providers (`fs9.provider`) over plugins that do less.
 
-Plugins of the contract differ: many make a directory where there is one, ignore `truncate`, let
-files be made below files, answer -9 for a directory that is not empty, lose a file whose rename
-fails, or write through a handle that was opened for reading; none knows `exclusive`, conditions
-or a replacement that is swapped in at the close. All that is here, beside the plugin: looking
-first costs a call in the same process. A lock makes looking and changing one step, for all
-changes come this way.
+Plugins differ: many make a directory where there is one, ignore `truncate`, let files be made below
+files, answer -9 for a directory that is not empty, lose a file whose rename fails, or write through
+a handle that was opened for reading; none knows `exclusive`, conditions, or a replacement that is
+swapped in at the close. All of that is added here, beside the plugin, where checking first costs a
+call within the same process. A lock makes check and change one step, because all changes come this
+way.
 
 A replacement is written to a hidden file in the root and renamed at the close.
 """

@@ -1,4 +1,4 @@
-"""The end of a mount's storage: every block, every key, then the store. Begun again, it goes on."""
+"""Destroys a mount's storage: every block, every key, then the store. It can be run again."""
 
 from __future__ import annotations
 

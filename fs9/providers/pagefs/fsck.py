@@ -1,4 +1,4 @@
-"""fsck: is a tree consistent? And scrub: are its bytes what was written?
+"""fsck checks whether a tree is consistent, scrub whether its bytes are what was written.
 
 The check reads everything, of the live tree and every branch, and compares: entries with
 inodes, inodes with entries (link counts), sizes with extents, extents with objects, counters

@@ -1,9 +1,9 @@
-"""Who may use a namespace's storage that several hosts reach, and until when.
+"""Ownership of a namespace's storage that several hosts can reach.
 
-`Ownership` is what an opened store knows about itself: the storage is ours, or it was taken
-over and why. `Lease` adds a time: the storage is ours at least until then, because whoever
-wants it waits so long. A lease only keeps hosts from taking the storage from one another; what
-keeps a writer out that slept through its lease is the epoch, which each commit checks.
+`Ownership` is what an opened store knows about itself: the storage is ours, or it was taken over,
+and why. `Lease` adds a time: the storage is ours at least until then, because others wait that long
+before they take it. A lease only keeps hosts from taking the storage from one another; a writer
+that slept through its lease is kept out by the epoch, which each commit checks.
 """
 
 from __future__ import annotations

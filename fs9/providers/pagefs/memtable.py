@@ -1,4 +1,4 @@
-"""Changes that are newer than the ordered table below them, kept in the order of their keys."""
+"""A sorted table in memory of changes that are newer than the ordered store below."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `open` gives: a file or directory of a view, bound to its inode."""
+"""An open file or directory of a view, bound to its inode."""
 
 from __future__ import annotations
 

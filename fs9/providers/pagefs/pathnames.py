@@ -1,4 +1,4 @@
-"""Which paths lead to inodes: what a check says to people, who know no inode numbers."""
+"""Finds the paths of inodes, so that checks can name files instead of inode numbers."""
 
 from __future__ import annotations
 

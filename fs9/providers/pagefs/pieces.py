@@ -1,4 +1,4 @@
-"""Pieces of files on their way into an object, and the extents that refer to them then."""
+"""Cuts written data into pieces of an object, and makes the extents that refer to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be asked of which inode, and errors that name the caller's path."""
+"""Checks of what may be done with which inode; their errors name the caller's path."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Calls to one bucket of an S3-compatible object storage, tried again until their deadline.
 
-Object storage answers late, or with an error, or not at all; each request has a time, each call
-is tried again with growing delays. Whoever calls makes sure that a request may come twice.
+Object storage may answer late, or with an error, or not at all; each request has a timeout, and
+each call is tried again with growing delays. Callers make sure that a request may be repeated.
 """
 
 from __future__ import annotations
