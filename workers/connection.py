@@ -298,7 +298,7 @@ class Connection(HttpToolsProtocol):
         """What we wait for the client to do, if we do, and how many bytes of it are done."""
         state, framer = self._state, self.intake.framer
         if state is State.COLLECT:
-            return BODY, len(self.intake)
+            return BODY, self.intake.left
         if state in {State.ANSWER, State.APP}:
             waits = self._body is None or self._body.waits
             if not (framer.done or self.flow.read_paused) and waits and not self.started:
@@ -383,7 +383,7 @@ class Connection(HttpToolsProtocol):
             self._ending = (
                 request is None
                 or request.block.close
-                or (self._eof and not (self.intake and self.intake.framer.done))
+                or (self._eof and not (self.intake.left and self.intake.framer.done))
                 or not (self.intake.framer.done or self.intake.drainable(self.request))
             )
         return self._ending
@@ -419,7 +419,7 @@ class Connection(HttpToolsProtocol):
             self._state = State.IDLE
             if self.node.moving_out and not self.private:
                 self.loop.call_soon(self._move_out)
-            elif self.intake or self._eof:
+            elif self.intake.left or self._eof:
                 self._advance_soon()
         else:
             self._state = State.DRAIN
@@ -427,7 +427,7 @@ class Connection(HttpToolsProtocol):
 
     def _read_on(self) -> None:
         """Read the socket again, unless the client is far ahead of our answers."""
-        if len(self.intake) <= INPUT_BYTES_MAX:
+        if self.intake.left <= INPUT_BYTES_MAX:
             self.flow.resume_reading()
 
     def _drain(self) -> None:
@@ -447,7 +447,7 @@ class Connection(HttpToolsProtocol):
         self._closed_s = self.loop.time()
         # Who is told to send less is not given all of our time for what it sends.
         self._linger_bytes = DRAIN_BYTES_MAX if self.status == _TOO_MANY else sys.maxsize
-        if self.intake.framer.done and not (self.intake or unread):
+        if self.intake.framer.done and not (self.intake.left or unread):
             self.transport.close()
         else:
             self.intake.clear()

@@ -246,7 +246,7 @@ class Departure:
             # The owner sees the same bytes and refuses them.
             part = connection.intake.take_all()
         self._active.send_body(part)
-        if len(connection.intake) > _BODY_AHEAD_BYTES_MAX:
+        if connection.intake.left > _BODY_AHEAD_BYTES_MAX:
             connection.flow.pause_reading()
 
     def forget_leavers(self) -> None:

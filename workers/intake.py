@@ -21,35 +21,38 @@ class Intake:
     of them copied for each: that is done when it is at least half of what is kept.
     """
 
-    __slots__ = ("_at", "_data", "framer")
+    __slots__ = ("_at", "_data", "framer", "left")
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        #: Where in it the unread part begins.
+        #: Where in it the unread part begins, and how many bytes that has.
         self._at = 0
+        self.left = len(data)
         #: Of the body of the request in progress; done between requests.
         self.framer: Framer = LengthFramer(0)
 
-    def __len__(self) -> int:
-        """Bytes that nobody has taken yet."""
-        return len(self._data) - self._at
-
     @property
     def data(self) -> bytes:
-        """A copy of all of them."""
+        """A copy of all that nobody has taken yet."""
         return self._data[self._at :]
 
     def clear(self) -> None:
         self._data = b""
-        self._at = 0
+        self._at = self.left = 0
 
     def add(self, data: bytes) -> None:
-        self._data = self.data + data if self._data else data
+        self._data = data = self.data + data if self.left else data
         self._at = 0
+        self.left = len(data)
 
     def _take(self, end: int) -> None:
         """All before `end` is taken."""
-        if 2 * end >= len(self._data):
+        size = len(self._data)
+        self.left = size - end
+        if end == size:  # as a rule
+            self._data = b""
+            end = 0
+        elif 2 * end >= size:
             self._data = self._data[end:]
             end = 0
         self._at = end
@@ -82,8 +85,9 @@ class Intake:
 
     def give_back(self, data: bytes) -> None:
         """Put back what was taken too much."""
-        self._data = data + self.data
+        self._data = data = data + self.data
         self._at = 0
+        self.left = len(data)
 
     def drainable(self, request: Request | None) -> bool:
         """Is what is left of the body small enough to be read and dropped?
@@ -93,7 +97,7 @@ class Intake:
         framer = self.framer
         if framer.done:
             return True
-        waits = request is not None and request.block.expect_continue and not len(self)
+        waits = request is not None and request.block.expect_continue and not self.left
         return (
             not waits and isinstance(framer, LengthFramer) and framer.remaining <= DRAIN_BYTES_MAX
         )

@@ -95,7 +95,7 @@ class Fs9Protocol(Connection):
         self._advance()
 
     def data_received(self, data: bytes) -> None:
-        if data == _EMPTY_LINE and self._state is _IDLE and not self.intake:
+        if data == _EMPTY_LINE and self._state is _IDLE and not self.intake.left:
             return  # before a request (RFC 9112, 2.2), or instead of one for ever: no progress
         self._progress_s = self.loop.time()
         self.intake.add(data)
@@ -113,7 +113,7 @@ class Fs9Protocol(Connection):
             self._linger_bytes -= len(data)
             if self._linger_bytes < 0:
                 self.flow.pause_reading()
-        elif len(self.intake) > INPUT_BYTES_MAX or self._is_held:
+        elif self.intake.left > INPUT_BYTES_MAX or self._is_held:
             self.flow.pause_reading()
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -128,7 +128,7 @@ class Fs9Protocol(Connection):
                 return True
             self._end_request(error, error)
             return not self.transport.is_closing()
-        if self._state is _IDLE and self.intake:
+        if self._state is _IDLE and self.intake.left:
             self._advance_soon()
             return True
         return self._state in IN_PROGRESS
@@ -197,7 +197,7 @@ class Fs9Protocol(Connection):
     def _advance(self) -> None:
         """Start as many requests as can be started now, within a turn."""
         left = self._turn_requests
-        while self.intake and not self.transport.is_closing():
+        while self.intake.left and not self.transport.is_closing():
             state = self._state
             if state is _COLLECT:
                 if not self._answer_collected():
@@ -233,7 +233,7 @@ class Fs9Protocol(Connection):
         request = self.intake.next_request(self.node.heads)
         if request is not None:
             self._head_since_s = None
-        elif self._head_since_s is None and self.intake:
+        elif self._head_since_s is None and self.intake.left:
             self._head_since_s = self.loop.time()
         return request
 
@@ -276,7 +276,7 @@ class Fs9Protocol(Connection):
         node = self.node
         self._departure.count_request()
         self._begin(request)
-        if self._eof and len(self.intake) < (request.block.length or 0):
+        if self._eof and self.intake.left < (request.block.length or 0):
             self.refuse(MalformedRequest(CUT_SHORT))
             return
         if node.active >= node.active_unchecked:
@@ -325,7 +325,7 @@ class Fs9Protocol(Connection):
         assert request is not None
         assert request.operation is not None
         length = request.block.length or 0
-        if len(self.intake) < length:
+        if self.intake.left < length:
             self.flow.resume_reading()  # it may be more than what is kept of requests ahead
             return False
         key = request.key

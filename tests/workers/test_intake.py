@@ -28,7 +28,7 @@ def test_requests_come_out_as_they_went_in_however_they_are_cut(
         cuts.append(cuts.pop(0))
         part, whole = whole[: cuts[-1]], whole[cuts[-1] :]
         intake.add(part)
-        while intake:
+        while intake.left:
             if not intake.framer.done:
                 found += intake.take_body()
             elif (request := intake.next_request(heads)) is not None:
@@ -36,16 +36,16 @@ def test_requests_come_out_as_they_went_in_however_they_are_cut(
                 intake.begin(request)
             else:
                 break
-        assert len(intake) == len(intake.data)
-    assert not intake
+        assert intake.left == len(intake.data)
+    assert not intake.left
     assert found == b"".join(wire.removeprefix(b"\r\n") for wire in wires)
 
 
 def test_what_is_taken_is_not_kept_for_ever() -> None:
     """At most as much again as what is still there."""
     heads, intake = Heads(Limits(), Blocks()), Intake(GET * 1000)
-    while intake:
+    while intake.left:
         request = intake.next_request(heads)
         assert request is not None
         intake.begin(request)
-        assert len(intake._data) <= 2 * len(intake) + len(GET)
+        assert len(intake._data) <= 2 * intake.left + len(GET)
