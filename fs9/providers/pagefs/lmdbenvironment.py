@@ -1,7 +1,7 @@
 """LMDB environments: one for each directory in a process, with a reader and a map that grows.
 
-LMDB has no checksums. So behind each value is the CRC32C of its key and itself, which is verified
-at each read; environments that earlier versions made do without.
+LMDB has no checksums, so rows are sealed (`rowseals`) and verified at each read; environments that
+earlier versions made do without.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import os
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import lmdb
-from fastcrc.crc32 import iscsi as crc32c
 
 from fs9.errors import Internal
+from fs9.providers.pagefs.rowseals import sealed, unsealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,11 +23,8 @@ if TYPE_CHECKING:
 _MAP_BYTES_MIN = 16 * 1024 * 1024
 #: In the system's table: values have checksums.
 SEALED = b"sealed"
-_SEAL_BYTES = 4
 #: What there may be: nothing yet, one after a crash in the first start, both.
 _TABLES: tuple[list[bytes], ...] = ([], [b"data"], [b"data", b"system"])
-#: The checksum of whatever has its own checksum behind it.
-_WHOLE = crc32c(crc32c(b"").to_bytes(_SEAL_BYTES, "little"))
 
 
 class Environment:
@@ -92,7 +89,7 @@ class Environment:
             found = cast("bytes | None", reader.get(key))
         except lmdb.Error as error:
             raise _damaged(error) from error
-        return found if found is None or not self.sealed else _opened(key, found)
+        return found if found is None or not self.sealed else unsealed(key, found)
 
     def items(self, first: bytes, end: bytes) -> Iterator[Item]:
         if self._reader is None:
@@ -103,7 +100,7 @@ class Environment:
         """As `items`; raises Internal: something of it is damaged."""
         try:
             for item in items(cursor, first, end):
-                yield (item[0], _opened(*item)) if self.sealed else item
+                yield (item[0], unsealed(*item)) if self.sealed else item
         except lmdb.Error as error:
             raise _damaged(error) from error
 
@@ -135,10 +132,7 @@ class Environment:
         """The rows as LMDB is to have them."""
         if not self.sealed:
             return list(rows)
-        return [
-            (key, value + crc32c(key + value).to_bytes(_SEAL_BYTES, "little"))
-            for key, value in rows
-        ]
+        return [(key, sealed(key, value)) for key, value in rows]
 
     def _renew(self) -> None:
         self._reader = self.env.begin(db=self.data)
@@ -165,12 +159,6 @@ def _file_size(path: str) -> int:
         return os.stat(path).st_size
     except FileNotFoundError:
         return 0
-
-
-def _opened(key: bytes, stored: bytes) -> bytes:
-    if crc32c(key + stored) != _WHOLE:
-        raise Internal("the metadata is damaged: a checksum does not match")
-    return stored[:-_SEAL_BYTES]
 
 
 def _damaged(error: lmdb.Error) -> Internal:
