@@ -1,11 +1,12 @@
-"""The broker's mind: the view, the processes, what was announced, what operators wait for.
+"""The broker's state and decisions: the view, processes, announcements, operators' requests.
 
-Pure: events come in with the time (`on_…`), `Effect`s come out in the order in which they are
-to happen; `workers.broker` brings the events and does the effects. Whatever the broker must
-know after its own death is in `Saved`, which is written before anyone hears of it.
+Pure: events come in with the time (`on_…`), `Effect`s come out in the order in which they must
+happen; `workers.broker` delivers the events and performs the effects. What the next broker must
+know when this one dies is in `Saved`, which is written before anybody hears of it.
 
-All rules but those of one report are by level: after each event `_settle` looks at what is,
-orders what is due and lets the operation under way (`router.operations`) take its next step.
+Rules depend on the current state, not on the event that led to it (except those about a single
+report): after each event `_settle` looks at the state, orders what is due, and lets the operation
+under way (`router.operations`) take its next step.
 """
 
 from __future__ import annotations

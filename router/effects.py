@@ -1,4 +1,4 @@
-"""What the broker's mind (`router.control`) wants done, and what it knows of each process."""
+"""The effects that the broker's decisions (`router.control`) have, and its record of a process."""
 
 from __future__ import annotations
 

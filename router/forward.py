@@ -1,10 +1,10 @@
 """Forwards a request to its owner over the owner's private socket, streaming both ways.
 
-For connections that change tenant at nearly every request, where handing the descriptor back
-and forth costs more, and for those whose descriptor cannot move. The request's bytes go
-unchanged. At the owner's private socket a request is passed on in two cases alone: to the owner
-by a newer view than that which brought it, and to an earlier owner that keeps the namespace for a
-moment and answers in any case. So it never goes in a loop.
+For connections that change tenant at nearly every request, where handing the descriptor back and
+forth costs more, and for those whose descriptor cannot move. The request's bytes go unchanged. At a
+private socket a request is passed on in two cases only: to the owner by a newer view than the one
+that sent it there, and to an earlier owner that keeps the namespace for a moment and answers in any
+case. So it never goes in a loop.
 """
 
 from __future__ import annotations

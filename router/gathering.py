@@ -1,9 +1,9 @@
 """The first slots of a fleet begin to serve together, so that nothing moves between them. Pure.
 
-Until a view has a ready slot, workers take all slots for the ring (`workers.membership`): each
-serves what will be its own, and requests for one that is still starting wait for it. Did the ring
-begin with whoever is ready first, namespaces would move to each that follows, and what is in
-memory alone would be lost to clients that came early.
+Until a view has a ready slot, workers make the ring of all slots (`workers.membership`): each
+serves what will be its own, and requests for a slot that is still starting wait for it. If the ring
+began with the slot that is ready first, namespaces would move to each slot that follows, and what
+they have in memory only would be lost to clients that came early.
 """
 
 from __future__ import annotations

@@ -10,14 +10,14 @@ first byte of its frame, and the kernel never merges data across two messages th
 descriptors, so the n-th descriptor received belongs to the n-th frame.
 
 A frame is an offer. For each one the sender puts a byte into a pipe that both have, and takes it
-out again when the owner has not taken the connection within `TAKE_S`: it hangs, or was stopped.
-Of the two the one who gets the byte has the connection, so that no request is answered twice,
-whenever the owner goes on. The pipe travels before the first frame.
+out again when the owner has not taken the connection within `TAKE_S`, because it hangs or was
+stopped. Whoever gets the byte has the connection, so no request is answered twice, even if the
+owner wakes up later. The pipe travels before the first frame.
 
-The owner answers each frame with one byte before it looks at the connection. Until then the
-sender keeps a duplicate: if the owner dies first, nobody has begun to answer the request, and
-the sender takes the connection back. To an owner that was silent nothing is offered until it
-gives a sign of life, or another process has its place.
+The owner answers each frame with one byte before it looks at the connection. Until then the sender
+keeps a duplicate: if the owner dies first, nobody has begun to answer the request, and the sender
+takes the connection back. An owner that was silent is offered nothing until it gives a sign of
+life, or another process takes its place.
 """
 
 from __future__ import annotations

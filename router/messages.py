@@ -1,13 +1,13 @@
-"""What is said on the control bus, as values and as bytes; no IO.
+"""The messages of the control bus, as values and as bytes; no IO.
 
 Three conversations. The broker announces to all workers: each announcement has the broker's
 epoch and a sequence number that grows by one; a `Heartbeat` repeats the latest number. A worker
-reports to the broker: numbered per epoch and confirmed by `Received`, but for `Status` and
-`Acknowledged`, of which the latest counts. An operator requests, and gets `Accepted` at once
-when the answer takes longer.
+reports to the broker: numbered per epoch and confirmed by `Received`, except for `Status` and
+`Acknowledged`, of which only the latest counts. An operator sends requests, and gets `Accepted` at
+once when the answer takes longer.
 
-Everything travels in one `Envelope` with the version of the language. What another version or
-an unknown kind says is never guessed at: `UnknownMessage`.
+Everything travels in one `Envelope` with the version of the messages. A message of another version
+or of an unknown kind is never guessed at: `UnknownMessage`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What an operator asks for and waits for: drain, reload, scale. Pure, one at a time.
+"""The operations that an operator requests and waits for: drain, reload, scale. Pure.
 
-An operation is stepped after every event and tick. It looks at what is, does the next thing
-through the broker's state, and answers when all is done or a deadline has passed; what a
-refused operation began is taken back. It is a value that the broker saves with its view, so
-the next broker goes on with it (`resumed`).
+One runs at a time. It is stepped after every event and tick: it looks at the state, does the next
+thing through the broker's state, and answers when everything is done or a deadline has passed; a
+failed operation undoes what it began. It is a value that the broker saves with its view, so the
+next broker goes on with it (`resumed`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Files for what runs in front of the fleet and around it: nginx, Envoy, systemd. Pure.
+"""Renders the configuration files of nginx, Envoy and systemd. Pure.
 
-Text from the settings, the slots that serve and the paths of their sockets; the templates are
-in `router/templates/`. A proxy in front places namespaces by the table of `router.ring`, so its
+Made from the settings, the slots that serve and the paths of their sockets; the templates are in
+`router/templates/`. A proxy in front places namespaces by the table of `router.ring`, so its
 requests reach their owner without a hand-off.
 """
 
@@ -101,7 +101,7 @@ def _fill(template: str, **values: object) -> str:
 
 
 def nginx(front: Front) -> str:
-    """A whole configuration of nginx; the script it names is `njs`."""
+    """A complete configuration of nginx; the script that it loads is `njs`."""
     limits, slots = front.settings.limits, front.slots
     return _fill(
         "nginx.conf",
@@ -146,7 +146,7 @@ def njs(front: Front) -> str:
 
 
 def envoy(front: Front) -> str:
-    """A whole configuration of Envoy."""
+    """A complete configuration of Envoy."""
     settings, limits = front.settings, front.settings.limits
     host, _, port = front.listen.rpartition(":")
     lua = _fill(

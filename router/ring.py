@@ -1,9 +1,9 @@
 """The ring: which slot owns a namespace. Immutable; the only user of uhashring.
 
 A namespace falls into one of 65,536 buckets by the CRC-32 of its name, and the ring places the
-buckets. So a program that has no such ring, as a proxy in front, places every namespace alike
-from a table of the buckets (`Ring.table`, rendered by `router.render`): crc32 is a few lines in
-any language.
+buckets. So a program without such a ring, for example a proxy in front, can place every namespace
+in the same way from a table of the buckets (`Ring.table`, rendered by `router.render`): CRC-32
+takes a few lines in any language.
 
 Measured (fullest slot against the mean, a million names; in brackets the ring asked for each
 name itself): 8 slots 1.05 (1.03), 32 slots 1.07 (1.06), 64 slots 1.10 (1.09). With 16,384

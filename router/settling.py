@@ -1,6 +1,6 @@
-"""What is due by how things are, whatever led there: rules of the broker's mind (`router.control`).
+"""Rules of `router.control` that depend only on the current state: what is due now.
 
-Each looks at the whole fleet and does its part again until nothing is left to be done.
+Each rule looks at the whole fleet and is applied again until nothing is left to do.
 """
 
 from __future__ import annotations

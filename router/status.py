@@ -1,4 +1,4 @@
-"""What an operator is told of the fleet."""
+"""The status of the fleet, as an operator sees it."""
 
 from __future__ import annotations
 

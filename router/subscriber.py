@@ -1,8 +1,8 @@
-"""The worker's side of the control bus, without IO: what was heard, what is owed.
+"""The worker's side of the control bus, without IO: announcements received, reports unconfirmed.
 
-`Subscriber` makes an ordered sequence without gaps of announcements that may be lost, doubled
-and reordered; `Reporter` makes the broker hear every report once and in order. Both are told
-what arrived and what time it is, and answer with what to do (`Output`); `workers.bus` does it.
+`Subscriber` turns announcements that may be lost, duplicated and reordered into an ordered sequence
+without gaps; `Reporter` makes sure that the broker hears every report once and in order. Both are
+given what arrived and the time, and return what to do (`Output`); `workers.bus` does it.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
 The broker (`router.control`) alone makes new views; every worker gets each of them whole and
 builds its ring of `View.serving`, so equal views give equal owners everywhere.
 
-`TRANSITIONS` is the whole life of a slot. An event that a state does not list changes nothing:
-reports arrive late and twice. A slot whose process dies keeps its state, and with it its place
-in the ring, until its grace is over (EXPIRED), for the arbiter replaces it in a moment.
+`TRANSITIONS` is the whole life of a slot. An event that is not listed for a state changes nothing,
+because reports may arrive late or twice. A slot whose process dies keeps its state, and with it its
+place in the ring, until its grace period is over (EXPIRED), because the arbiter replaces the
+process within a moment.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is told of each request that a worker answers: its counts, its access line, its span.
+"""Accounts for each request that a worker answers: counts, access line, span.
 
     Connection ── begin ──> id; a trail when somebody looks ── … ── end ──> metrics, line, span
 

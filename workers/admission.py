@@ -1,7 +1,7 @@
-"""How many connections a worker holds, in all and for each address; and how many files it may.
+"""Bounds the connections of a worker, in total and for each address, and its open files.
 
-A connection that is too many is told so and closed. Proxies of ours are many clients, so theirs
-are counted in all, but not by address.
+A connection beyond a bound is answered with the reason and closed. A trusted proxy stands for many
+clients, so its connections count towards the total, but not by address.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Runs an operation for a connection and writes its reply.
 
-Two ways to run the same operation: a small one is stepped here and now, and becomes a task
-only if it waits; one whose body or answer comes in pieces is a task from the start, with its
-body read from the socket (`workers.sink`).
+There are two ways to run an operation: a small one is stepped in place, and becomes a task only if
+it waits; one whose body or answer comes in pieces is a task from the start, and its body is read
+from the socket (`workers.sink`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""gunicorn's arbiter with slots and a broker: it starts what is missing and stops all in order.
+"""gunicorn's arbiter with slots and a broker: starts missing processes, and stops all in order.
 
-It decides nothing about the fleet. How many slots there shall be is a number that the broker
-writes (`RunDirectory.wanted`); the arbiter keeps one process in each of them, and the broker.
-When the broker asks for it, it reads code and settings anew, without leaving
-(`workers.renewal`).
+It decides nothing about the fleet. The broker writes how many slots there must be
+(`RunDirectory.wanted`); the arbiter keeps one process running in each of them, and the broker. When
+the broker asks for it, it loads new code and settings while it goes on running (`workers.renewal`).
 """
 
 from __future__ import annotations

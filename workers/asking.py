@@ -1,4 +1,4 @@
-"""An operator asks the fleet's broker, and waits for the end of what it asked for."""
+"""Sends an operator's request to the fleet's broker, and waits for its result."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Parsed header blocks, kept by their bytes: a keep-alive client repeats the very same ones.
+"""A cache of parsed header blocks, keyed by their bytes: keep-alive clients repeat the same ones.
 
-Two headers differ at each request (an id, a trace) while the rest repeats; they are cut out
-before the rest is looked up, so that they cost a tenth of parsing all anew, and do not drive the
-others' blocks out.
+Two headers may differ at each request (an id, a trace) while the rest repeats; they are cut out
+before the rest is looked up, which costs a tenth of parsing everything, and keeps such requests
+from filling the cache.
 """
 
 from __future__ import annotations

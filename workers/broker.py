@@ -1,8 +1,8 @@
 """The broker process: one loop around `router.control`, one for each host.
 
-It is forked by the arbiter and can be killed at any time: workers serve on with the view they
-have, and the next broker goes on with the saved one. It tells the arbiter how many workers
-there are to be by a file, and learns of a worker's death from the kernel (pidfd_open(2)).
+It is forked by the arbiter and can be killed at any time: workers go on serving with the view they
+have, and the next broker goes on from the saved one. It tells the arbiter through a file how many
+workers there must be, and learns of a worker's death from the kernel (pidfd_open(2)).
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The control bus over ZeroMQ: sockets, descriptors and timers around `router.subscriber`.
 
-The only user of pyzmq. `BusServer` is the broker's end, `BusClient` a worker's, `OperatorLine`
-an operator's. They meet at Unix sockets, or over TCP with CURVE keys (`workers.endpoint`): then
-the broker lets in who has the clients' key, and clients know it by its own.
+The only user of pyzmq. `BusServer` is the broker's end, `BusClient` a worker's, `OperatorLine` an
+operator's. They use Unix sockets, or TCP with CURVE keys (`workers.endpoint`): then the broker
+admits whoever has the clients' key, and clients know the broker by its own key.
 
-A ZeroMQ context does not survive a fork: each is made in the process that uses it. ZeroMQ's
-descriptor tells of changes, not of states, so after each wake-up, and after each message that
-was sent, everything there is gets read.
+A ZeroMQ context does not survive a fork, so each is made in the process that uses it. ZeroMQ's
+descriptor is edge-triggered, so after each wake-up, and after each message that was sent,
+everything that is there must be read.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Changes of the metadata as messages of the control bus, and back.
 
-The router knows nothing of what is revoked; to it that is bytes.
+To the router they are bytes: it knows nothing of what they mean.
 """
 
 from __future__ import annotations

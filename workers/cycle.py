@@ -1,7 +1,7 @@
-"""uvicorn's request-response cycle on a connection of ours.
+"""uvicorn's request-response cycle, adapted to the workers' connections.
 
-The cycle speaks ASGI with the application. It must not decide how the connection ends, and
-what it writes counts as progress of the request.
+The cycle speaks ASGI with the application. It must not decide how the connection ends, and what it
+writes counts as progress of the request.
 """
 
 from __future__ import annotations

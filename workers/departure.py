@@ -1,4 +1,4 @@
-"""The way of a request to the slot that owns its namespace.
+"""Takes a request to the slot that owns its namespace.
 
 The connection itself is handed over (`router.handoff`); one that changes namespace at nearly
 every request has its requests forwarded instead (`router.forward`). While the owner is being

@@ -1,12 +1,12 @@
-"""Where the bus of a fleet is, and the keys to it: files, written when the fleet starts.
+"""The address of a fleet's bus, and its keys: files that are written when the fleet starts.
 
-Over Unix sockets in the run directory nobody needs a key: the directory is closed to others.
-Over TCP everybody does (CURVE). The keys' directory has three, each in a file of its own:
-`broker.key`, which the broker alone needs; `broker.public`, by which clients know the broker;
-and `client.key`, which makes a client one. The last two are what a client needs.
+Unix sockets in the run directory need no keys, because the directory is closed to others. Over TCP
+everybody needs them (CURVE). The directory of keys has three files: `broker.key`, which only the
+broker needs; `broker.public`, by which clients know the broker; and `client.key`, by which the
+broker knows clients. A client needs the last two.
 
-The run directory says where the bus is, so whoever finds the fleet by its data directory finds
-its bus without the settings.
+The run directory says where the bus is, so whoever finds the fleet by its data directory finds its
+bus without the settings.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How long ago this worker knew for certain all that is announced to the fleet.
+"""How current this worker's knowledge is: when it last knew everything that was announced.
 
-Two ways lead to it: the bus, and the metadata that the bus tells of (`fs9.changes`), which is
-read on a timer. While the bus is deaf for longer than a bound, the worker is not ready; when the
-metadata does not answer either, what was revoked may still look valid here, and with
-authentication on requests are refused.
+It learns changes in two ways: from the bus, and from the metadata (`fs9.changes`), which is read on
+a timer. When the bus has been silent for longer than a bound, the worker is not ready; when the
+metadata does not answer either, revoked tokens may still look valid here, so with authentication on
+requests are refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a connection has received and nobody has taken yet, and where the request in it ends."""
+"""The bytes that a connection has received and not consumed, and where the request in them ends."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
 What is lent is the open file itself, not its path: a symbolic link to the descriptor
 (`/proc/PID/fd/N`, proc(5)) in the run directory, under a name that nobody can guess. So nginx
-opens the very file that the worker has judged, whatever its path names by then, and can open
-no other. A descriptor's number is given to another file some day, so the name goes first, and
-the descriptor a good while after: an open that finds the name finds the file.
+opens the very file that the worker has checked, whatever its path names by then, and can open no
+other. The number of a closed descriptor is reused, so the name is removed first and the descriptor
+closed a good while later: an open that finds the name finds the right file.
 """
 
 from __future__ import annotations

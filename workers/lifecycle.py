@@ -1,7 +1,8 @@
 """A worker's life in the fleet: join, follow the views, drain, come back, leave.
 
-The only place where a message of the bus changes the worker. Each order is obeyed by bringing
-the worker to what the newest view says, so that a message lost, late or doubled does no harm.
+The only place where a message of the bus changes the worker. Each message is acted on by bringing
+the worker into the state that the newest view demands, so a lost, late or duplicated one does no
+harm.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""This worker's place in the fleet: the view it knows, and what it is in the middle of.
+"""This worker's place in the fleet: the view that it knows, and the requests in progress.
 
-A request is routed by the newest view that this worker has. Between two workers that know
-different views a connection could go to and fro; so it travels with the number of the view
-that sent it, and the receiver waits until it knows that view too. When a view takes a
-namespace away, the requests that were begun here end here first; if that takes long, we keep
-the namespace for a while (`workers.lifecycle`).
+A request is routed by the newest view that this worker has. Between two workers that know different
+views a connection could go back and forth; so it travels with the number of the view by which it
+was sent, and the receiver waits until it knows that view too. When a view takes a namespace away,
+the requests that were begun here end here first; if that takes long, we keep the namespace for a
+while (`workers.lifecycle`).
 
-Of one event loop; what does not await does not interleave.
+Belongs to one event loop; code without an `await` does not interleave.
 """
 
 from __future__ import annotations

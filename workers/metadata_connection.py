@@ -1,8 +1,7 @@
-"""Connections of the metadata service: uvicorn's, with bounds on what comes before its key is seen.
+"""Connections of the metadata service: uvicorn's, with bounds on what precedes the key check.
 
-uvicorn waits for the end of a request's head for ever and keeps whatever length it has, and so it
-is with trailers and with the extensions of chunks. Bodies are the application's
-(`fs9.meta.app`).
+uvicorn itself waits for ever for the end of a request's head, trailers and chunk extensions, and
+keeps them whatever their length. Bodies are bounded by the application (`fs9.meta.app`).
 """
 
 from __future__ import annotations

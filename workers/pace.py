@@ -1,8 +1,8 @@
-"""Whether a client is too slow: one that sends its body, or takes its answer, byte by byte.
+"""Finds clients that are too slow: that send a body, or take an answer, byte by byte.
 
-A request without any progress ends by its own timeout. This is about those that make a little,
-for ever, and hold a connection, a buffer and perhaps a place among the requests in progress.
-Looked at from time to time, from outside: the request itself pays nothing for it.
+A request without any progress ends by its own timeout. This is about clients that go on making a
+little progress for ever, and hold a connection, a buffer and perhaps a place among the requests in
+progress. They are checked periodically from outside, so requests pay nothing for it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a process does when the one that started it is gone, however it went: it leaves, too.
+"""Makes a process end when its parent ends, however the parent died.
 
-Else it would go on serving, and keep the address from whoever is started instead.
+Otherwise it would go on serving, and keep the address from the next fleet.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Who is at the other end of a connection, also when another worker forwards for it.
+"""The address of the client at the other end of a connection, also when a worker forwards for it.
 
 A worker that forwards binds its end of the Unix connection to an abstract name (unix(7)) that
-has the address of the client, and the number of the view by which it forwards. Only workers
-reach the private sockets, so nobody else can say such a name; and it costs a request nothing.
+contains the client's address and the number of the view by which it forwards. Only workers can
+reach the private sockets, so nobody else can present such a name; and it costs nothing per request.
 """
 
 from __future__ import annotations

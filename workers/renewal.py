@@ -1,10 +1,10 @@
-"""`fs9 fleet reload` reads code and settings anew, while the fleet serves.
+"""`fs9 fleet reload` loads new code and settings while the fleet serves.
 
-The arbiter has them tried first: by a fresh interpreter with the command line of its own start
-(`Rehearsal`, which runs `rehearse`). What cannot be used is an answer to the operator, and
-nothing has changed. What can be used it becomes itself: it replaces its program (execve(2)) and
-goes on in the same process (`Handover`), with its children, its listener and its locks. Workers
-are then forked from the new program, so starting one costs no more than before.
+The arbiter first tries them in a fresh interpreter with the command line of its own start
+(`Rehearsal`, which runs `rehearse`). If they cannot be used, the operator gets the reason and
+nothing has changed. Otherwise the arbiter replaces its program (execve(2)) and goes on in the same
+process (`Handover`), with its children, its listener and its locks. Workers are then forked from
+the new program, so starting one costs no more than before.
 """
 
 from __future__ import annotations

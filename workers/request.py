@@ -1,4 +1,4 @@
-"""The head of one request: from the bytes on the wire to what decides its way. Sans-IO."""
+"""The head of one request: from the bytes on the wire to what decides where it goes. Sans-IO."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The sessions of keep-alive clients, kept with their header blocks.
 
-A client that sends the very same headers again is the very same principal, so its session is
-entered without looking at the token again: as long as the token holds, at most as long as the
-verifier itself remembers one, and until anything is revoked.
+A client that sends exactly the same headers again is the same principal, so its session is entered
+without looking at the token again: as long as the token is valid, at most as long as the verifier
+caches it, and until anything is revoked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a connection is doing."""
+"""The states of a connection."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What this worker tells all others, until every one of them has applied it.
+"""Announces this worker's changes to all others, until every one of them has applied them.
 
     tell ── report ──> broker ── announcement ──> all workers, this one too   (heard)
      └────────────── heartbeat: all have acknowledged so much <─┘             (acknowledged)
 
-A broker that dies may take a report with it: the next one gets again whatever was not
+A broker that dies may take a report with it, so the next one gets everything again that was not
 acknowledged. Applying a change twice does no harm.
 """
 
