@@ -227,8 +227,14 @@ class OwnerUnavailable(Fs9Error):
 
 
 class CircuitBreakerOpen(Fs9Error):
+    """Another service fails, and is left alone. `retry_after_s`: until then; at least 1."""
+
     prefix, status, errno, retryable = "circuit breaker open for", 503, errno.EAGAIN, True
     joint = " "
+
+    def __init__(self, detail: str = "", *, retry_after_s: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after_s = max(1, retry_after_s)
 
 
 class Timeout(Fs9Error):

@@ -11,6 +11,7 @@ import asyncio
 import base64
 import binascii
 import logging
+import math
 import socket
 from dataclasses import dataclass
 from functools import partial
@@ -193,7 +194,9 @@ class Calls:
         permit = self._breaker.admit(self._clock.monotonic_s())
         if permit is None:
             wait_s = self._breaker.wait_s(self._clock.monotonic_s())
-            raise CircuitBreakerOpen(f"{self.url}; next try in {wait_s:.1f} s")
+            raise CircuitBreakerOpen(
+                f"{self.url}; next try in {wait_s:.1f} s", retry_after_s=math.ceil(wait_s)
+            )
         headers = {HOP_COUNT: str(hops + 1)}
         try:
             # A worker steps small operations without a task, and connections need one.

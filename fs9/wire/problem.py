@@ -14,6 +14,7 @@ from fs9.errors import (
     KINDS,
     AlreadyExists,
     BackendUnavailable,
+    CircuitBreakerOpen,
     DirectoryNotEmpty,
     Forbidden,
     Fs9Error,
@@ -85,7 +86,7 @@ def error_reply(
 
 
 def _headers(error: Fs9Error) -> tuple[tuple[str, str], ...]:
-    if isinstance(error, TooManyRequests):
+    if isinstance(error, TooManyRequests | CircuitBreakerOpen):
         return (("retry-after", str(error.retry_after_s)),)
     if error.status in _BUSY:
         return (_RETRY_AFTER,)

@@ -6,7 +6,16 @@ import json
 
 import pytest
 
-from fs9.errors import KINDS, BackendUnavailable, Forbidden, Fs9Error, Internal, NotFound
+from fs9.errors import (
+    KINDS,
+    BackendUnavailable,
+    CircuitBreakerOpen,
+    Forbidden,
+    Fs9Error,
+    Internal,
+    NotFound,
+    TooManyRequests,
+)
 from fs9.wire.problem import error_from_reply, error_reply
 
 
@@ -23,6 +32,12 @@ def test_every_error_crosses_the_wire_with_class_and_detail(kind: str) -> None:
     found = error_from_reply(status, body)
     assert type(found) is KINDS[kind]
     assert found.detail == "/some/path"
+
+
+def test_who_is_told_to_wait_is_told_how_long() -> None:
+    for error in (TooManyRequests("", retry_after_s=7), CircuitBreakerOpen("x", retry_after_s=7)):
+        assert dict(error_reply(error)[2])["retry-after"] == "7"
+    assert dict(error_reply(CircuitBreakerOpen("x"))[2])["retry-after"] == "1"
 
 
 def test_only_an_error_about_a_path_has_one() -> None:
