@@ -48,10 +48,8 @@ namespace_template:
 _OTHERS = 20
 #: Of all others together; below their limits, and well below what a worker can.
 _OTHERS_PER_S = 1000.0
-#: Until an abuser has had what is given at once, and its sockets are as full as they get.
-_SETTLE_S = 1.0
 _DRAWS = 2000
-_FOREIGN_MAX, _TRIES_MAX = 0.02, 4
+_FOREIGN_MAX = 0.02
 _ARMS = ("alone", "sink", "fs9")
 
 
@@ -69,6 +67,18 @@ class _Sample:
 
 
 @dataclass
+class _Pace:
+    """How long, and how often, an arm is measured."""
+
+    seconds: float
+    rounds: int
+    #: Until an abuser has had what is given at once, and its sockets are as full as they get.
+    settle_s: float = 1.0
+    #: While somebody else is at work on the machine.
+    tries_max: int = 4
+
+
+@dataclass
 class _Round:
     alone: _Sample
     sink: _Sample
@@ -77,9 +87,9 @@ class _Round:
 
 def run(quick: bool) -> None:
     print(f"\n{_OTHERS} others with {_OTHERS_PER_S:,.0f} requests/s together\n")
-    seconds, rounds = (0.3, 1) if quick else (2.0, 12)
+    pace = _Pace(0.2, rounds=1, settle_s=0.1, tries_max=1) if quick else _Pace(2.0, rounds=12)
     with serving() as served:
-        results = {form.name: measure(served, form, seconds, rounds) for form in FORMS}
+        results = {form.name: measure(served, form, pace) for form in FORMS}
     show(results)
 
 
@@ -94,24 +104,24 @@ def serving() -> Iterator[Fleet]:
         yield served
 
 
-def measure(served: Fleet, form: Form, seconds: float, rounds: int) -> list[_Round]:
+def measure(served: Fleet, form: Form, pace: _Pace) -> list[_Round]:
     found = []
-    for _ in range(rounds):
+    for _ in range(pace.rounds):
         turns = {}
         for name in random.sample(_ARMS, 3):
             beside = abuse(form, served.port, sink=name == "sink")
             with contextlib.nullcontext() if name == "alone" else beside:
-                time.sleep(_SETTLE_S)
-                turns[name] = _ask_undisturbed(served, seconds)
+                time.sleep(pace.settle_s)
+                turns[name] = _ask_undisturbed(served, pace)
         found.append(_Round(**turns))
     return found
 
 
-def _ask_undisturbed(served: Fleet, seconds: float) -> _Sample:
+def _ask_undisturbed(served: Fleet, pace: _Pace) -> _Sample:
     """Try again while somebody else is at work on the machine; the least disturbed try counts."""
     tries = []
-    for _ in range(_TRIES_MAX):
-        tries.append(_ask(served, seconds))
+    for _ in range(pace.tries_max):
+        tries.append(_ask(served, pace.seconds))
         if tries[-1].foreign < _FOREIGN_MAX:
             break
     return min(tries, key=lambda each: each.foreign)
