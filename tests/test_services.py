@@ -248,7 +248,7 @@ async def test_a_failed_opening_leaves_nothing_open(settings, monkeypatch):
         await Services.open(Settings(data_dir=settings.data_dir, jwt_secret=public_key))
     assert closed == [1, 1]
     known = Settings(data_dir=settings.data_dir, jwt_secret="change-me-in-production")
-    with pytest.raises(ConfigError, match="everybody knows"):
+    with pytest.raises(ConfigError, match="published example"):
         await Services.open(known)
 
 

@@ -258,7 +258,7 @@ def load(run_directory: RunDirectory) -> Saved | None:
         try:
             return msgspec.json.decode(data, type=Saved)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            log.warning("the saved view cannot be read, the fleet is seen anew: %s", error)
+            log.warning("the saved view cannot be read, a new one is made: %s", error)
     return None
 
 

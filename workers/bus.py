@@ -274,7 +274,7 @@ class BusClient:
             _connect(listening, publications, keys_dir)
             _connect(speaking, requests, keys_dir)
         except UnusableKeys as error:
-            log.error("no way to the broker: %s", error)
+            log.error("cannot connect to the broker: %s", error)
         for sock in self._sockets:
             self._loop.add_reader(_descriptor(sock), self._pump)
         self._tick()
@@ -441,7 +441,7 @@ class BusClient:
                 elif isinstance(output, Adopt):
                     self._on_snapshot(output.view)
             except Exception:
-                log.exception("a message of the bus could not be followed")
+                log.exception("a message of the bus could not be handled")
 
     def _send(self, output: Send) -> None:
         if not self._sockets or self._lose():

@@ -280,7 +280,11 @@ def greeting(settings: Settings, address: tuple[Any, ...]) -> str:
     auth = settings.auth_enabled or bool(settings.jwt_secret)
     token = '-H "Authorization: Bearer $FS9_TOKEN" ' if auth else ""
     command_token = 'FS9_TOKEN="$FS9_TOKEN" ' if auth else ""
-    who = "on: every request needs a token" if auth else "off: who can connect may do anything"
+    who = (
+        "on: every request needs a token"
+        if auth
+        else "off: everybody who can connect may do anything"
+    )
     return (
         f"fs9 is serving at {url}\n"
         f"  data     {settings.data_dir.resolve()}\n"

@@ -73,4 +73,4 @@ class ApiKeys:
             try:
                 await self._touch(key_id)
             except Fs9Error as error:  # the key holds all the same
-                log.warning("the use of a key could not be noted: %s", error)
+                log.warning("the last use of a key could not be recorded: %s", error)

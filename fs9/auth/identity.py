@@ -44,7 +44,8 @@ def check_keys(settings: Settings) -> Keys:
     for key, values in (("jwt_secret", secrets), ("previous_secrets", settings.previous_secrets)):
         if not KNOWN_TO_ALL.isdisjoint(values):
             raise ConfigError(
-                f"server.auth.{key}: the example that everybody knows: `openssl rand -hex 32`"
+                f"server.auth.{key}: this is a published example; make one with"
+                " `openssl rand -hex 32`"
             )
         try:
             found += Keys.of_secrets(values).keys

@@ -90,7 +90,7 @@ def parse(data: bytes) -> tuple[Key, ...]:
         try:
             found.append(_key(_decode_key(member)))
         except (ValueError, UnicodeDecodeError, UnsupportedAlgorithm) as error:
-            log.warning("key %d of the set is passed over: %s", number, error)
+            log.warning("key %d of the set is ignored: %s", number, error)
     return tuple(found)
 
 
@@ -131,7 +131,7 @@ def check_place(place: str) -> None:
     """Raise ValueError unless it is a file, an https address, or an http one of this host."""
     parts = urlsplit(place)
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-        raise ValueError(f"{place}: keys that anybody on the way could change; use https")
+        raise ValueError(f"{place}: anybody on the way could change these keys; use https")
     if "://" in place and (parts.scheme not in {"http", "https"} or not parts.hostname):
         raise ValueError(f"{place}: expected a file or an https address")
 

@@ -161,7 +161,7 @@ class RemoteRefresher:
         expires_s = _expiry_s(reply.expires_at)
         left_s = 0 if expires_s is None else expires_s - int(self._clock.now_s())
         if not reply.token or left_s <= 0:
-            raise BackendUnavailable("the metadata service made a token that does not hold")
+            raise BackendUnavailable("the metadata service made a token that is not valid")
         return reply.token, left_s
 
 

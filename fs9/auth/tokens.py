@@ -200,7 +200,7 @@ def _holding(
     if not _audience_fits(claims, audience):
         raise _invalid("InvalidAudience")
     if lifetime_max_s is not None and result.exp_s - result.iat_s > lifetime_max_s:
-        raise _invalid(f"it holds for longer than the {lifetime_max_s} seconds allowed here")
+        raise _invalid(f"it is valid for longer than the {lifetime_max_s} seconds allowed here")
     return result
 
 

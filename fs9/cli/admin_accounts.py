@@ -46,9 +46,9 @@ def add_commands(commands: Commands) -> None:
     create.add_argument("user", metavar="USER")
     create.add_argument("--email")
     _add_password(create)
-    create.add_argument("-n", "--namespace", help="also a role in this namespace")
+    create.add_argument("-n", "--namespace", help="also give a role in this namespace")
     create.add_argument(
-        "-r", "--role", action="append", choices=ROLES, help="that role (default: read-write)"
+        "-r", "--role", action="append", choices=ROLES, help="the role (default: read-write)"
     )
     _command(users, "list", "show all users", _list_users)
     for name, text in (
@@ -83,16 +83,16 @@ def _add_roles(commands: Commands) -> None:
 
 def _add_keys(commands: Commands) -> None:
     keys = admin_setup.group(commands, "keys", "API keys: credentials of programs")
-    create = _command(keys, "create", "make a key, which is shown this once", _create_key)
+    create = _command(keys, "create", "create a key; it is shown only once", _create_key)
     create.add_argument("name", metavar="NAME", help="what it is for")
     create.add_argument("-n", "--namespace", required=True)
-    create.add_argument("-u", "--user", help="whose it is (default: the system's)")
+    create.add_argument("-u", "--user", help="its owner (default: the user `system`)")
     create.add_argument(
         "-r", "--role", action="append", choices=ROLES, help="default: read-write; repeatable"
     )
-    create.add_argument("--days", type=int, help="it expires after so many (default: never)")
+    create.add_argument("--days", type=int, help="it expires after this many days (default: never)")
     create.add_argument("-q", "--quiet", action="store_true", help="the key and nothing else")
-    listing = _command(keys, "list", "show keys, without what makes them work", _list_keys)
+    listing = _command(keys, "list", "show keys, without the keys themselves", _list_keys)
     listing.add_argument("-n", "--namespace", help="only those of this namespace")
     _command(keys, "revoke", "end a key for ever", _revoke_key).add_argument("id", metavar="ID")
 
@@ -112,7 +112,7 @@ def _command(
     group.add_argument(
         "--dsn",
         help="sqlite:PATH or postgresql://USER@HOST/NAME (FS9_META_DSN); its password in"
-        " PGPASSWORD or FS9_META_DSN, because others see command lines",
+        " PGPASSWORD or FS9_META_DSN, because others on the host can see command lines",
     )
     return parser
 

@@ -47,7 +47,7 @@ def add_commands(commands: Commands) -> None:
     verify.add_argument(
         "--noted",
         metavar="N:DIGEST",
-        help="a tip that an earlier `verify` printed: tells also whether the end was cut off",
+        help="a tip that an earlier `verify` printed: also checks that the end was not cut off",
     )
 
 
@@ -61,7 +61,7 @@ def _command(
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", "--path", help="only paths that begin with this")
-    parser.add_argument("-t", "--type", help="only events of this type, as create")
+    parser.add_argument("-t", "--type", help="only events of this type, for example create")
     parser.add_argument(
         "--outcome",
         choices=("ok", "refused", "all"),
@@ -122,7 +122,7 @@ def _follow(args: argparse.Namespace) -> int:
             event = json.loads(data)
             line = data if args.json else "  ".join(map(str, _row(event)))
         except (ValueError, KeyError, TypeError):
-            raise AdminError("the server sends something else than events") from None
+            raise AdminError("the server sent something other than events") from None
         print(on_terminal(line), flush=True)
     return OK
 

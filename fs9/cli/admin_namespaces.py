@@ -33,7 +33,10 @@ def add_commands(commands: Commands) -> None:
     spaces = admin_setup.group(commands, "ns", "namespaces: one for each tenant")
     create = _named(spaces, "create", "make a namespace", _create)
     create.add_argument(
-        "-m", "--mount", metavar="PROVIDER[:PATH]", help="also mount this there (at /)"
+        "-m",
+        "--mount",
+        metavar="PROVIDER[:PATH]",
+        help="also mount this provider (at / unless a path is given)",
     )
     create.add_argument("--mount-config", metavar="JSON", help="the provider's configuration")
     _add_set(create)
@@ -202,7 +205,9 @@ def _end(args: argparse.Namespace) -> int:
     """Delete or purge; without --force nothing happens, which the contract calls success."""
     purge = args.action == "purge"
     if not args.force and args.json:
-        raise UsageError(f"--json asks nothing back: add --force to {args.action} '{args.name}'")
+        raise UsageError(
+            f"--json does not ask for confirmation: add --force to {args.action} '{args.name}'"
+        )
     if not args.force:
         what = "removes its data at once" if purge else "ends all access to it"
         warn(f"This {what}: run it again with --force to {args.action} '{args.name}'")

@@ -148,7 +148,7 @@ class Server:
             msgspec.convert(value, shape)
         except (ValueError, RecursionError):  # also msgspec's
             raise AdminError(
-                f"{self._access.server} answers something else than expected: is it an fs9 server?"
+                f"{self._access.server} gave an unexpected answer: is it an fs9 server?"
             ) from None
         return value
 

@@ -44,7 +44,10 @@ def add_access(parser: argparse.ArgumentParser, *, secret: bool = True) -> None:
     )
     if secret:
         group.add_argument(
-            "--secret", metavar="SECRET", default=default, help="what signs tokens; others see it"
+            "--secret",
+            metavar="SECRET",
+            default=default,
+            help="the secret that signs tokens; others on this host can see it",
         )
     group.add_argument(
         "--secret-file",
@@ -53,7 +56,9 @@ def add_access(parser: argparse.ArgumentParser, *, secret: bool = True) -> None:
         help="read the secret here, - is the standard input (FS9_JWT_SECRET)",
     )
     group.add_argument(
-        "--token", default=default, help="a token to use instead of the secret; others see it"
+        "--token",
+        default=default,
+        help="a token to use instead of the secret; others on this host can see it",
     )
     group.add_argument("--token-file", metavar="FILE", default=default, help="read the token here")
     group.add_argument(
@@ -99,12 +104,18 @@ def add_commands(commands: Commands) -> None:
         "--secret",
         metavar="SECRET",
         default=argparse.SUPPRESS,
-        help="what signs tokens; others see it: rather --secret-file, or be asked on a terminal",
+        help="the secret that signs tokens; others on this host can see it, so prefer"
+        " --secret-file or the prompt",
     )
     parser.set_defaults(handler=_init)
     command(commands, "config", "show what this program would use", _config)
     command(commands, "health", "ask whether the server answers", _health)
-    command(commands, "whoami", "say as whom this program asks, and what the server says", _whoami)
+    command(
+        commands,
+        "whoami",
+        "show as whom this program asks, and whether the server accepts it",
+        _whoami,
+    )
 
 
 def access(args: argparse.Namespace) -> Access:

@@ -53,7 +53,7 @@ def add_commands(commands: Commands) -> None:
         metavar="SECONDS",
         type=whole,
         default=_TTL_DEFAULT_S,
-        help="how long it holds (default: %(default)s)",
+        help="how long it is valid (default: %(default)s)",
     )
     generate.add_argument("-q", "--quiet", action="store_true", help="the token and nothing else")
     decode = admin_setup.command(
@@ -90,7 +90,9 @@ def payload_of(token: str) -> dict[str, Any]:
     except (IndexError, binascii.Error, ValueError, RecursionError):
         payload = None
     if len(parts) != 3 or not isinstance(payload, dict):
-        raise AdminError("not a token: it has three parts with dots between, the second in JSON")
+        raise AdminError(
+            "not a token: a token has three parts separated by dots, the second in JSON"
+        )
     return payload
 
 
@@ -153,7 +155,7 @@ def _decode(args: argparse.Namespace) -> int:
     try:
         text = _utc(int(expires_s))
     except (ValueError, OverflowError, OSError):
-        raise AdminError("the claim `exp` is no time") from None
+        raise AdminError("the claim `exp` is not a time") from None
     if expires_s > SystemClock().now_s():
         done(f"Expires at {text}")
     else:

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
-        "cp", help="copy files or trees on the server", description=__doc__
+        "cp",
+        help="copy files or trees on the server",
+        description=__doc__,
+        usage="fs9 cp [OPTION]... PATH... TARGET",
     )
     parser.add_argument("paths", metavar="PATH... TARGET", nargs="+")
     add_tree_options(parser)
@@ -35,7 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace, ending: Ending) -> int:
     *sources, target = args.paths
     if not sources:
-        raise UsageError("what is to be copied, and where to? `fs9 cp PATH... TARGET`")
+        raise UsageError("missing operand: `fs9 cp PATH... TARGET`")
     with connect(args) as client:
         for source in sources:
             try:

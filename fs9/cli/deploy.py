@@ -41,7 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     render = actions.add_parser("render", help="write one file", description=_RENDER)
     render.add_argument("target", choices=_TARGETS, help="what the file is for")
     add_flags(render)
-    group = render.add_argument_group("the place of the files")
+    group = render.add_argument_group("the addresses and paths in the files")
     group.add_argument(
         "--listen",
         metavar="HOST:PORT",
@@ -50,7 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     group.add_argument(
         "--user",
-        help="the server's user, whose the sockets are (default: the data directory's owner)",
+        help="the server's user, who owns the sockets (default: the data directory's owner)",
     )
     group.add_argument(
         "--njs-file",
@@ -127,11 +127,13 @@ def _check_listen(listen: str, settings: Settings) -> None:
     except ValueError:
         well_formed = False
     if not well_formed:
-        raise ConfigError(f"--listen takes ADDRESS:PORT, as 0.0.0.0:80 or [::]:80: {listen}")
+        raise ConfigError(
+            f"--listen takes ADDRESS:PORT, for example 0.0.0.0:80 or [::]:80: {listen}"
+        )
     if not (address.is_loopback or settings.auth_enabled or settings.insecure):
         raise ConfigError(
             f"--listen {listen} lets other hosts in, and every request would be trusted: set a"
-            " secret (server.auth.jwt_secret), or say --insecure"
+            " secret (server.auth.jwt_secret), or give --insecure"
         )
 
 

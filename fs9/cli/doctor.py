@@ -187,7 +187,9 @@ def _metadata_service(endpoint: str, key: str) -> Finding:
             return Finding("metadata", "fail", f"{endpoint} refuses our key", advice)
         if error.code == 404:
             text = f"{endpoint} answers; it has no feed of changes"
-            return Finding("metadata", "warn", text, "revocations there count after minutes")
+            return Finding(
+                "metadata", "warn", text, "revocations made there take minutes to reach this server"
+            )
         return Finding("metadata", "fail", f"{endpoint} answers {error.code}", "see its log")
     except (OSError, http.client.HTTPException) as error:
         advice = "start it (`fs9 meta serve`), or correct server.meta_url"

@@ -19,12 +19,12 @@ _TIP = re.compile(r"(\d{1,18}):([0-9a-f]{64}|)")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-n", "--namespace", metavar="NS", help="only this one, not all of them")
+    parser.add_argument("-n", "--namespace", metavar="NS", help="verify only this namespace")
     parser.add_argument(
         "--noted",
         type=_tip,
         metavar="N:DIGEST",
-        help="with --namespace: a tip that was printed earlier must still be there",
+        help="with --namespace: check that a tip that was printed earlier is still there",
     )
 
 

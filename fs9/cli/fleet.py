@@ -42,7 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     status = _action(actions, "status", "show every slot")
     status.add_argument("--json", action="store_true", help="one JSON document")
-    status.add_argument("--watch", action="store_true", help="again every second, until Ctrl-C")
+    status.add_argument("--watch", action="store_true", help="repeat every second, until Ctrl-C")
     for name, text in (
         ("drain", "move the namespaces of a slot to the others; done when it has none"),
         ("undrain", "let a drained slot serve again"),
@@ -69,7 +69,7 @@ def _action(
         metavar="SECONDS",
         type=_seconds,
         default=30.0,
-        help="for each slot that must come to rest (default: %(default)s)",
+        help="how long each slot may take (default: %(default)s)",
     )
     return parser
 

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
-        "get", help="receive files or trees from the server", description=__doc__
+        "get",
+        help="receive files or trees from the server",
+        description=__doc__,
+        usage="fs9 get [OPTION]... PATH... [LOCAL]",
     )
     parser.add_argument(
         "paths",

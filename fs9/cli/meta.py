@@ -29,24 +29,27 @@ _SERVE_FLAGS = (
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
-        "meta", help="make, copy, bring back and serve the metadata", description=__doc__
+        "meta", help="migrate, back up, restore, verify and serve the metadata", description=__doc__
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    migrate = actions.add_parser("migrate", help="bring the database to this program's version")
+    migrate = actions.add_parser("migrate", help="migrate the database to this program's version")
     backup = actions.add_parser("backup", help="copy all metadata to a file, while servers run")
-    restore = actions.add_parser("restore", help="put back what a backup has")
+    restore = actions.add_parser("restore", help="restore a backup")
     for action in (backup, restore):
         action.add_argument("file", type=Path, metavar="FILE", help="lines of JSON")
     restore.add_argument(
-        "--force", action="store_true", help="remove what is in the store before; stop servers"
+        "--force",
+        action="store_true",
+        help="replace what is in the database; stop the servers first",
     )
-    check = actions.add_parser("verify", help="check the chains of events of all namespaces")
+    check = actions.add_parser("verify", help="verify the audit trails of all namespaces")
     events.add_flags(check)
     for action in (migrate, backup, restore, check):
         action.add_argument(
             "--dsn",
-            help="another database than the settings': sqlite:PATH or postgresql://USER@HOST/NAME;"
-            " give its password in PGPASSWORD or FS9_META_DSN, because others see command lines",
+            help="a database other than the settings': sqlite:PATH or postgresql://USER@HOST/NAME;"
+            " give its password in PGPASSWORD or FS9_META_DSN, because others on the host can see"
+            " command lines",
         )
         add_flags(action)
     serve = actions.add_parser(

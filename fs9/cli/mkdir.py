@@ -14,7 +14,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser("mkdir", help="make directories", description=__doc__)
     parser.add_argument("paths", metavar="PATH", nargs="+")
     parser.add_argument(
-        "-p", "--parents", action="store_true", help="missing parents, too; existing ones are fine"
+        "-p",
+        "--parents",
+        action="store_true",
+        help="also make missing parents; existing directories are no error",
     )
     parser.add_argument("-m", "--mode", type=_octal, help="the mode, in octal")
     add_options(parser)

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser("mv", help="rename or move on the server", description=__doc__)
+    parser = subparsers.add_parser(
+        "mv",
+        help="rename or move on the server",
+        description=__doc__,
+        usage="fs9 mv [OPTION]... PATH... TARGET",
+    )
     parser.add_argument("paths", metavar="PATH... TARGET", nargs="+")
     add_options(parser)
 
@@ -30,7 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace, ending: Ending) -> int:
     *sources, target = args.paths
     if not sources:
-        raise UsageError("what is to be moved, and where to? `fs9 mv PATH... TARGET`")
+        raise UsageError("missing operand: `fs9 mv PATH... TARGET`")
     with connect(args) as client:
         for source, path in remote_target(client, sources, target):
             try:

@@ -36,7 +36,10 @@ _PIECE_BYTES = MIB
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
-        "put", help="send local files or trees to the server", description=__doc__
+        "put",
+        help="send local files or trees to the server",
+        description=__doc__,
+        usage="fs9 put [OPTION]... LOCAL... TARGET",
     )
     parser.add_argument(
         "paths", metavar="LOCAL... TARGET", nargs="+", help="local paths, then one on the server"
@@ -53,7 +56,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace, ending: Ending) -> int:
     *sources, target = args.paths
     if not sources:
-        raise UsageError("what is to be sent, and where to? `fs9 put LOCAL... TARGET`")
+        raise UsageError("missing operand: `fs9 put LOCAL... TARGET`")
     with connect(args) as client:
         for source in sources:
             try:

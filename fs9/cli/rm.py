@@ -19,7 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser("rm", help="remove files, or trees with -r", description=__doc__)
     parser.add_argument("paths", metavar="PATH", nargs="+")
     parser.add_argument("-r", "-R", "--recursive", action="store_true", help="directories, too")
-    parser.add_argument("-f", "--force", action="store_true", help="what is not there is fine")
+    parser.add_argument("-f", "--force", action="store_true", help="ignore files that do not exist")
     add_options(parser)
 
 

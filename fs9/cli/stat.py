@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser("stat", help="show what is known of files", description=__doc__)
+    parser = subparsers.add_parser("stat", help="show the attributes of files", description=__doc__)
     parser.add_argument("paths", metavar="PATH", nargs="+")
     parser.add_argument(
         "--json", action="store_true", help="one JSON object, an array for several PATHs"

@@ -21,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser("tree", help="show a directory as a tree", description=__doc__)
     parser.add_argument("path", metavar="PATH", nargs="?", default="/")
     parser.add_argument(
-        "-L", dest="levels", metavar="LEVELS", type=int, help="at most so many levels deep"
+        "-L", dest="levels", metavar="LEVELS", type=int, help="at most this many levels deep"
     )
     parser.add_argument("-a", "--all", action="store_true", help="names that begin with a dot, too")
     parser.add_argument("--json", action="store_true", help="one JSON object with `children`")

@@ -27,7 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--since", metavar="CURSOR", help="go on after this event (the `cursor` of --json)"
     )
-    parser.add_argument("-n", "--count", type=int, metavar="N", help="end after so many events")
+    parser.add_argument("-n", "--count", type=int, metavar="N", help="end after this many events")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     add_options(parser)
 

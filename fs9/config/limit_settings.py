@@ -118,25 +118,26 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         "message_bytes_max",
         "server.limits.max_message_bytes",
         _BYTES,
-        "The largest message: one write to a pubsubfs or streamfs; larger ones are answered 413.",
+        "The largest message, that is, one write to a pubsubfs or streamfs; larger ones are"
+        " answered 413.",
     ),
     _limit(
         "followers_per_namespace_max",
         "server.limits.max_followers_per_namespace",
         _COUNT,
-        "Clients that follow files of one namespace, or watch it; one more is answered 507.",
+        "Clients that follow files of one namespace, or watch it; further ones are answered 507.",
     ),
     _limit(
         "mounts_per_namespace_max",
         "server.limits.max_mounts_per_namespace",
         _COUNT,
-        "Mounts of a namespace; one more over HTTP is answered 507.",
+        "Mounts of a namespace; further ones over HTTP are answered 507.",
     ),
     _limit(
         "watch_events_max",
         "server.limits.max_watch_events",
         _COUNT,
-        "Changes of a namespace that are kept for those who watch it and come again.",
+        "Changes of a namespace that are kept for watchers that reconnect.",
     ),
     _limit(
         "listing_entries_max",
@@ -203,22 +204,22 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         "owner_wait_s",
         "server.limits.owner_wait_secs",
         _SECONDS,
-        "How long a request waits until the worker that had its namespace lets it go. The time"
-        " of a drain does not count.",
+        "How long a request waits for the previous owner to release its namespace. The time of a"
+        " drain does not count.",
     ),
     _limit(
         "worker_silence_s",
         "server.limits.worker_silence_secs",
         _SECONDS,
-        "A worker that says nothing to its fleet for so long hangs, and is killed and replaced;"
-        " at least 2.",
+        "A worker that sends nothing on the bus for this long is considered hung, and is killed"
+        " and replaced; at least 2.",
     ),
     _limit(
         "feed_stale_s",
         "server.limits.feed_stale_secs",
         _SECONDS,
-        "A worker that has missed announcements of its fleet for so long is not ready, and with"
-        " authentication on answers 503 unless the metadata tells it the same.",
+        "A worker that has heard no announcements of its fleet for this long is not ready, and"
+        " with authentication on answers 503 unless it can read the changes from the metadata.",
     ),
     _limit(
         "token_cache_entries_max",
@@ -255,8 +256,8 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         "reconcile_interval_s",
         "server.limits.reconcile_interval_secs",
         _SECONDS,
-        "How often a worker asks the metadata for revocations and changed namespaces, in case"
-        " that neither the control bus nor the metadata has told it.",
+        "How often a worker asks the metadata for revocations and changed namespaces, in case no"
+        " announcement has reached it.",
     ),
     _limit(
         "meta_connections_max",
@@ -318,14 +319,14 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         "failed_credentials_per_minute_max",
         "server.limits.max_failed_credentials_per_minute",
         _COUNT,
-        "Tokens that do not hold which a worker takes from one address; then new ones are"
-        " answered 429 unseen, while those it knows already go on.",
+        "Invalid tokens that a worker accepts to check from one address; beyond that, tokens that"
+        " it does not know yet are answered 429 unchecked.",
     ),
     _limit(
         "rate_limit_keys_max",
         "server.limits.max_rate_limit_keys",
         _COUNT,
-        "Users, namespaces and addresses whose rates a worker remembers, of each kind.",
+        "Users, namespaces and addresses whose rates a worker remembers, each.",
     ),
     _limit(
         "connections_max",
@@ -357,7 +358,7 @@ LIMIT_SETTINGS: tuple[Setting, ...] = (
         "transfer_period_s",
         "server.limits.transfer_period_secs",
         _SECONDS,
-        "The periods of which each must have that rate.",
+        "The period over which that rate is measured.",
     ),
     _limit(
         "plugin_call_timeout_s",

@@ -130,10 +130,10 @@ def _check(settings: MetaServiceSettings) -> None:
 
 def _check_secret(name: str, value: str, bytes_min: int) -> None:
     if value in KNOWN_TO_ALL:
-        raise ConfigError(f"{name} is the example that everybody knows: `openssl rand -hex 32`")
+        raise ConfigError(f"{name} is a published example; make one with `openssl rand -hex 32`")
     if len(value.encode()) < bytes_min:
         raise ConfigError(
-            f"{name} has less than {bytes_min} bytes and may be guessed: `openssl rand -hex 32`"
+            f"{name} has fewer than {bytes_min} bytes and may be guessed: `openssl rand -hex 32`"
         )
 
 

@@ -92,7 +92,8 @@ class Settings(TenantSettings):
         "data_dir",
         Directory(),
         "Directory of everything that is kept: the metadata and, unless mounted elsewhere, the"
-        " files. Made when missing, for this user alone; relative to the working directory.",
+        " files. Created when missing, accessible to this user alone; relative to the working"
+        " directory.",
         default=Path("fs9-data"),
         env="FS9_DATA_DIR",
         flag="--data-dir",
@@ -101,8 +102,8 @@ class Settings(TenantSettings):
         "meta.dsn",
         Dsn(),
         "Where the metadata is kept: `sqlite:PATH`, or `postgresql://USER@HOST/DATABASE` for more"
-        " than one host. PostgreSQL's own variables and files (`PGPASSWORD`, `~/.pgpass`) hold"
-        " for what it leaves open.",
+        " than one host. PostgreSQL's own variables and files (`PGPASSWORD`, `~/.pgpass`) supply"
+        " what the DSN leaves out.",
         optional=True,
         default_text="`meta.db` in the data directory",
         env="FS9_META_DSN",
@@ -111,9 +112,9 @@ class Settings(TenantSettings):
     meta_endpoints: tuple[str, ...] = _declare(
         "server.meta_url",
         Endpoints(),
-        "When set, the metadata is not kept here but asked of a metadata service (`fs9 meta"
-        " serve`) at this address, or these, separated by commas: the next one is asked when one"
-        " does not answer. Turns authentication on: the service decides about every token.",
+        "When set, the metadata is not kept here but in a metadata service (`fs9 meta serve`) at"
+        " this address, or at several, separated by commas: when one does not answer, the next one"
+        " is asked. Turns authentication on: the service decides about every token.",
         default=(),
         default_text="none: the metadata is kept where `meta.dsn` says",
         env="FS9_META_ENDPOINTS",
@@ -148,8 +149,7 @@ class Settings(TenantSettings):
     previous_secrets: tuple[str, ...] = _declare(
         "server.auth.previous_secrets",
         Texts(),
-        "Secrets whose tokens are still accepted while a new `jwt_secret` comes into use. They"
-        " sign nothing any more.",
+        "Earlier secrets whose tokens are still accepted. They sign no new tokens.",
         default=(),
         default_text="none",
         secret=True,
@@ -167,23 +167,23 @@ class Settings(TenantSettings):
     jwks_refresh_s: float = _declare(
         "server.auth.jwks_refresh_secs",
         Seconds(),
-        "How often the key set is read anew. A token of an unknown key has it read at once, but"
-        " not more than every ten seconds.",
+        "How often the key set is read again. A token with an unknown key causes a read at once,"
+        " but at most one in ten seconds.",
         default=300.0,
     )
     token_ttl_s: int = _declare(
         "server.auth.token_ttl_secs",
         Whole(),
-        "For how many seconds a token holds that `/auth/refresh` makes.",
+        "Lifetime, in seconds, of the tokens that `/auth/refresh` makes.",
         default=86_400,
     )
     token_lifetime_max_s: int | None = _declare(
         "server.auth.max_token_lifetime_secs",
         Whole(),
-        "When set, tokens that hold for longer (`exp` - `iat`) are refused, and so revocations by"
+        "When set, tokens with a longer lifetime (`exp` - `iat`) are refused, so revocations by"
         " user, namespace and `jti` need not be kept for ever. `fs9 admin` uses tokens of an hour,"
-        " and makes others of a day unless told otherwise. Before raising it, wait until the tokens"
-        " that were too long so far have expired: what was revoked of them is forgotten.",
+        " and makes tokens of a day by default. Before raising it, wait until the tokens that were"
+        " too long have expired, because their revocations may have been forgotten.",
         optional=True,
         example=604_800,
     )
@@ -196,7 +196,7 @@ class Settings(TenantSettings):
     refresh_grace_period_hours: int | None = _declare(
         "server.refresh_grace_period_hours",
         Whole(least=0, most=24 * 365),
-        "An older name of `server.auth.refresh_grace_hours`, and stronger where both are given.",
+        "An older name of `server.auth.refresh_grace_hours`; it wins when both are given.",
         optional=True,
         example=4,
     )
@@ -217,8 +217,8 @@ class Settings(TenantSettings):
     admin_namespaces: tuple[str, ...] = _declare(
         "server.auth.admin_namespaces",
         NamespaceNames(),
-        "Namespaces whose administrators administer the server: all namespaces, and metrics."
-        " The administrators of others administer their own.",
+        "Namespaces whose administrators administer the whole server: all namespaces, and metrics."
+        " Administrators of other namespaces administer only their own.",
         default=("admin", "default"),
         default_text="`admin` and `default`",
         example=("admin",),
@@ -226,15 +226,15 @@ class Settings(TenantSettings):
     mounts: tuple[MountSpec, ...] = _declare(
         "mounts",
         Mounts(),
-        "What the namespace `default` is made of: providers at paths. Changes take effect at"
-        " the next start or reload. In a localfs `root`, `{data_dir}` and `{namespace}` are"
-        " replaced. Where it is not given, `default` keeps the mounts that it has.",
+        "The mounts of the namespace `default`: providers at paths. Changes take effect at the"
+        " next start or reload. In a localfs `root`, `{data_dir}` and `{namespace}` are replaced."
+        " When it is not given, `default` keeps the mounts that it has.",
         default=EMBEDDED_MOUNTS,
     )
     namespace_template: tuple[MountSpec, ...] = _declare(
         "namespace_template",
         Mounts(),
-        "What a new namespace is made of; existing ones keep what they have.",
+        "The mounts of a new namespace; existing namespaces keep theirs.",
         default=EMBEDDED_MOUNTS,
     )
     log_level: str = _declare(
@@ -269,8 +269,8 @@ class Settings(TenantSettings):
     otlp_endpoint: str | None = _declare(
         "tracing.otlp_endpoint",
         Text(),
-        "Where traces are sent by OTLP over gRPC; unset there are none. Needs the extra"
-        " `fs9[otel]`. The other `OTEL_...` variables hold as OpenTelemetry defines them.",
+        "Where traces are sent by OTLP over gRPC; when unset, there are none. Needs the extra"
+        " `fs9[otel]`. The other `OTEL_...` variables work as OpenTelemetry defines them.",
         optional=True,
         env="OTEL_EXPORTER_OTLP_ENDPOINT",
         example="http://127.0.0.1:4317",
@@ -296,8 +296,8 @@ class Settings(TenantSettings):
     bus_keys_dir: Path | None = _declare(  # noqa: RUF009  a frozen default
         "server.bus.keys_dir",
         Directory(),
-        "Directory of the keys of a bus over TCP. Those that are missing are made at start;"
-        " nobody else may read them.",
+        "Directory of the keys of a bus over TCP. Missing keys are made at start; only the"
+        " server's user may read them.",
         optional=True,
         default_text="`bus-keys` in the data directory",
         example="/etc/fs9/bus-keys",
@@ -315,27 +315,27 @@ class Settings(TenantSettings):
     rate_limit_enabled: bool = _declare(
         "server.rate_limit.enabled",
         Switch(),
-        "Whether the requests of each user and of each namespace are limited in number; the"
-        " next ones are answered 429 with `Retry-After`. Health and metrics never are.",
+        "Whether the rate of requests of each user and of each namespace is limited; requests"
+        " beyond it are answered 429 with `Retry-After`. Health and metrics are never limited.",
         default=False,
     )
     rate_limit_namespace_qps: int = _declare(
         "server.rate_limit.namespace_qps",
         Whole("whole number", least=0),
-        "Requests of a namespace in one second, and so many at once; 0 means the default.",
+        "Requests of a namespace per second, and as many in a burst; 0 means the default.",
         default=_NAMESPACE_QPS,
     )
     rate_limit_user_qps: int = _declare(
         "server.rate_limit.user_qps",
         Whole("whole number", least=0),
-        "The same for each user of a namespace, looked at first; 0 means the default.",
+        "The same for each user of a namespace, checked first; 0 means the default.",
         default=_USER_QPS,
     )
     plugin_directories: tuple[Path, ...] = _declare(
         "server.plugins.directories",
         Directories(),
-        "Directories of native plugins: every library in them becomes a provider by its own name."
-        " They run code of whoever can write there; by default there is none.",
+        "Directories of native plugins: every library in them becomes a provider with its own"
+        " name. Whoever can write there can run code as the server; by default there are none.",
         default=(),
         default_text="none",
         env="FS9_PLUGIN_DIR",
@@ -344,7 +344,7 @@ class Settings(TenantSettings):
     plugin_preload: tuple[PluginSpec, ...] = _declare(
         "server.plugins.preload",
         Plugins(),
-        "Native plugins by the name that mounts give, wherever their files are.",
+        "Native plugins with a name of their own, which mounts use, and the path of the library.",
         default=(),
         default_text="none",
         example=({"name": "memory", "path": "/usr/lib/fs9/libfs9_plugin_memory.so"},),
@@ -352,8 +352,8 @@ class Settings(TenantSettings):
     plugins_api: bool = _declare(
         "server.plugins.api",
         Switch(),
-        "Whether administrators of the server may load and unload plugins over HTTP, from the"
-        " directories above alone.",
+        "Whether administrators of the server may load and unload plugins over HTTP, only from the"
+        " directories above.",
         default=False,
     )
     metrics_enabled: bool = _declare(

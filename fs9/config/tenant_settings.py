@@ -33,8 +33,8 @@ class TenantSettings:
     namespace_retention_s: int = declare(
         "server.namespace_retention_secs",
         Whole(least=0),
-        "For how long the data of a deleted namespace is kept, unless it is purged. Its name can be"
-        " used again at once, and finds nothing of it.",
+        "For how long the data of a deleted namespace is kept, unless it is purged. Its name can"
+        " be used again at once, by a namespace that sees none of that data.",
         default=7 * 86_400,
         default_text="604800 (seven days)",
     )
@@ -42,8 +42,9 @@ class TenantSettings:
         "server.mounts_policy.providers",
         Texts(),
         "What admins and operators of a namespace may mount in it over HTTP. Administrators of the"
-        " server may mount all there is. The default keeps to the namespace's own storage; `pagefs`"
-        " means its forms on this host alone, `localfs` and `proxyfs` need the two lists below.",
+        " server may mount any provider. The default keeps to the namespace's own storage;"
+        " `pagefs` means its forms on this host alone, `localfs` and `proxyfs` need the two lists"
+        " below.",
         default=HARMLESS_PROVIDERS,
         default_text="those that reach nothing outside of the namespace",
         example=(*HARMLESS_PROVIDERS, "proxyfs"),
@@ -60,7 +61,7 @@ class TenantSettings:
     mount_proxy_targets: tuple[str, ...] = declare(
         "server.mounts_policy.proxy_targets",
         Texts(),
-        "Servers that they may mount with `proxyfs`: `HOST` or `HOST:PORT`.",
+        "Servers that they may mount with `proxyfs`, each as `HOST` or `HOST:PORT`.",
         default=(),
         default_text="none",
         example=("files.example.org", "files.example.com:9999"),
@@ -68,8 +69,9 @@ class TenantSettings:
     mount_networks: tuple[str, ...] = declare(
         "server.mounts_policy.networks",
         Networks(),
-        "Networks that mounts made over HTTP may connect to, whoever made them, though they are not"
-        " public: loopback, private, link-local and the like. Mounts of these settings may anyway.",
+        "Networks that are not public (loopback, private, link-local and the like) to which mounts"
+        " made over HTTP may connect, whoever made them. Mounts of these settings may connect"
+        " anywhere.",
         default=(),
         default_text="none",
         example=("10.20.0.0/16",),

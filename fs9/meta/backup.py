@@ -86,7 +86,7 @@ class _Table:
     def values(self, record: dict[str, Any]) -> tuple[object, ...]:
         """A row for the database. Raises InvalidArgument."""
         if set(record) != set(self.columns):
-            raise InvalidArgument(f"the backup has other columns in {self.name}")
+            raise InvalidArgument(f"the backup has different columns in {self.name}")
         kinds = zip(self.columns, self.kinds, strict=True)
         try:
             return tuple(_kept(kind, record[column]) for column, kind in kinds)

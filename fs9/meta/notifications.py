@@ -46,7 +46,7 @@ class ChangeNotifications:
         if self._last_id > change_id:
             return True
         if self._ended or len(self._waiting) >= _WAITING_MAX:
-            raise Overloaded("nobody more can wait for changes here")
+            raise Overloaded("too many callers wait for changes here")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[future] = change_id
         try:
@@ -84,6 +84,6 @@ class ChangeNotifications:
                 if not self._failed:  # an outage is one line
                     log.warning("changes are asked for on the timer alone: %s", error)
             except Exception:
-                log.exception("the watch of changes failed; it is begun again")
+                log.exception("the watch for changes failed; it is started again")
             self._failed = True
             await asyncio.sleep(jittered(_AGAIN_S))

@@ -144,7 +144,7 @@ class AuditTrail:
         """Raise BackendUnavailable when no change more can be told of."""
         if len(self._pending) + len(self._waiting or ()) >= self._limits.events_waiting_max:
             raise BackendUnavailable(
-                "the audit trail cannot be stored now, so that nothing may be changed"
+                "the audit trail cannot be stored now, so nothing may be changed"
             )
 
     def record(

@@ -158,11 +158,11 @@ class Mounting:
 
     def _check_unused(self, mount: Mount) -> None:
         if mount.path == "/":
-            raise Conflict("the root is unmounted with force=true alone")
+            raise Conflict("the root is unmounted only with force=true")
         count = mount.use.files + len(self._handles.dormant_at(self._vfs.mounts, mount))
         if count:
             raise Conflict(
-                f"{count} files are open at {mount.path}: close them, or say force=true and"
+                f"{count} files are open at {mount.path}: close them, or give force=true and"
                 " they are closed"
             )
 

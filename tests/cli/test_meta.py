@@ -138,7 +138,7 @@ def test_what_cannot_be_done_is_said(meta, tmp_path):
         (("--dsn", "sqlite:no/where.db"), {"FS9_JWT_SECRET": SECRET}, "no directory"),
         (("--port", "99999"), {"FS9_JWT_SECRET": SECRET}, "from 0 to 65535"),
         (("-c", "nothing.yaml"), {"FS9_JWT_SECRET": SECRET}, "nothing.yaml"),
-        (("--admin-key", "admin-key-change-me"), {"FS9_JWT_SECRET": SECRET}, "everybody knows"),
+        (("--admin-key", "admin-key-change-me"), {"FS9_JWT_SECRET": SECRET}, "published example"),
     ],
 )
 def test_serving_is_refused_when_it_would_not_be_safe(meta, monkeypatch, arguments, environ, says):
@@ -159,4 +159,4 @@ def test_the_program_fs9_meta_has_the_same_flags(monkeypatch, capsys, tmp_path):
     flags = ["--host", "127.0.0.1", "--port", "0", "--dsn", "sqlite:x", "--admin-key", "short"]
     monkeypatch.setattr("sys.argv", ["fs9-meta", *flags, "--jwt-secret", SECRET])
     assert program() == 1
-    assert "admin_key has less than" in capsys.readouterr().err
+    assert "admin_key has fewer than" in capsys.readouterr().err
