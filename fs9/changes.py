@@ -102,7 +102,7 @@ class ChangeFeed:
         return changes.more and moved
 
     def hurry(self) -> None:
-        """Something may have been missed: do not wait for the timer."""
+        """Catch up now instead of on the timer, because something may have been missed."""
         self._hurry.set()
 
     async def follow(self, interval_s: float) -> None:
@@ -117,7 +117,7 @@ class ChangeFeed:
             waiting.cancel()
 
     async def _heed_store(self) -> None:
-        """Without the store's word the timer does it: failures are not worth a line."""
+        """Catch up when the store announces a change. Failures are harmless: the timer remains."""
         delay_s = _RETRY_FIRST_S
         while True:
             try:

@@ -32,7 +32,7 @@ class NamespaceQuota(msgspec.Struct, frozen=True, omit_defaults=True):
     requests_per_second_max: int | None = None
 
     def or_else(self, defaults: NamespaceQuota) -> NamespaceQuota:
-        """With the bounds of `defaults` where this has none."""
+        """These bounds, completed by those of `defaults`."""
         own = msgspec.structs.asdict(self)
         return NamespaceQuota(
             **{
@@ -47,7 +47,7 @@ NO_BOUNDS = NamespaceQuota()
 
 
 class Refusals:
-    """How often a quota refused something, of all namespaces of a process. For any thread."""
+    """Counts what quotas refused, over all namespaces of a process. Thread-safe."""
 
     __slots__ = ("_lock", "bytes", "files")
 
@@ -68,8 +68,8 @@ class Quota:
     `None` as a maximum means no bound. What is already stored may be more than the maximum (it
     was lowered): then nothing more can be added, and everything can be read and removed.
 
-    A provider for which counting is dear may leave it until there is a maximum: it adds to
-    `uncounted` what counts then, and may be called once.
+    A provider for which counting is expensive may postpone it until there is a maximum: it adds
+    a function that counts to `uncounted`; it is called at most once.
     """
 
     __slots__ = (
@@ -143,7 +143,7 @@ class Quota:
             self.bytes_max, self.files_max = bytes_max, files_max
 
     def within(self, stats: FsStats) -> FsStats:
-        """What a file system of this size has for this namespace."""
+        """The size and free space of a file system, as the quota limits them."""
         if not self.limited:
             return stats
         with self._lock:

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: How often data is looked for whose time has come.
+#: How often expired data is looked for.
 INTERVAL_S = 600.0
-#: For so long after its end a namespace may still be closing somewhere.
+#: For this long after its deletion a namespace may still be closing somewhere.
 _CLOSING_S = 300
 #: Ends the name of a lock; no name of a namespace has a dot.
 _LOCK = ".removal"
@@ -71,7 +71,7 @@ def last_tokens_of(record: NamespaceRecord) -> Revocation:
 
 
 class Removal:
-    """Of one worker."""
+    """Removes the data of deleted namespaces, for one worker."""
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ class Removal:
         return revoked
 
     async def _ended(self, record: NamespaceRecord) -> None:
-        """Until its owner has closed it. Who has the name long after is another namespace."""
+        """Wait until its owner has closed it. A later holder of the name is another namespace."""
         await self._wait_closed(record.name)
         try:
             await self._locks.acquire(record.name)

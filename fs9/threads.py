@@ -64,7 +64,7 @@ class BlockingPool:
 
 
 async def _wait_whatever_comes(waiter: asyncio.Future[T]) -> None:
-    """Wait to the end, also when cancelled again and again."""
+    """Wait for the end even if cancelled repeatedly."""
     while not waiter.done():
         with suppress(asyncio.CancelledError):
             await asyncio.wait([waiter])

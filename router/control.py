@@ -72,16 +72,16 @@ if TYPE_CHECKING:
     from router.operations import AnyOperation
 
 HEARTBEAT_S = 0.2
-#: While somebody has not acknowledged, and for so long after the last announcement.
+#: While a worker has not acknowledged, and for this long after the last announcement.
 HEARTBEAT_LAGGING_S = 0.02
 _LAGGING_S = 2.0
-#: Announcements kept for those that missed a few; who missed more gets what still holds.
+#: Announcements kept for workers that missed a few; one that missed more gets a snapshot.
 _HISTORY_MAX = 1024
-#: A worker that says nothing for so long is killed; it reports every second.
+#: A worker that is silent for this long is killed; it reports every second.
 SILENCE_S = 10.0
 #: If the broker itself was away for longer than this, nobody was silent meanwhile.
 _AWAY_S = 1.0
-#: Clients whose numbers are remembered, the dead among them.
+#: Clients whose report numbers are remembered, including dead ones.
 _CLIENTS_MAX = 4096
 
 
@@ -94,9 +94,9 @@ class BrokerState:
         now_s: float,
         silence_s: float = SILENCE_S,
     ) -> None:
-        """`silence_s`: a worker that says nothing for so long is killed."""
+        """`silence_s`: a worker that is silent for this long is killed."""
         self.epoch = epoch
-        #: The latest announcement, and the latest that a worker told.
+        #: The latest announcement, and the latest one that a worker reported.
         self.sequence = self._told = 0
         self.processes: dict[int, Process] = {}
         #: Slots that an operator has drained.
@@ -108,11 +108,11 @@ class BrokerState:
         self._renewals = 0
         self._numbers: dict[bytes, int] = {}
         self._died: dict[int, int] = {}
-        #: When a slot loses its place.
+        #: When a slot without a process loses its place.
         self._expiry: dict[int, float] = {}
         self._drained_by: dict[int, int] = {}
         self._history: deque[Numbered] = deque(maxlen=_HISTORY_MAX)
-        #: The announcements that hold until another takes their place.
+        #: Announcements that hold until the next of their kind, by kind.
         self._standing: dict[int | str, Numbered] = {}
         self._now_s = self._announced_s = self._beat_s = self._ticked_s = now_s
         self._effects: list[Effect] = []
@@ -137,7 +137,7 @@ class BrokerState:
             self._watch(slot, pid)
 
     def start(self) -> list[Effect]:
-        """What to do first, after the sockets are there."""
+        """The first effects, once the sockets are open."""
         self._publish_view()
         for slot in self.view.within(SlotState.DRAINING, SlotState.DRAINED):
             self.announce(LeaveOrder(slot, exit=False))
@@ -152,7 +152,7 @@ class BrokerState:
 
     @property
     def operation(self) -> AnyOperation | None:
-        """What is under way."""
+        """The operation that is under way."""
         return self.work.operation
 
     @property
@@ -165,7 +165,7 @@ class BrokerState:
     def on_report(
         self, client: bytes, epoch: str, number: int, message: Report, now_s: float
     ) -> list[Effect]:
-        """A report meant for another broker comes again, once its sender knows us."""
+        """A report. One meant for another broker is sent again once its sender knows us."""
         self._now_s = now_s
         if epoch != self.epoch:
             return []
@@ -178,7 +178,7 @@ class BrokerState:
         return self._settle()
 
     def on_acknowledged(self, message: Acknowledged) -> list[Effect]:
-        """Once all know what a worker has told, it hears so at once: somebody waits for it."""
+        """When all have applied a worker's report, it is told at once: a caller waits."""
         process, before = self.processes.get(message.slot), self.acknowledged
         if process is not None and message.epoch == self.epoch:
             process.applied = max(process.applied, message.sequence)
@@ -259,7 +259,7 @@ class BrokerState:
         return self._settle()
 
     def on_subscribed(self, now_s: float) -> list[Effect]:
-        """Somebody listens now: let it hear something at once."""
+        """A new subscriber: announce something at once."""
         return [self._heartbeat(now_s)]
 
     def on_tick(self, now_s: float) -> list[Effect]:
@@ -289,15 +289,15 @@ class BrokerState:
     # -- What events and operations do ------------------------------------------------------
 
     def change(self, events: Iterable[tuple[int, Event]]) -> None:
-        """Make the next view known, if it is another."""
+        """Announce the next view, if it differs."""
         self._replace_view(self.view.after_all(events))
 
     def rest(self, slot: int) -> None:
-        """An operator has it drained: so it stays, also with another process."""
+        """The slot was drained by an operator: it stays drained, also with its next process."""
         self.resting.add(slot)
 
     def renew(self) -> str:
-        """Have the arbiter read code and settings anew; the id of `on_renewed`."""
+        """Have the arbiter load new code and settings; returns the id of its `on_renewed`."""
         self._renewals += 1
         renewal = f"{self.epoch}.{self._renewals}"
         self._effects.append(Renew(renewal))
@@ -315,7 +315,7 @@ class BrokerState:
             self.announce(LeaveOrder(slot, exit=False))
 
     def undrain(self, slots: Iterable[int]) -> None:
-        """Those of them that drain or are drained, and were not told to leave."""
+        """Let these slots serve again, unless they were told to leave."""
         for slot in slots:
             self.resting.discard(slot)
             if self.view.state(slot) in {SlotState.DRAINING, SlotState.DRAINED}:
@@ -331,7 +331,7 @@ class BrokerState:
         self.announce(LeaveOrder(slot, exit=True, pid=process.pid))
 
     def write_workers(self, workers: int) -> None:
-        """Tell the arbiter; they are as many when `on_written` says so."""
+        """Tell the arbiter the number of workers; it holds when `on_written` says so."""
         self._effects.append(WriteWorkers(workers))
 
     def announce(self, message: Announcement) -> None:
@@ -423,7 +423,7 @@ class BrokerState:
             self._expiry[slot] = self._now_s + REJOIN_GRACE_S
 
     def _end_silent(self, now_s: float) -> None:
-        """Kill who hangs, and its locks with it: nobody else can have what it owns.
+        """Kill workers that hang, which frees their locks: nobody else can have what they own.
 
         Not a process that starts, which says nothing, nor one that owns nothing.
         """

@@ -24,7 +24,7 @@ from router.view import View
 class Work(msgspec.Struct, frozen=True):
     """The operation that an operator waits for, or how the last one ended.
 
-    `id` is the request's: who asks again with it, after the broker was another one, say, waits
+    `id` is the request's: asking again with it, for example after the broker was replaced, waits
     for the same operation or gets the same answer.
     """
 
@@ -34,7 +34,7 @@ class Work(msgspec.Struct, frozen=True):
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """What a broker leaves to the next one."""
+    """The state that a broker leaves to the next one."""
 
     view: View
     #: How many workers are wanted.
@@ -75,13 +75,13 @@ class Kill(NamedTuple):
 
 
 class Renew(NamedTuple):
-    """The arbiter is to read code and settings anew; `on_renewed` with this id tells the end."""
+    """Have the arbiter load new code and settings; `on_renewed` with this id reports the end."""
 
     id: str
 
 
 class WriteWorkers(NamedTuple):
-    """The arbiter is to keep so many workers; `on_written` tells whether it was told."""
+    """Tell the arbiter how many workers to keep; `on_written` reports whether that succeeded."""
 
     workers: int
 
@@ -94,7 +94,7 @@ class Process(msgspec.Struct):
 
     pid: int
     client: bytes = b""
-    #: Has it said, to this broker, that it can serve?
+    #: Has it told this broker that it can serve?
     ready: bool = False
     heard_s: float | None = None
     #: From when on its silence counts.

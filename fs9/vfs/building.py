@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Who creates a namespace that springs into being at its first use.
+#: `created_by` of a namespace that is created at its first use.
 _SYSTEM = "system"
 
 
 class Builder:
-    """What all mounts of a worker are made with."""
+    """Makes mounts, with what all mounts of a worker share."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class Loading:
 
 
 def outcome(task: asyncio.Task[Namespace]) -> str:
-    """Of a load that is over: ok, refused (no such namespace), failed."""
+    """The outcome of a finished load: ok, refused (no such namespace), failed."""
     error = None if task.cancelled() else task.exception()
     if isinstance(error, Forbidden):
         return "refused"
@@ -138,7 +138,7 @@ def outcome(task: asyncio.Task[Namespace]) -> str:
 
 
 async def close_providers(providers: Iterable[Provider]) -> None:
-    """Close all; errors are logged, because what follows them is the end anyway."""
+    """Close all; errors are only logged, because nothing can follow."""
     for provider in providers:
         try:
             await provider.aclose()

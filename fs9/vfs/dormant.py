@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Node:
-    """A name that leads to handles. One without handles and children is taken away."""
+    """A name that leads to handles. One without handles and children is removed."""
 
     __slots__ = ("children", "handle_ids", "name", "parent")
 
@@ -100,7 +100,7 @@ class Handles:
         self._root = _Node(None, "")
 
     def move(self, path: str, target: str) -> None:
-        """The file or directory has a new path; what was at `target` has none any more."""
+        """The file or directory has moved to `target`; what was there has lost its path."""
         if path == target:
             return
         self.lose(target)
@@ -115,7 +115,7 @@ class Handles:
         node.parent.children[name] = node
 
     def lose(self, path: str, kept: str = "") -> None:
-        """What was at the path has none any more; `kept` is the file id of what is there now."""
+        """The file at the path has lost it; `kept` is the file id of what is there now."""
         node = self._find(path)
         if node is None:
             return

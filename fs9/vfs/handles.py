@@ -48,7 +48,7 @@ _CLOSING_MAX = 16
 
 _UNJOURNALED = contextlib.nullcontext()
 
-#: Who opened what no session did.
+#: The opener of files that no session opened.
 _NOBODY = Principal("", "")
 
 

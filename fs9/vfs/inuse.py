@@ -53,7 +53,7 @@ class InUse:
     def changing(
         self, type_: str | None, path: str, target: str = "", directory: bool = False
     ) -> Change:
-        """Around a provider's change, so that watchers are told of it."""
+        """Context manager around a provider's change, so that watchers are told of it."""
         watch = self.watch
         if watch is None:
             return Change(None, type_, path)
@@ -65,11 +65,11 @@ class InUse:
             self._ended.set()
 
     async def wait_none(self) -> None:
-        """Until no operation is in progress."""
+        """Wait until no operation is in progress."""
         await self.wait_until(lambda: not self.running)
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Until it holds; asked again after each end of an operation or an open file.
+        """Wait until the condition holds; it is checked whenever an operation or an open file ends.
 
         For one caller at a time.
         """
@@ -103,7 +103,7 @@ class Operations:
         self._in_use.__exit__()
 
     async def wait_none(self) -> None:
-        """Until none of them is in progress; for a table that is not the namespace's any more."""
+        """Wait until none of them is in progress; for a table that has been replaced."""
         while self.running:
             if self._ended is None:
                 self._ended = asyncio.Event()
@@ -125,7 +125,7 @@ class MountUse:
             self._closed.set()
 
     async def wait_none(self) -> None:
-        """Until no file is open; for a mount that is not in the table any more."""
+        """Wait until no file is open; for a mount that is no longer in the table."""
         while self.files:
             self._closed = asyncio.Event()
             await self._closed.wait()

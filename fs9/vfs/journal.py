@@ -169,7 +169,7 @@ class NamespaceJournal:
         self._append(_opened(handle_id, Known(path, bits_of(flags), file_id, opener)))
 
     def closed(self, handle_ids: list[str]) -> None:
-        """Those were journaled, and are closed or expired."""
+        """Record that these journaled handles are closed or expired."""
         for handle_id in handle_ids if self.dormant else ():
             self.dormant.discard(handle_id)
         self._open -= len(handle_ids)
@@ -207,7 +207,7 @@ class NamespaceJournal:
             self._append(Gone(path))
 
     def settle(self, path: str, target: str, *, done: bool) -> None:
-        """What became of an unsettled change."""
+        """Record the result of an unsettled change."""
         self._changes.append((path, target))
         self.end(path, target, done)
 
@@ -256,7 +256,7 @@ class NamespaceJournal:
             self._shrink()
 
     def _give_up(self, error: OSError) -> None:
-        """Better no journal than one that misses a close: handles live as long as this owner."""
+        """Stop journaling, as the file would miss a close: handles end with this owner."""
         log.error("the handle journal %s cannot be written: %s", self._path, error)
         self._broken = True
         with suppress(OSError):
@@ -292,7 +292,7 @@ class NamespaceJournal:
 
 
 class Change:
-    """`with` it, a change of a path is journaled before and after."""
+    """Context manager: journals a change of a path before and after it."""
 
     __slots__ = ("_journal", "_path", "_target")
 

@@ -30,16 +30,16 @@ class NamespaceLocks(Protocol):
         """
 
     def release(self, name: str) -> None:
-        """Let it go; does not wait."""
+        """Release the lock; does not wait."""
 
     def busy(self, name: str) -> bool:
-        """Has somebody it now?"""
+        """Does anybody hold it now?"""
 
     def note(self, name: str, text: str) -> None:
-        """What others who want it may know of us; gone when the lock is. Nothing without it."""
+        """Leave a note for those who wait for the lock; it goes with the lock, and is lost without."""
 
     def noted(self, name: str) -> str:
-        """What the other one that has it has noted; empty when nobody has it."""
+        """The note of the other holder; empty when nobody holds the lock."""
 
 
 class NoLocks:

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: What a provider says of a configuration that names something which is not there.
+#: Errors of a provider whose configuration names something that does not exist.
 _NOT_USABLE = (NotFound, NotDirectory, PermissionDenied)
 
 
@@ -136,7 +136,7 @@ class Mounting:
                 raise
 
     async def root_is_empty(self) -> bool:
-        """Has nobody put anything there yet? Then another root takes nothing from anyone."""
+        """Is the root still empty? Then it can be replaced without taking anything from anybody."""
         async with self._lock:
             self._check_open()
             root, _ = self._at("/")
@@ -170,7 +170,7 @@ class Mounting:
         return self._specs == {spec.path: spec for spec in record.mounts}
 
     async def conform(self, read: Callable[[], Awaitable[Record]]) -> None:
-        """Make the mounts those of the record, which somebody else has changed.
+        """Make the mounts equal to those of the record, which somebody else has changed.
 
         It is read while no change is made here. Raises what that raises, and the first error of
         a mount that cannot be made; the others are.
@@ -250,7 +250,7 @@ class Mounting:
         tell_departures(self._vfs, mount)
 
     def _take_out(self, mount: Mount) -> tuple[list[Operations], asyncio.Task[None]]:
-        """Take it out of the table; what must end before it can be closed."""
+        """Take it out of the table; returns what must end before it can be closed."""
         table = self._vfs.mounts
         files = self._handles.take_at(mount, self._handles.dormant_at(table, mount))
         del self._specs[mount.path]
@@ -267,7 +267,7 @@ class Mounting:
 
 
 async def _quiet(mount: Mount, operations: Iterable[Operations], closes: Awaitable[None]) -> None:
-    """Until nothing of the mount is in progress or open."""
+    """Wait until nothing of the mount is in progress or open."""
     for each in operations:
         await each.wait_none()
     await closes

@@ -18,7 +18,7 @@ from fs9.path import is_within
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-#: Bounds of what is kept: at 50 renames in a second, those of an idle handle's time to live.
+#: How many renames are kept: those of an idle handle's time to live, at 50 a second.
 _MOVES_MAX = 16_384
 _CHARACTERS_MAX = 4 * 1024 * 1024
 
@@ -66,7 +66,7 @@ class Moves:
             self._characters -= len(source) + len(end)
 
     def follow(self, path: str, since: int) -> str:
-        """The path now of what was at `path` when there had been `since` renames, or ""."""
+        """The current path of what was at `path` after the first `since` renames, or ""."""
         moves = self._since(since)
         if moves is None:
             return ""
@@ -85,7 +85,7 @@ class Moves:
         return any(is_within(path, end) for move in moves for end in move if end)
 
     def _since(self, since: int) -> Iterable[tuple[str, str]] | None:
-        """None: some of them are forgotten."""
+        """The renames since then; None: some of them are forgotten."""
         missed = self.count - since
         if not missed:
             return ()

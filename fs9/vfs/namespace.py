@@ -63,9 +63,9 @@ class Namespace:
         audit: AuditTrail | None = None,
     ) -> None:
         self.name = name
-        #: Of its record: the name may come to mean another namespace.
+        #: The id of its record: a later namespace may have the same name.
         self.id = ""
-        #: Is its record another one now, perhaps, so that nobody may come in?
+        #: May its record have changed, so that nobody may enter before it is read again?
         self.doubtful = False
         #: Its mounts may change while it is in memory.
         self.mounting: Mounting | None = None
@@ -94,9 +94,9 @@ class Namespace:
         return Session(principal, self)
 
     async def set_quota(self, quota: NamespaceQuota) -> None:
-        """Let these bounds hold from now on; None: no bound, and the usual number of handles.
+        """Apply these bounds from now on; None: no bound, and the usual number of handles.
 
-        The first bound on bytes or files has what is there counted; changes wait meanwhile.
+        The first bound on bytes or files starts a count of what is stored; changes wait meanwhile.
         """
         await self.quota.limit(quota.bytes_max, quota.files_max)
         most = quota.handles_max

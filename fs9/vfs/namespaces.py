@@ -75,10 +75,10 @@ class Namespaces:
         self._store = store
         self._builder = Builder(registry, limits=limits, clock=clock, pool=pool, data_dir=data_dir)
         self._quota_defaults = quota
-        #: Refusals of quotas, of all namespaces there were.
+        #: Refusals by quotas, of all namespaces that were ever loaded.
         self.refusals = Refusals()
         self.watching = WatchStats()
-        #: Who hears of a namespace's rate of requests (None: it has none of its own).
+        #: Called with a namespace's own rate of requests (None: it has none).
         self.on_request_rate: Callable[[str, int | None], None] | None = None
         self._template = tuple(template)
         self._limits = limits
@@ -91,9 +91,9 @@ class Namespaces:
         self.locks = locks
         self._journal = journal
         self._watch_files = watch_files
-        #: What became of namespaces whose records changed is being found out.
+        #: Namespaces whose changed records are being read.
         self._reading: dict[str, asyncio.Task[None]] = {}
-        #: Told of a namespace that is not active any more, to cut what is in progress for it.
+        #: Called with a namespace that is no longer active, to cut what is in progress for it.
         self.on_end: Callable[[str], None] = lambda name: None
         #: Was the credential revoked? Then handles of an earlier owner are not taken over.
         self.revoked: Callable[[Principal], bool] = lambda by: False
@@ -112,17 +112,17 @@ class Namespaces:
         return sum(len(namespace.handles) for namespace in self._loaded.values())
 
     def end_followers(self, name: str | None = None) -> None:
-        """Those of the namespace, or of all: the worker leaves, or gives the namespace up."""
+        """End the followers of the namespace, or of all: it is given up, or the worker leaves."""
         for namespace in list(self._loaded.values()):
             if name is None or namespace.name == name:
                 namespace.followers.end()
 
     def names(self) -> list[str]:
-        """The namespaces in memory, and those on their way there."""
+        """The namespaces in memory, and those that are being loaded."""
         return [*self._loaded, *self._loading]
 
     def elsewhere(self, name: str) -> bool:
-        """Has an earlier owner not let go of it yet, be it another worker or this one?"""
+        """Does an earlier owner, another worker or this one, still hold the namespace?"""
         ours = name in self._loaded or name in self._loading or name in self._closing
         return not ours and (name in self._leaving or self.locks.busy(name))
 
@@ -267,7 +267,7 @@ class Namespaces:
     # -- changes of the record ------------------------------------------------------------------
 
     def changed(self, name: str) -> None:
-        """The namespace's record is another one: from now on nobody enters by what it was.
+        """The namespace's record has changed: from now on nobody enters by the old one.
 
         It is read in the background. A namespace that is not active any more is closed then,
         with its handles, and what is in progress for it is cut.
@@ -287,7 +287,7 @@ class Namespaces:
             task.exception()  # seen, even if nobody waits
 
     async def _wait_read(self, name: str) -> None:
-        """Until it is known what became of a doubtful namespace; raises what the store raises."""
+        """Wait until a doubtful namespace has been read again; raises what the store raises."""
         reading = self._reading.get(name)
         if reading is None:  # the store did not answer then
             self.changed(name)
@@ -334,13 +334,13 @@ class Namespaces:
             log.error("%s: not everything is mounted: %s", name, error)
 
     def _end(self, name: str, namespace: Namespace) -> None:
-        """The namespace is not what it was: nothing of it goes on."""
+        """End everything that is in progress for a namespace that is no longer the same."""
         del self._loaded[name]
         self._unload(name, namespace, for_good=True)
         self.on_end(name)
 
     async def wait_closed(self, name: str) -> None:
-        """Until what was in memory under this name, and is not any more, is closed."""
+        """Wait until a namespace of this name that was unloaded is closed."""
         for tasks in (self._reading, self._closing):
             if name in tasks:
                 await asyncio.wait([tasks[name]])
@@ -418,7 +418,7 @@ class Namespaces:
         return sum(quota.bytes_used for quota in quotas), sum(quota.files_used for quota in quotas)
 
     def close_handles_of(self, means: Callable[[Principal], bool]) -> None:
-        """Close, in the background, the handles that were opened by whom it means."""
+        """Close, in the background, the handles whose opener matches."""
         background(self._close_handles_of(means))
 
     async def _close_handles_of(self, means: Callable[[Principal], bool]) -> None:
@@ -444,7 +444,7 @@ class Namespaces:
             self.locks.release(name)
 
     async def _release_later(self, name: str, namespace: Namespace) -> None:
-        """What was left behind may still change files."""
+        """Release the lock when the operations left behind are over: they may change files."""
         await namespace.wait_ended()
         self.locks.release(name)
 

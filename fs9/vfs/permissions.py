@@ -33,12 +33,12 @@ RENAME = "rename"
 ADMIN = "admin"
 RIGHTS = (LIST, READ, CREATE, OVERWRITE, APPEND, DELETE, RENAME, ADMIN)
 
-#: Narrowed tokens whose claims are kept read.
+#: Narrowed tokens whose parsed claims are cached.
 _KEPT = 1024
 
 
 class Hidden(NotFound):
-    """What is not to be known of; on the wire it is as if it were not there."""
+    """A path that the token may not know of; on the wire it does not exist."""
 
     kind = NotFound.kind
 
@@ -56,11 +56,11 @@ class Permissions:
             right: _both(_granted(right, permissions) if permissions else ("/",), within)
             for right in RIGHTS
         }
-        #: Where there is any right at all.
+        #: Where any right holds at all.
         self._region = tuple({path: None for paths in self._granted.values() for path in paths})
 
     def allows(self, right: str, path: str) -> bool:
-        """Does the right hold at the path, and so below it?"""
+        """Does the right hold at the path, and so at everything below it?"""
         return _slashed(path).startswith(self._granted[right])
 
     def may_open(self, path: str, flags: OpenFlags) -> bool:
@@ -72,7 +72,7 @@ class Permissions:
         return self.allows(OVERWRITE, path)
 
     def visible(self, path: str) -> bool:
-        """May it be known what is at the path? It is inside, or on the way."""
+        """May the principal know of the path? It is inside, or on the way."""
         above = _slashed(path)
         return above.startswith(self._region) or any(
             prefix.startswith(above) for prefix in self._region

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: What an open says when the file of the handle is not at the path any more.
+#: Errors of an open that mean: the handle's file is no longer at the path.
 _NOT_THERE = (NotFound, NotDirectory, IsDirectory, InvalidArgument)
-#: How often an open is repeated that met a rename or removal, and after how long.
+#: How often, and after how long, an open that met a rename or removal is repeated.
 _TRIES_MAX = 200
 _RETRY_S = 0.005
 

@@ -192,7 +192,7 @@ class Session:
         return followers.add(follower, lambda: self.alive(self._clock.now_s()))
 
     def watch(self, path: str, cursor: str | None, encode: Encode) -> Following:
-        """Be told what changes at the path and below, where the principal may look.
+        """Watch the changes at the path and below, where the principal may look.
 
         `cursor` as `WatchLog.watch` has it. The caller closes it.
         """
@@ -249,7 +249,7 @@ class Session:
         return await self.namespace.audit.links(after, limit)
 
     def _seen(self, wanted: EventFilter) -> EventFilter:
-        """Without what the principal may not know of."""
+        """The entries that the principal may know of."""
         if self._narrowed is None:
             return wanted
         return msgspec.structs.replace(wanted, visible=self.sees)
@@ -313,7 +313,7 @@ class Session:
         return None if file is None else file.path
 
     async def wake_file(self, handle_id: str) -> File:
-        """The open file of a handle, for reading or writing in pieces, opened again if need be.
+        """The open file of a handle, for reading or writing in pieces; reopened if it is dormant.
 
         The caller holds it (`File.hold`) from the first piece to the last, without an `await`
         before. Raises InvalidHandle, OwnerUnavailable.
@@ -326,7 +326,7 @@ class Session:
     # -- transfers: open files without a handle -------------------------------------------------
 
     async def open_file(self, path: str, flags: OpenFlags, condition: Condition = ALWAYS) -> File:
-        """An open file that only the caller knows: `commit_file` or `discard_file` ends it."""
+        """An open file without a handle: `commit_file` or `discard_file` ends it."""
         if flags.write or flags.create or flags.truncate:
             self._require_change()
         path = clean(path)

@@ -194,7 +194,7 @@ class Vfs:
         return StatChanges(name=mount.relative(target))
 
     def operation(self) -> Operations:
-        """`with` it, something else is an operation of the namespace and of its mounts."""
+        """Context manager: counts its block as an operation of the namespace and of its mounts."""
         return self._operations
 
     async def follow(self, path: str, cursor: str | None) -> Follower:

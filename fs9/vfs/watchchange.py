@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Change:
-    """`with` it, a change of a path is told of; `type` None: it turned out to be none.
+    """Context manager: reports a change of a path; `type` None: it turned out to change nothing.
 
     `began`: its number in the log, 0 when there was no log.
     """

@@ -36,8 +36,6 @@ log = logging.getLogger("fs9.pagefs")
 
 #: Seconds after a change until it is synced and tidied up anyway.
 TIDY_AFTER_S = 5.0
-#: So much waiting garbage is removed at once.
-GARBAGE_MAX = 1000
 #: Rows read, and changed in one batch, by operations on many.
 PAGE_ROWS = 400
 #: Extents of an open file that are remembered, about 400 bytes each.
