@@ -36,7 +36,7 @@ class NamespaceLocks(Protocol):
         """Does anybody hold it now?"""
 
     def note(self, name: str, text: str) -> None:
-        """Leave a note for those who wait for the lock; it goes with the lock, and is lost without."""
+        """Leave a note for those who wait for the lock; it goes with the lock."""
 
     def noted(self, name: str) -> str:
         """The note of the other holder; empty when nobody holds the lock."""
