@@ -28,6 +28,11 @@ class SystemClock:
         return time.monotonic()
 
 
+def next_second_s(now_s: float) -> float:
+    """How long to wait until a clock that says so says another second, for certain."""
+    return int(now_s) + 1.01 - now_s
+
+
 class ManualClock:
     """A clock that stands still until `advance`; for tests and simulations."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET
 
+from fs9.clock import next_second_s
 from fs9.errors import (
     AlreadyExists,
     Conflict,
@@ -57,9 +58,6 @@ if TYPE_CHECKING:
     from fs9.principal import Principal
     from fs9.services import Services
 
-#: After this a clock says another second, for certain.
-_NEXT_SECOND_S = 1.01
-
 _create_body = msgspec.json.Decoder(NamespaceRequest)
 _change_body = msgspec.json.Decoder(NamespaceChangeRequest)
 
@@ -90,7 +88,7 @@ async def _revoke_tokens_of_earlier(services: Services, name: str) -> None:
     # the second of a deletion, of which there is no record any more when that was a purge.
     verifier, now_s = services.verifier, services.clock.now_s()
     if verifier is not None and verifier.revocations.mean_all_of(name, int(now_s)):
-        await asyncio.sleep(int(now_s) + _NEXT_SECOND_S - now_s)
+        await asyncio.sleep(next_second_s(now_s))
 
 
 async def list_(x: Exchange) -> Reply:

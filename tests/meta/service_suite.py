@@ -277,9 +277,14 @@ class ServiceSuite:
             assert (await api.verdict(each))["error"] == "Token has been revoked"
         await api("POST", "/tokens/refresh", {"token": third}, status=401)
 
-    async def test_tokens_of_a_namespace_end_with_it(self, api, acme, store):
-        """Suspended: while it lasts. Deleted: also for the next one of that name."""
-        token = await api.token(await api.user())
+    async def test_tokens_of_a_namespace_end_with_it(self, api, acme, store, clock):
+        """Suspended: while it lasts. Deleted: also for the next one of that name.
+
+        A token of that one holds, though it is asked for in the second of the deletion.
+        """
+        clock.advance(0.95)
+        user = await api.user()
+        token = await api.token(user)
         await api("PUT", "/namespaces/acme/status", {"status": "suspended"})
         assert (await api.verdict(token))["error"] == "Namespace is not active"
         await api("POST", "/tokens/refresh", {"token": token}, status=401)
@@ -288,6 +293,11 @@ class ServiceSuite:
         await api("DELETE", "/namespaces/acme")
         await api("POST", "/namespaces", {"name": "acme"})
         assert (await api.verdict(token))["error"] == "Token has been revoked"
+        asked = asyncio.create_task(api.token(user))
+        while not asked.done():  # it waits for the next second
+            await asyncio.sleep(0.02)
+            clock.advance(0.05)
+        assert (await api.verdict(await asked))["valid"] is True
         assert "acme" in (await store.changes_since(1)).namespaces
 
     async def test_a_revoked_token_is_revoked_in_every_process(self, api, acme, store, clock):
