@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from workers.connection import Connection
     from workers.request import Request
 
-#: The status that is told, as nginx does, when the client left before the answer began.
+#: The status that is recorded, as nginx does, when the client left before the answer began.
 CLIENT_LEFT = 499
 
 _METHOD_NAMES = {
@@ -76,7 +76,7 @@ class Account:
         return request_id
 
     def end(self, connection: Connection, seconds: float) -> None:
-        """The answer is written; None for its request: it was no HTTP."""
+        """The answer is written. Without a request it was not HTTP."""
         request, status = connection.request, connection.status
         sent_bytes, connection.sent_bytes = connection.sent_bytes, 0
         if request is None:
@@ -85,7 +85,7 @@ class Account:
                 _tell_of_no_request(status, sent_bytes, connection.peer)
             return
         key = request.key
-        # A namespace that is not in memory here is perhaps none at all, but a probe.
+        # A namespace that is not in memory here may not exist: somebody may be probing names.
         if key is None or self._namespaces.loaded(key) is None:
             key = DEFAULT_NAMESPACE if key is None else OTHER
         received_bytes = _received(connection, request)

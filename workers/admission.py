@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from fs9.errors import Fs9Error
     from fs9.services import Services
 
-#: What a process may open at most, however many the system allows: tables grow with it.
+#: Files that a process may open at most, whatever the system allows: tables grow with it.
 _FILES_MAX = 2**20
-#: The part of it that connections may be: the rest is for the files of the tenants.
+#: The share of them that connections may use; the rest is for the tenants' files.
 _FILES_FOR_CONNECTIONS = 0.75
-#: Refused connections that are still told so; the next ones are closed without a word.
+#: Refused connections that are answered at a time; further ones are just closed.
 _FAREWELLS_MAX = 256
 
 
 class Admission:
-    """Of one worker, and of its event loop."""
+    """Admits connections, for one worker; belongs to its event loop."""
 
     def __init__(self, services: Services) -> None:
         limits = services.limits

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: A reply up to this size goes out with its head in one write.
 _ONE_WRITE_BYTES_MAX = 64 * 1024
-#: What nginx says of itself, and lets no client say: where it finds files that are lent to it.
+#: Set by nginx, which drops a client's own: where nginx finds files that are lent to it.
 _OFFER = "x-fs9-accel"
 _BODILESS = frozenset({204, 304})
 
@@ -91,7 +91,7 @@ def _exchange(
 ) -> tuple[Exchange, Operation]:
     parsed = request.parsed
     if parsed.bad_query is not None:
-        # Not now: who may not ask at all must not learn what is wrong with the question.
+        # Raised later: a caller without access must not learn what is wrong with the request.
         operation = msgspec.structs.replace(operation, run=_raising(parsed.bad_query))
     method = "HEAD" if parsed.line.method == b"HEAD" else operation.method
     context = connection.node.context
@@ -99,7 +99,7 @@ def _exchange(
     exchange.peer = connection.peer
     connection.exchange = exchange
     lender = connection.node.lender
-    # A proxy that can do it says so; the header counts only where clients are not heard.
+    # A proxy that can do it says so; the header counts only where no client can connect.
     offered = exchange.headers.get(_OFFER) if lender is not None else None
     if lender is not None and connection.peer == UNIX and offered == lender.prefix:
         exchange.lend = lender.lend

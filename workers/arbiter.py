@@ -39,9 +39,9 @@ log = logging.getLogger("fs9.broker")
 
 #: The broker is not started more often than this.
 _BROKER_PAUSE_S = 0.5
-#: One that shows no life for so long hangs.
+#: A broker that shows no sign of life for this long hangs.
 _BROKER_SILENCE_S = 10.0
-#: We look every second or so; a longer pause is one of our own, and no silence.
+#: It is checked about every second; a longer pause is the arbiter's own, not the broker's.
 _LOOK_PAUSE_MAX_S = 2.0
 _SIGNS_MAX = 64 * 1024
 #: Processes of one slot are not started more often: one that cannot start would be forked
@@ -89,9 +89,9 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
     _not_ready: int | None = None
     _broker: BrokerProcess | None = None
     _rehearsal: Rehearsal | None = None
-    #: What was renewed, or tried, last.
+    #: The renewal that was done, or tried, last.
     _renewal = ""
-    #: How that ended, if the broker could not be told yet.
+    #: Its result, if the broker could not be told yet.
     _untold: broker.Renewed | None = None
     #: Of the process that is about to be forked.
     slot_to_fill = 0
@@ -123,7 +123,7 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
 
     @property
     def is_serving(self) -> bool:
-        """Was every worker ready once?"""
+        """Has every worker been ready once?"""
         return self._not_ready is not None and self._not_ready <= 0
 
     def manage_workers(self) -> None:
@@ -151,7 +151,7 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
                 break
 
     def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
-        """Between the signals, watch the broker, and greet the person when all serve."""
+        """Between signals, watch the broker, and print the greeting when all workers serve."""
         if self._broker is not None:
             self._broker.watch()
         if self._not_ready is None:
@@ -182,7 +182,7 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
         super().signal(sig, frame)
 
     def handle_hup(self) -> None:
-        """The broker has written something for us; `manage_workers` sees to the number."""
+        """The broker has written something for the arbiter; `manage_workers` applies the number."""
         renewal = self.app.run_directory.renewal()
         if renewal and renewal != self._renewal and not self._leaving:
             if self._rehearsal is not None:
@@ -195,12 +195,12 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
                 self._tell_renewed(broker.Renewed(renewal, error, ""))
 
     def handle_ttin(self) -> None:
-        """gunicorn would change the number of workers, which is the broker's to say."""
+        """Ignored: gunicorn would change the number of workers, which the broker decides."""
 
     handle_ttou = handle_ttin
 
     def handle_usr2(self) -> None:
-        """gunicorn would start a second arbiter; new code comes by `fs9 fleet reload`."""
+        """Ignored: gunicorn would start a second arbiter; `fs9 fleet reload` brings new code."""
 
     def _renew(self) -> None:
         """Go on with what is being tried; returns unless this program ends here."""
@@ -250,7 +250,7 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
         return [*self.SIGNALS, signal.SIGCHLD]
 
     def _tell_renewed(self, said: broker.Renewed) -> None:
-        """Or try it again later: on a full disk the fleet goes on."""
+        """Tell the broker the result, or try again later: on a full disk the fleet goes on."""
         self._renewal = said.renewal
         path = self.app.run_directory.renewed_file
         try:
@@ -347,7 +347,7 @@ class BrokerProcess:
                 signal.pidfd_send_signal(self._watched, signal.SIGKILL)
 
     def stop(self) -> None:
-        """The arbiter is the last to leave: nobody needs the broker any more."""
+        """End the broker. The arbiter leaves last, so nobody needs it any more."""
         end_process(self.pid, self._watched)
 
 
@@ -361,7 +361,7 @@ def _wake_parent() -> None:
 
 
 def end_process(pid: int, watched: int) -> None:
-    """End a child, if need be by force; `watched` is its pidfd."""
+    """End a child, by force if necessary; `watched` is its pidfd."""
     for number in (signal.SIGTERM, signal.SIGKILL):  # the second when it hangs
         with suppress(ProcessLookupError):
             os.kill(pid, number)

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from router.messages import Answer, Request
     from workers.slots import RunDirectory
 
-#: A broker that lives answers within this, if only `Accepted`.
+#: A living broker answers within this time, if only with `Accepted`.
 _ANSWER_S = 2.0
-#: How often what takes long is asked for again, and how long a broker may be away meanwhile.
+#: How often a long operation is asked about, and how long a broker may be away meanwhile.
 _ASK_AGAIN_S = 1.0
 _BROKER_BACK_S = 15.0
 

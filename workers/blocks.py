@@ -20,7 +20,7 @@ _VALUE = re.compile(rb"[ \t]*([\x21-\x7e]+)[ \t]*")
 
 
 class Blocks:
-    """The blocks of one worker."""
+    """The cached blocks of one worker."""
 
     def __init__(self) -> None:
         self._kept: dict[bytes, Block] = {}
@@ -44,14 +44,14 @@ class Blocks:
     def _keep(self, data: bytes) -> Block:
         block = parse_block(data)
         if len(self._kept) >= BLOCKS_MAX:
-            # Not the oldest alone: the first key of a dict is ever farther from its start.
+            # Many at once: each deletion at its start makes a dict's first key slower to find.
             self._kept.clear()
         self._kept[data] = block
         return block
 
 
 def changing(block: Block) -> bool:
-    """Has the block a field that is another one at each request?"""
+    """Does the block have a field that may differ at each request?"""
     return not _CHANGING.keys().isdisjoint(block.fields)
 
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fs9.broker")
 
-#: What the arbiter handles and the broker must not.
+#: Signals that the arbiter handles and the broker must not.
 _FOREIGN_SIGNALS = (
     signal.SIGQUIT,
     signal.SIGUSR1,
@@ -108,7 +108,7 @@ def main(
 
 
 class Broker:
-    """Brings events to a `BrokerState` and does its effects."""
+    """Delivers events to a `BrokerState` and performs its effects."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class Broker:
         self._run_directory = run_directory
         self._wake_arbiter = wake_arbiter
         self._pidfds: dict[int, tuple[int, int]] = {}
-        #: What could not be saved yet, and whether that was said.
+        #: What could not be saved yet, and whether that was logged.
         self._unsaved: Saved | None = None
         self._complained = False
         saved = load(run_directory)
@@ -191,7 +191,7 @@ class Broker:
             self._tell_arbiter(effect)
 
     def _tell_arbiter(self, effect: WriteWorkers | Renew) -> None:
-        """On a full disk who asked for it hears so."""
+        """Write the number for the arbiter; on a full disk the operator is told."""
         directory, now_s = self._run_directory, time.monotonic()
         if isinstance(effect, Renew):
             error = self._written(directory.renewal_file, effect.id.encode())
@@ -202,7 +202,7 @@ class Broker:
             self.do(self.state.on_written(effect.workers, error, now_s))
 
     def _written(self, path: Path, data: bytes) -> str:
-        """Why it could not be; empty: it was, and the arbiter looks at it."""
+        """Write it and wake the arbiter; returns why that failed, or an empty text."""
         try:
             replace_file(path, data)
         except OSError as error:
@@ -211,7 +211,7 @@ class Broker:
         return ""
 
     def _save(self) -> None:
-        """Until it succeeds: on a full disk the fleet goes on, and is saved when there is room."""
+        """Save, and try again until it succeeds: on a full disk the fleet goes on unsaved."""
         if self._unsaved is None:
             return
         try:
@@ -224,7 +224,7 @@ class Broker:
             self._unsaved, self._complained = None, False
 
     def _kill(self, slot: int, pid: int) -> None:
-        """By its pidfd, so that nobody else is hit."""
+        """Kill by pidfd, so that no other process is hit."""
         for fd, process in self._pidfds.items():
             if process == (slot, pid):
                 log.error("slot %d (process %d) does not answer any more: killed", slot, pid)
@@ -252,7 +252,7 @@ class Broker:
 
 
 def load(run_directory: RunDirectory) -> Saved | None:
-    """What an earlier broker left; None: nothing that can be read."""
+    """The state that an earlier broker left; None: nothing that can be read."""
     with suppress(FileNotFoundError):
         data = run_directory.view_file.read_bytes()
         try:

@@ -58,12 +58,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fs9.bus")
 
-#: Messages waiting for one peer; what is beyond is lost, and healed by a snapshot.
+#: Messages queued for one peer; further ones are lost, and a snapshot makes up for them.
 _QUEUE_MAX = 1000
 _RECONNECT_MS = 10
-#: At the end, what was said last is given this long to leave.
+#: At the end, the last messages are given this long to leave.
 _LINGER_MS = 100
-#: How often a client that misses nothing looks at the time.
+#: How often a client that misses nothing checks the time.
 _IDLE_TICK_S = 0.2
 #: Messages handled in a row before others get their turn on the event loop.
 _BATCH = 256
@@ -106,7 +106,7 @@ def _connect(sock: zmq.Socket[bytes], address: str, keys_dir: Path | None) -> No
 
 
 def _watch_peer(sock: zmq.Socket[bytes]) -> None:
-    """Notice a peer that is gone without a word; of Unix sockets the kernel tells."""
+    """Notice a peer that vanished silently; for Unix sockets the kernel tells."""
     sock.setsockopt(zmq.IPV6, 1)
     sock.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
     sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
@@ -181,18 +181,18 @@ class BusServer:
         return [each for each, _ in ready if isinstance(each, int)]
 
     def publish(self, data: bytes) -> None:
-        """To all; never waits. Who is too slow loses it."""
+        """Send to all; never waits. A peer that is too slow loses the message."""
         self._publications.send(data, zmq.NOBLOCK)
 
     def reply(self, client: bytes, data: bytes) -> None:
-        """To one; a client that is gone, or does not read, loses it."""
+        """Send to one; a client that is gone, or does not read, loses the message."""
         try:
             self._requests.send_multipart([client, data], zmq.NOBLOCK)
         except zmq.Again:
             log.debug("a client of the bus does not read its answers")
 
     def received(self) -> Iterator[tuple[bytes, bytes]]:
-        """What has arrived: (client, bytes)."""
+        """The messages that have arrived: (client, bytes)."""
         while True:
             try:
                 frames = self._requests.recv_multipart(zmq.NOBLOCK)
@@ -281,7 +281,7 @@ class BusClient:
         await self._synced.wait()
 
     def report(self, message: Report) -> None:
-        """Never waits. The broker gets it once, in order; `Status` at most once."""
+        """Send it; never waits. The broker gets it once, in order, a `Status` at most once."""
         if not isinstance(message, Told) and not message.pid:
             message = msgspec.structs.replace(message, pid=self._pid)
         if isinstance(message, Drained) and not message.view and self.view is not None:
@@ -290,7 +290,7 @@ class BusClient:
         self._pump()
 
     async def tell(self, message: Told, timeout_s: float) -> bool:
-        """Have every worker apply it; False: not all within the time, as far as we know."""
+        """Have every worker apply it; False: not all are known to have done so in time."""
         return await self._telling.tell(message, timeout_s)
 
     async def flush(self, timeout_s: float = 1.0) -> bool:
@@ -323,7 +323,7 @@ class BusClient:
 
     @property
     def lag_s(self) -> float:
-        """Since the last moment at which nothing was missing."""
+        """Seconds since nothing was missing."""
         return self._subscriber.lag_s(self._now_s())
 
     @property
@@ -356,7 +356,7 @@ class BusClient:
         self._schedule(RETRY_S if self._busy() else _IDLE_TICK_S)
 
     def _busy(self) -> bool:
-        """Is there something to ask or to send again?"""
+        """Is there something to ask for or to send again?"""
         return self._reporter.outstanding > 0 or not self._subscriber.in_sync(self._now_s())
 
     def _schedule(self, delay_s: float) -> None:
@@ -367,7 +367,7 @@ class BusClient:
             self._idle = delay_s == _IDLE_TICK_S
 
     def _pump(self) -> None:
-        """Read until there is nothing more, also for what the sending has brought."""
+        """Read until there is nothing more, including what arrived while sending."""
         if self._pumping or not self._sockets:
             return
         self._pumping = True
@@ -470,11 +470,11 @@ class OperatorLine:
             raise
 
     def send(self, data: bytes) -> None:
-        """It is kept for a broker that is not there yet."""
+        """Send the request; it is queued for a broker that is not there yet."""
         self._socket.send(data)
 
     def receive(self, timeout_s: float) -> bytes | None:
-        """What the broker says; None: nothing in time."""
+        """The broker's next answer; None: nothing in time."""
         if not self._socket.poll(max(0, round(timeout_s * 1000)), zmq.POLLIN):
             return None
         return self._socket.recv()

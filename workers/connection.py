@@ -57,7 +57,7 @@ LINGER_S = 2.0
 #: The value of SO_LINGER with which a close resets the connection (socket(7)).
 _RESET = struct.pack("ii", 1, 0)
 
-#: Refusals after which the connection is as good as before.
+#: Refusals after which the connection can go on.
 _PASSING = (Overloaded, OwnerUnavailable, MisdirectedRequest, RouteNotFound, TooManyRequests)
 
 _TOO_MANY = TooManyRequests.status
@@ -102,14 +102,14 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.node = node
         self.private = private
-        #: Who is at the other end (`workers.peer`), once it is made.
+        #: The client's address (`workers.peer`), once the connection is made.
         self.peer = ""
         self._departure = Departure(self, handed)
         self._state = State.IDLE
         self.intake = Intake(handed.data if handed else b"")
         #: The request in progress.
         self.request: Request | None = None
-        #: What answers it, once that is known.
+        #: The exchange that answers it, once there is one.
         self.exchange: Exchange | None = None
         self._body: SocketBody | None = None
         self._task: asyncio.Task[None] | None = None
@@ -150,7 +150,7 @@ class Connection(HttpToolsProtocol):
 
     @abc.abstractmethod
     def route(self, request: Request) -> None:
-        """Answer here, or bring the connection or the request to the owner."""
+        """Answer here, or take the connection or the request to the owner."""
 
     @abc.abstractmethod
     def stay(self, request: Request) -> None:
@@ -268,7 +268,7 @@ class Connection(HttpToolsProtocol):
     # -- Time -------------------------------------------------------------------------------
 
     def touch(self) -> None:
-        """There was progress: the request timeout starts again."""
+        """Note progress: the request timeout starts again."""
         self._progress_s = self.loop.time()
 
     def check_deadline(self, now_s: float) -> None:
@@ -321,11 +321,11 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
     def notice(self, exchange: Exchange) -> None:
-        """The request in progress is answered by this exchange."""
+        """Note the exchange that answers the request in progress."""
         self.exchange = exchange
 
     def end_for(self, means: Callable[[Principal], bool], error: Fs9Error) -> None:
-        """Cut the request in progress here, if it is of somebody whom it means."""
+        """Cut the request in progress here, if its principal matches."""
         exchange = self.exchange
         if exchange is not None and exchange.principal is not None and means(exchange.principal):
             self._end_request(error, error)
@@ -367,7 +367,7 @@ class Connection(HttpToolsProtocol):
         self.transport.abort()
 
     def let_go(self) -> None:
-        """The connection lives on in another worker: close only our descriptor of it."""
+        """Close only our descriptor: the connection lives on in another worker."""
         self.intake.clear()
         self._state = State.CLOSED
         self.transport.abort()
@@ -399,7 +399,7 @@ class Connection(HttpToolsProtocol):
         self.finish()
 
     def finish(self) -> None:
-        """The answer is written; what next on this connection?"""
+        """The answer is written: go on with the next request, or close."""
         self._uncount()
         if self.status:
             self.node.account.end(self, self.loop.time() - self._since_s)
@@ -457,7 +457,7 @@ class Connection(HttpToolsProtocol):
 
 
 def _moved(framer: Framer) -> int:
-    """Bytes of a body, counted from any start."""
+    """A count of bytes of a body that grows with progress."""
     return framer.received if isinstance(framer, ChunkedFramer) else -framer.remaining
 
 

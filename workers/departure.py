@@ -26,7 +26,7 @@ MOVES_MAX = 8
 MOVES_WINDOW_REQUESTS = 64
 #: How long a connection waits for the view by which it was sent.
 VIEW_WAIT_S = 2.0
-#: How soon a request looks again whether its namespace is free, at first.
+#: How soon, at first, a waiting request checks again whether its namespace is free.
 _RELEASE_RETRY_S = 0.005
 #: Without a broker nobody ends a drain; a request does not wait for one longer than this.
 _DRAIN_MAX_S = 600.0
@@ -74,7 +74,7 @@ class Departure:
                 connection.run(self._reach(request, owner, forward=False), here=False)
 
     def _is_forwarded(self, request: Request) -> bool:
-        """Rather than handed over with the connection.
+        """Should the request be forwarded, not handed over with the connection?
 
         Never HTTP/1.0: its answer may end with the connection, so the owner must have that.
         """
@@ -136,14 +136,14 @@ class Departure:
             connection.refuse(MisdirectedRequest(f"slot {node.slot} does not own {key}"))
 
     async def identify(self, request: Request) -> None:
-        """Ask which namespace a credential is of that does not say so itself: an API key."""
+        """Look up the namespace of a credential that does not name it: an API key."""
         connection, node = self._connection, self._connection.node
         request.identified = await node.namespace_of(request.block, connection.peer)
         connection.flow.resume_reading()
         connection.route(request)
 
     async def wait_for_release(self, request: Request, key: str) -> None:
-        """The namespace is ours, and its earlier owner still has it: it ends what it began there.
+        """Wait while the earlier owner of our namespace ends what it has begun there.
 
         The bytes of the request stay where they are, so that it can go elsewhere: a newer view
         may give the namespace back, or the earlier owner keeps it for a long transfer. The time
@@ -183,7 +183,7 @@ class Departure:
         return True
 
     def _come_home(self, request: Request) -> None:
-        """The namespace is ours now, if perhaps another worker has it still."""
+        """The namespace is ours now, even if another worker may still hold it."""
         self._connection.flow.resume_reading()
         self._connection.route(request)
 
@@ -236,7 +236,7 @@ class Departure:
         self.feed()
 
     def feed(self) -> None:
-        """Send on what the client sent of the body."""
+        """Forward what the client has sent of the body."""
         connection = self._connection
         if self._active is None:
             return
@@ -257,7 +257,7 @@ class Departure:
                 self._upstreams.pop(slot).abort()
 
     def resume(self) -> None:
-        """The client takes bytes again."""
+        """Go on sending: the client takes bytes again."""
         if self._active is not None:
             self._active.resume()
 

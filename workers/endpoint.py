@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 _BROKER, _BROKER_PUBLIC, _CLIENT = "broker.key", "broker.public", "client.key"
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
-#: Of a key as text (Z85).
+#: Length of a key as text (Z85).
 _KEY_BYTES = 40
 
 
 class UnusableKeys(ValueError):
-    """A key is missing, is none, or others can read it."""
+    """A key is missing, is not valid, or can be read by others."""
 
 
 class _Tcp(msgspec.Struct, frozen=True):
-    """What the file in the run directory says; without the file the bus is there itself."""
+    """The content of the file in the run directory; without it the bus uses sockets there."""
 
     bind: str
     keys_dir: str
@@ -49,7 +49,7 @@ class Endpoint(NamedTuple):
     keys_dir: Path | None
 
     def connectable(self) -> Endpoint:
-        """As a client on this host says it."""
+        """The address as a client on this host uses it."""
         if self.keys_dir is None:
             return self
         return Endpoint(_near(self.publications), _near(self.requests), self.keys_dir)
@@ -98,7 +98,7 @@ def make_keys(keys_dir: Path, make_pair: Callable[[], tuple[bytes, bytes]]) -> N
         if (keys_dir / _BROKER_PUBLIC).exists():
             raise UnusableKeys(f"{keys_dir} has {_BROKER_PUBLIC}, and not the {_BROKER} to it")
         public, secret = make_pair()
-        # Last what says that all is there.
+        # Last the file that says that all are there.
         _write(keys_dir / _BROKER_PUBLIC, public)
         _write(keys_dir / _BROKER, secret)
     if not (keys_dir / _CLIENT).exists():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Hearing(NamedTuple):
-    """`unheard_s`: since the bus was complete; `stale_s`: since either way was."""
+    """`unheard_s`: since the bus was complete; `stale_s`: since either source was."""
 
     unheard_s: float
     stale_s: float

@@ -113,7 +113,7 @@ def _try_out(settings: Settings) -> None:
 
 
 def renew(order: str, environ: Mapping[str, str], read_settings: Callable[[], Settings]) -> int:
-    """Be what a fleet that serves has started anew: see `workers.renewal`; the exit status."""
+    """Go on as the new program of a running fleet (see `workers.renewal`); the exit status."""
     said = order_of(order)
     if not isinstance(said, Handover):
         rehearse(said, read_settings)
@@ -204,7 +204,7 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
         self.notifier = Notifier(notify_socket)
         self.handover = handover
         self.address: tuple[Any, ...] = listener.getsockname()
-        self._listener_fd = listener.detach()  # gunicorn's from now on
+        self._listener_fd = listener.detach()  # owned by gunicorn from now on
         self._ready_read, self._ready_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         super().__init__()
 
@@ -226,7 +226,7 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
 
     def load(self) -> None:
-        """Make what all workers have alike, before they are forked: they share it.
+        """Make what all workers have in common before they are forked, so that they share it.
 
         What belongs to a process, its threads or its event loop each worker opens itself. In
         one that takes a killed one's place this is not to be done while others serve.
@@ -274,7 +274,7 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
 
 
 def greeting(settings: Settings, address: tuple[Any, ...]) -> str:
-    """What a person sees who starts the fleet."""
+    """The text that is shown to the person who starts the fleet."""
     host, port = address[0], address[1]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     auth = settings.auth_enabled or bool(settings.jwt_secret)

@@ -28,7 +28,7 @@ class Intake:
         #: Where in it the unread part begins, and how many bytes that has.
         self._at = 0
         self.left = len(data)
-        #: Of the body of the request in progress; done between requests.
+        #: The framer of the body in progress; done between requests.
         self.framer: Framer = LengthFramer(0)
 
     @property
@@ -46,7 +46,7 @@ class Intake:
         self.left = len(data)
 
     def _take(self, end: int) -> None:
-        """All before `end` is taken."""
+        """Consume everything before `end`."""
         size = len(self._data)
         self.left = size - end
         if end == size:  # as a rule

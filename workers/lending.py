@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: nginx opens the file as soon as it has read the answer; one that comes later asks again.
 _LENT_S = 3.0
-#: No open(2) that has found the name takes so long to reach the descriptor.
+#: Longer than an open(2) that has found the name takes to reach the descriptor.
 _GRACE_S = 5.0
 #: Files lent at the same time: this many, or this part of the descriptors that a process may
 #: have. Beyond, the worker sends the bytes itself.
@@ -49,7 +49,7 @@ class Lender:
             left.unlink()
 
     async def lend(self, fd: int) -> str | None:
-        """Where the proxy finds the file of `fd`, which the caller may close; None: nowhere."""
+        """Lend the file of `fd`, which the caller may close then; its name, or None."""
         if self._count >= self._count_max or not self._open:
             return None
         self._count += 1

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fs9.lifecycle")
 
-#: Without a broker for so long after its start, a worker serves by what it knows.
+#: After this long without a broker at its start, a worker serves by what it knows.
 _JOIN_WAIT_S = 3.0
 _STATUS_EVERY_S = 1.0
 #: A namespace that is another's now is kept when requests begun here take longer than this; the
@@ -48,7 +48,7 @@ _STATUS_EVERY_S = 1.0
 _MOVE_WAIT_S, _MOVE_WAIT_PART = 2.0, 0.5
 #: For connections that came to our front before it was another's.
 _ACCEPT_S = 0.1
-#: How long, until it is tried again to let it go.
+#: For how long, before the worker tries again to give it up.
 _KEPT_S = 10.0
 #: Until the last request has come that was sent back to us while we kept it.
 _SENT_BACK_S = 0.2
@@ -70,7 +70,7 @@ class Lifecycle:
         node.metrics.watch(BUS_GAPS, lambda: bus.gaps)
 
     async def join(self) -> None:
-        """Know the fleet before serving, if there is a broker to tell."""
+        """Learn the view before serving, if there is a broker."""
         try:
             await asyncio.wait_for(
                 self._bus.start(self._on_message, self._on_snapshot), _JOIN_WAIT_S
@@ -80,7 +80,7 @@ class Lifecycle:
         self._bus.report(Joined(self._node.slot))
 
     def serve(self) -> None:
-        """The worker listens now."""
+        """Called when the worker listens: start to serve."""
         self._bus.report(Ready(self._node.slot))
         self._start(self._report_status())
 
@@ -107,7 +107,7 @@ class Lifecycle:
                 node.services.apply(from_message(message))
 
     def _on_snapshot(self, view: View) -> None:
-        """Some announcements may never have come: the store knows what they were about."""
+        """Announcements may have been missed, so read the changes from the store."""
         self._on_view(view)
         self._node.services.changes.hurry()
 
@@ -139,7 +139,7 @@ class Lifecycle:
             self._giving_up[name] = self._start(self._give_up_when_quiet(name))
 
     async def _give_up_when_quiet(self, name: str) -> None:
-        """What was begun here ends here; then the new owner may have the namespace.
+        """Give the namespace to its new owner once everything begun here has ended.
 
         A newer view may give it back meanwhile: then nothing more is done.
         """

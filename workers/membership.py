@@ -33,7 +33,7 @@ class Membership:
         self._changed = asyncio.Event()
         self._busy: defaultdict[str, int] = defaultdict(int)
         self._quiet: dict[str, asyncio.Event] = {}
-        #: What a view has given to others and we answer for meanwhile.
+        #: Namespaces that a view has given to others and that are kept here for a while.
         self._kept: set[str] = set()
 
     # -- The view ---------------------------------------------------------------------------
@@ -48,7 +48,7 @@ class Membership:
         return self.owner(namespace) == self.slot
 
     def is_assigned(self, namespace: str) -> bool:
-        """Is it ours by the newest view?"""
+        """Is it this worker's by the newest view?"""
         return self._ring.owner(namespace) == self.slot
 
     def keep(self, namespace: str) -> bool:
@@ -58,7 +58,7 @@ class Membership:
         return namespace in self._kept
 
     def let_move(self, namespace: str) -> None:
-        """The other one answers from now on."""
+        """Stop keeping the namespace: its new owner answers from now on."""
         self._kept.discard(namespace)
 
     @property
@@ -67,7 +67,7 @@ class Membership:
 
     @property
     def share(self) -> float:
-        """The part of all namespaces that is ours."""
+        """The share of all namespaces that is this worker's."""
         return self._ring.share(self.slot)
 
     def successor(self) -> int | None:

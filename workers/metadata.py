@@ -47,7 +47,7 @@ _GRACE_S = 30
 
 
 class MetaProcess:
-    """What one process of the service is made of, from start to stop."""
+    """One process of the service, from start to stop."""
 
     def __init__(self, settings: MetaServiceSettings) -> None:
         self._settings = settings
@@ -128,7 +128,7 @@ class MetaServer(BaseApplication):  # type: ignore[misc]
     def __init__(self, settings: MetaServiceSettings, listener: socket.socket) -> None:
         self._settings = settings
         self._address = listener.getsockname()
-        self._listener_fd = listener.detach()  # gunicorn's from now on
+        self._listener_fd = listener.detach()  # owned by gunicorn from now on
         super().__init__()
 
     def load_config(self) -> None:
