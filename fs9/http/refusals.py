@@ -5,7 +5,14 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from fs9.errors import Forbidden, Fs9Error, PermissionDenied, QuotaExceeded, TooManyRequests
+from fs9.errors import (
+    NO_ACCESS,
+    Forbidden,
+    Fs9Error,
+    PermissionDenied,
+    QuotaExceeded,
+    TooManyRequests,
+)
 from fs9.http.gate import ForeignTenant
 from fs9.path import clean
 from fs9.vfs.changes import wstat_event
@@ -42,17 +49,26 @@ _KNOWN = frozenset({*_TYPES.values(), "namespace", "plugin", "mount"})
 
 
 def record_refusal(x: Exchange, operation: str, error: Fs9Error) -> None:
-    """Tell the trail of the namespace of who asked; of somebody unknown nothing is told."""
+    """Tell the trail of the namespace of who asked; of somebody unknown nothing is told.
+
+    Nor is anything when there is no such namespace: the next one of its name must not read of it.
+    """
     principal = x.principal if x.session is None else x.session.principal
     if isinstance(error, ForeignTenant):
         principal = error.principal
-    if principal is None:
+    if principal is None or is_of_none(error):
         return
     event_type, path = ("request", "/")
     if not isinstance(error, TooManyRequests | ForeignTenant):
         event_type, path = _subject(x, operation)
     trail = x.context.services.trails.trail(principal.namespace)
     trail.refused(event_type, path, principal.user, error.kind)
+
+
+def is_of_none(error: Fs9Error) -> bool:
+    """Was it refused because the namespace of who asked is not there?"""
+    foreign = isinstance(error, ForeignTenant)
+    return isinstance(error, Forbidden) and not foreign and error.detail == NO_ACCESS
 
 
 def _subject(x: Exchange, operation: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from fs9.http.exchange import Reply
 from fs9.http.failures import reply_to_error
 from fs9.http.files import NO_CONTENT
 from fs9.http.gate import bearer_token
+from fs9.http.refusals import is_of_none
 from fs9.meta.announce import Revoked
 from fs9.wire.codec import encode
 from fs9.wire.messages import RefreshReply, RevokeRequest
@@ -47,7 +48,8 @@ async def refresh(x: Exchange) -> Reply:
     except InvalidArgument as error:
         return _not_configured(error)
     except Forbidden as error:
-        _record_refused(x.context.services, token, error)
+        if x.tenant is not None or not is_of_none(error):  # with a prefix it may be a foreign one
+            _record_refused(x.context.services, token, error)
         raise
     await _record_refresh(x.context.services, new)
     body = encode(RefreshReply(new, expires_in_s))

@@ -259,16 +259,22 @@ async def test_a_deleted_namespace_is_gone_and_its_name_is_free(
 async def test_a_token_made_after_the_name_was_given_anew_holds(
     start_server: StartServer, purge: str
 ) -> None:
-    """Also within the second of the deletion: what names no time finer than that is not meant."""
+    """Also within the second of the deletion; and nobody reads of what was refused until then."""
     server = await start_server(auth=True)
     admin, name = admin_of(server), new_tenant()
     assert (await admin.post("namespaces", json={"name": name})).status_code == 201
     old = token(name, "operator")
     assert (await admin.delete(f"namespaces/{name}?purge={purge}")).status_code == 200
+    old_client = server.client(token=old)
+    assert (await old_client.get("stat?path=/secret")).status_code == 403
+    await old_client.post("auth/refresh")
     assert (await admin.post("namespaces", json={"name": name})).status_code == 201
     new = token(name, "operator")
-    assert (await server.client(token=old).get("stat?path=/")).status_code == 401
-    assert (await server.client(token=new).get("stat?path=/")).status_code == 200
+    assert (await old_client.get("stat?path=/")).status_code == 401
+    client = server.client(token=new)
+    assert (await client.get("stat?path=/")).status_code == 200
+    events = await client.get("events?type=all&outcome=all")
+    assert [event["event_type"] for event in events.json()] == ["namespace"]
 
 
 async def test_a_purge_removes_the_data_of_the_name(start_server: StartServer) -> None:
