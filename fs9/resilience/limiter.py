@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 #: How late the answer to a client is that does not heed its refusals: about when `Retry-After`
 #: sends it back, and later the more of it wait, for no more than these are answered in a second:
-#: what an abuser costs does not grow with its connections, up to some hundred of them.
-HOLD_MIN_S, HOLD_MAX_S = 1.0, 20.0
+#: what an abuser costs does not grow with its connections, up to some dozens of them. No longer
+#: than clients wait for an answer by default (5 s): an answer that nobody hears tells nothing.
+HOLD_MIN_S, HOLD_MAX_S = 1.0, 4.5
 LATE_PER_S = 10.0
 #: Refusals that are answered at once: as many as requests in a second, and so many however low
 #: the limit is, so that who counts them is not made to wait. A tenth of it comes back in a second:
