@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: How often expired data is looked for.
-INTERVAL_S = 600.0
+#: How often expired data is looked for, at most and at least: ten times in a retention.
+_INTERVAL_MIN_S, _INTERVAL_MAX_S = 1.0, 600.0
+_LOOKS = 10
 #: For this long after its deletion a namespace may still be closing somewhere.
 _CLOSING_S = 300
 #: Ends the name of a lock; no name of a namespace has a dot.
@@ -70,6 +71,11 @@ def last_tokens_of(record: NamespaceRecord) -> Revocation:
     )
 
 
+def interval_s(retention_s: float) -> float:
+    """How often to look for data that was kept for so long."""
+    return min(max(_INTERVAL_MIN_S, retention_s / _LOOKS), _INTERVAL_MAX_S)
+
+
 class Removal:
     """Removes the data of deleted namespaces, for one worker."""
 
@@ -94,7 +100,7 @@ class Removal:
     async def forever(self, owns: Callable[[str], bool]) -> None:
         """Remove what is due, to the end of the task; of the names that this worker `owns`."""
         while True:
-            await asyncio.sleep(INTERVAL_S)
+            await asyncio.sleep(interval_s(self._settings.namespace_retention_s))
             await self.due(owns)
 
     async def due(self, owns: Callable[[str], bool]) -> int:

@@ -162,7 +162,7 @@ def _verify(args: argparse.Namespace) -> int:
     elif broken is not None:
         print(f"Error: the chain is broken at {visible(str(broken))}", file=sys.stderr)
     else:
-        done(f"The chain of {args.namespace} is whole: {check.count} events")
+        done(f"The chain of {args.namespace} is whole: {check.extent}")
         print(f"  Tip: {check.tip}")
     return OK if broken is None else ERROR
 

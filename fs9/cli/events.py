@@ -45,7 +45,7 @@ def verify(settings: Settings, name: str | None, noted: Tip | None) -> int:
 
     def report(name: str, check: ChainCheck) -> None:
         if check.broken is None:
-            print(f"{name}: whole, {check.count} events, tip {check.tip}")
+            print(f"{name}: whole, {check.extent}, tip {check.tip}")
         else:
             broken.append(name)
             print(f"{name}: broken at {visible(str(check.broken))}")

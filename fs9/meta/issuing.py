@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from fs9.meta.models import UserRecord
     from fs9.meta.service import MetaService
 
-TTL_S = DAY_S
 #: A longer one is refused: what is lost should not be usable for ever.
 TTL_MAX_S = 366 * DAY_S
 #: For so long after its expiry a token can be renewed.

@@ -103,6 +103,13 @@ class ChainCheck:
         self.broken: Break | None = None
         self._noted = noted
 
+    @property
+    def extent(self) -> str:
+        """How many events there are and, when older ones are gone, with which they begin."""
+        if self.first is None or self.first == 1:
+            return f"{self.count} events"
+        return f"{self.count} events from {self.first} on (older ones were removed)"
+
     def feed(self, records: Iterable[AuditRecord]) -> None:
         for record in records:
             if self.broken is None:

@@ -17,6 +17,7 @@ from obstore.store import S3Store
 
 from fs9.clock import ManualClock
 from fs9.meta.announce import Revoked
+from fs9.removal import interval_s
 from fs9.types import MountSpec
 from tests.fix_http import StartServer, new_tenant, token
 from tests.http.calls import get, put
@@ -155,3 +156,12 @@ async def test_a_purge_tells_all_workers_also_when_the_caller_has_gone(
     await asyncio.wait([call])
     goes_on.set()
     await asyncio.wait_for(told.wait(), 30)
+
+
+@pytest.mark.parametrize(
+    ("retention_s", "expected_s"), [(0, 1), (5, 1), (600, 60), (7 * 86_400, 600)]
+)
+def test_what_is_kept_for_a_short_time_is_looked_for_often(
+    retention_s: int, expected_s: float
+) -> None:
+    assert interval_s(retention_s) == expected_s

@@ -37,6 +37,17 @@ def test_a_chain_goes_on_where_another_owner_left_it():
     assert broken(chain) is None
 
 
+def test_a_chain_whose_beginning_is_gone_says_where_it_begins():
+    for chain, extent in (
+        (events(3), "3 events"),
+        (events(5)[2:], "3 events from 3 on (older ones were removed)"),
+        ([], "0 events"),
+    ):
+        check = ChainCheck()
+        check.feed(chain)
+        assert (check.end(), check.extent) == (None, extent)
+
+
 def test_the_canonical_form_is_fixed():
     """Stored chains must hold with every later version; details may come in another order."""
     expected = "c025d4770bcaf5862a76c2eaa6d5e78ee3bb129d1be646a7eb9fa0168aa01d78"
