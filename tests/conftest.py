@@ -2,6 +2,7 @@
 
 pytest_plugins = [
     "tests.fix_conformance",
+    "tests.fix_files",
     "tests.fix_hypothesis",
     "tests.fix_logging",
     "tests.fix_meta",

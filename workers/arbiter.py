@@ -320,8 +320,7 @@ class BrokerProcess:
 
     def watch(self) -> None:
         """Start it again if it is gone, and end it if it hangs."""
-        dead, _, _ = select.select([self._watched], [], [], 0)
-        if not dead:
+        if not _has_ended(self._watched, 0):
             self._end_silent()
         elif time.monotonic() - self._started_s > _BROKER_PAUSE_S:
             old = self._watched, self._life
@@ -360,12 +359,19 @@ def _wake_parent() -> None:
     os.kill(os.getppid(), signal.SIGHUP)
 
 
+def _has_ended(watched: int, wait_ms: int) -> bool:
+    """Has the process of this pidfd ended, now or in so long? (select(2) ends at 1,024 files.)"""
+    poll = select.poll()
+    poll.register(watched, select.POLLIN)
+    return bool(poll.poll(wait_ms))
+
+
 def end_process(pid: int, watched: int) -> None:
     """End a child, by force if necessary; `watched` is its pidfd."""
     for number in (signal.SIGTERM, signal.SIGKILL):  # the second when it hangs
         with suppress(ProcessLookupError):
             os.kill(pid, number)
-        if select.select([watched], [], [], 2.0)[0]:
+        if _has_ended(watched, 2000):
             break
     # Else it stays a zombie where the host's first process is slow to see to orphans.
     with suppress(ChildProcessError):

@@ -70,7 +70,9 @@ def is_heard(listener: socket.socket, address: str, wait_s: float = HEARD_S) -> 
         sock.bind((address, 0))
         sock.connect_ex(listener.getsockname())
         # The loopback answers within the call, or as soon as its processor has a moment.
-        return bool(select.select([], [sock], [], wait_s)[1])
+        connected = select.poll()
+        connected.register(sock, select.POLLOUT)
+        return bool(connected.poll(wait_s * 1000))
 
 
 def test_who_is_only_refused_is_not_heard_for_a_while(

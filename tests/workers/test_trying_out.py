@@ -31,7 +31,9 @@ def test_what_tries_the_settings_ends_with_the_server_however_that_ends() -> Non
         try:
             parent.kill()
             parent.wait()
-            assert select.select([child], [], [], 20)[0]
+            ended = select.poll()
+            ended.register(child, select.POLLIN)
+            assert ended.poll(20_000)
         finally:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(child, signal.SIGKILL)
