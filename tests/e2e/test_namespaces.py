@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,7 @@ async def settled(fleet: Fleet) -> float:
 
 async def test_a_thousand_first_requests_at_once(fleet: Fleet) -> None:
     """All are answered, over as many sockets, though the namespace is loaded once."""
-    name = "crowded"
+    name = f"crowded-{secrets.token_hex(4)}"
     assert ask(fleet, "POST", "namespaces", admin(), json={"name": name}).status_code == 201
     before = await settled(fleet)
     head = f"authorization: {user(name)['Authorization']}"
