@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import secrets
 import sys
 import tomllib
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ class Access:
 
 
 def signed(secret: str, subject: str, namespace: str, roles: Sequence[str], ttl_s: int) -> str:
-    """A token of the contract's five claims, from now on."""
+    """A token of its own from now on: no other one has its `jti`, so it can be revoked alone."""
     now_s = int(SystemClock().now_s())
     claims = {
         "sub": subject,
@@ -70,6 +71,7 @@ def signed(secret: str, subject: str, namespace: str, roles: Sequence[str], ttl_
         "roles": list(roles),
         "iat": now_s,
         "exp": now_s + ttl_s,
+        "jti": secrets.token_hex(16),
     }
     # By name, at call time: commands are no part of the server.
     token: str = importlib.import_module("fs9.auth.tokens").sign(claims, secret)

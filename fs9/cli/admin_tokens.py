@@ -106,6 +106,7 @@ def _generate(args: argparse.Namespace) -> int:
         print(token)
         return OK
     expires = _utc(now_s + args.ttl)
+    jti = payload_of(token)["jti"]
     if args.json:
         print_json(
             {
@@ -114,6 +115,7 @@ def _generate(args: argparse.Namespace) -> int:
                 "namespace": args.namespace,
                 "roles": roles,
                 "expires_at": expires,
+                "jti": jti,
             }
         )
         return OK
@@ -125,6 +127,7 @@ def _generate(args: argparse.Namespace) -> int:
     print(f"  Namespace: {on_terminal(args.namespace)}")
     print(f"  Roles: {', '.join(roles)}")
     print(f"  Expires: {expires} (in {args.ttl} s)")
+    print(f"  Id: {jti}")
     print()
     print("Use it:")
     print(

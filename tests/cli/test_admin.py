@@ -176,11 +176,20 @@ def test_a_token_says_what_was_asked_for(run):
     assert '"sub": "ann"' in out
     assert "✓ Expires at 20" in out
     code, out, _ = run("token", "decode", token, "--json")
-    assert sorted(json.loads(out)) == ["exp", "iat", "ns", "roles", "sub"]
+    assert sorted(json.loads(out)) == ["exp", "iat", "jti", "ns", "roles", "sub"]
     code, out, _ = run("token", "generate", "-u", "ann", "-n", "acme", "--secret", SECRET)
     assert "Roles: read-write\n" in out
     assert "curl" in out
     assert SECRET not in out
+
+
+def test_no_two_tokens_are_alike(run):
+    """Of one user within one second: revoking one must not end the other."""
+    asked = ("token", "generate", "-u", "ann", "-n", "acme", "--secret", SECRET, "--json")
+    one, other = (json.loads(run(*asked)[1]) for _ in range(2))
+    assert one["token"] != other["token"]
+    assert one["jti"] != other["jti"]
+    assert one["jti"] == json.loads(run("token", "decode", one["token"], "--json")[1])["jti"]
 
 
 def test_an_expired_token_and_what_is_none_are_told(run):
