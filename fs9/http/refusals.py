@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from fs9.errors import (
     NO_ACCESS,
     Forbidden,
@@ -15,13 +17,14 @@ from fs9.errors import (
 )
 from fs9.http.gate import ForeignTenant
 from fs9.path import clean
-from fs9.vfs.changes import wstat_event
+from fs9.vfs.changes import Change, changed_by_wstat
 from fs9.vfs.permissions import Hidden
 from fs9.wire.codec import changes_from_wire
 from fs9.wire.messages import MountRequest, OpenRequest, WstatRequest
 
 if TYPE_CHECKING:
     from fs9.http.exchange import Exchange
+    from fs9.types import StatChanges
 
 #: What a principal is refused for its rights or its use, not because the request is wrong. What is
 #: hidden from a narrowed token is among it, under the kind that the client saw.
@@ -48,6 +51,9 @@ _TYPES = {
 _KNOWN = frozenset({*_TYPES.values(), "namespace", "plugin", "mount"})
 
 
+_UNKNOWN: Change = ("request", "/", {})
+
+
 def record_refusal(x: Exchange, operation: str, error: Fs9Error) -> None:
     """Tell the trail of the namespace of who asked; of somebody unknown nothing is told.
 
@@ -58,11 +64,11 @@ def record_refusal(x: Exchange, operation: str, error: Fs9Error) -> None:
         principal = error.principal
     if principal is None or is_of_none(error):
         return
-    event_type, path = ("request", "/")
+    event_type, path, details = _UNKNOWN
     if not isinstance(error, TooManyRequests | ForeignTenant):
-        event_type, path = _subject(x, operation)
+        event_type, path, details = _subject(x, operation)
     trail = x.context.services.trails.trail(principal.namespace)
-    trail.refused(event_type, path, principal.user, error.kind)
+    trail.refused(event_type, path, principal.user, error.kind, details)
 
 
 def is_of_none(error: Fs9Error) -> bool:
@@ -71,22 +77,29 @@ def is_of_none(error: Fs9Error) -> bool:
     return isinstance(error, Forbidden) and not foreign and error.detail == NO_ACCESS
 
 
-def _subject(x: Exchange, operation: str) -> tuple[str, str]:
-    """The type of the event, and the path as far as it is known."""
+def _subject(x: Exchange, operation: str) -> Change:
+    """The event as far as it is known; of a change of metadata also what it would have become."""
     match x.request:
         case OpenRequest(path=path, flags=flags):
             if flags.create:
-                return "mkdir" if flags.directory else "create", _cleaned(path)
-            return "write" if flags.write or flags.truncate else "read", _cleaned(path)
+                return "mkdir" if flags.directory else "create", _cleaned(path), {}
+            return "write" if flags.write or flags.truncate else "read", _cleaned(path), {}
         case WstatRequest(path=path):
-            return wstat_event(changes_from_wire(x.request.changes)), _cleaned(path)
+            return _wstat(_cleaned(path), changes_from_wire(x.request.changes))
         case MountRequest(path=path):
-            return "mount", _cleaned(path)
+            return "mount", _cleaned(path), {}
     event_type = _TYPES.get(operation) or operation.partition("_")[0]
     handle_id = x.query.get("handle_id") or getattr(x.request, "handle_id", None)
     if handle_id is not None and x.session is not None:
-        return event_type, x.session.path_of(handle_id) or "/"
-    return event_type if event_type in _KNOWN else "request", _cleaned(x.query.get("path", "/"))
+        return event_type, x.session.path_of(handle_id) or "/", {}
+    known = event_type if event_type in _KNOWN else "request"
+    return known, _cleaned(x.query.get("path", "/")), {}
+
+
+def _wstat(path: str, changes: StatChanges) -> Change:
+    if changes.name is not None and changes.symlink_target is None:
+        changes = msgspec.structs.replace(changes, name=_cleaned(changes.name))
+    return changed_by_wstat(path, changes)
 
 
 def _cleaned(path: str) -> str:

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 OK = "ok"
 
+#: The longest path or detail that is told of, in characters; longer paths are refused anyway.
+TEXT_MAX = 4096
+#: Details that add up when equal events are counted.
+SUMS = frozenset({"bytes", "writes"})
+
 #: Changes of files, in the contract's words: what is told when nobody asks for more.
 EVENT_TYPES = frozenset(
     {"create", "write", "delete", "mkdir", "rename", "chmod", "truncate", "upload"}
@@ -136,7 +141,16 @@ def clean_text(text: str) -> str:
 
 
 def clean_details(details: dict[str, Any]) -> dict[str, Any]:
+    """The details with clean texts, none longer than `TEXT_MAX`."""
     return {
-        key: clean_text(value) if isinstance(value, str) else value
+        key: clean_text(value[:TEXT_MAX]) if isinstance(value, str) else value
         for key, value in details.items()
     }
+
+
+def add_up(some: dict[str, Any], others: dict[str, Any]) -> bool:
+    """Do the details of two events differ in nothing but what adds up?"""
+    for key, value in some.items():
+        if key not in others or (key not in SUMS and others[key] != value):
+            return False
+    return len(some) == len(others)

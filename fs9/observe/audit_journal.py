@@ -25,6 +25,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from fs9.observe.audit import SUMS
+from fs9.observe.audit_chain import AuditRecord
+
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
@@ -54,6 +57,23 @@ class Entry(msgspec.Struct, array_like=True, tag="e", gc=False, eq=False):
     ends: int = 0
     #: Equal events are counted with it until then.
     open_until_ns: int = 0
+
+    def again(self, details: dict[str, Any], ends: int) -> Again:
+        """Count one more that is equal but for what adds up; the line that says so."""
+        self.count += 1
+        sums = None
+        for key in details:
+            if key in SUMS:
+                self.details[key] += details[key]
+                sums = self.details
+        return Again(self.number, sums, ends)
+
+    def record(self) -> AuditRecord:
+        """The event as it is kept, still without sequence and digest."""
+        return AuditRecord(
+            *(0, self.timestamp_ns, self.event_type, self.path, self.user, self.count),
+            *(self.outcome, dict(self.details), ""),
+        )
 
 
 class Again(msgspec.Struct, frozen=True, array_like=True, tag="a", gc=False):

@@ -19,10 +19,17 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from fs9.errors import BackendUnavailable, Conflict, Fs9Error, NotFound, Transient
-from fs9.observe.audit import OK, EventQuery, clean_details, clean_text
+from fs9.observe.audit import (
+    OK,
+    TEXT_MAX,
+    EventQuery,
+    add_up,
+    clean_details,
+    clean_text,
+)
 from fs9.observe.audit_budget import RefusalBudget
-from fs9.observe.audit_chain import AuditRecord, Tip, continued, tip_of
-from fs9.observe.audit_journal import Again, Batch, Entry, Left, Writing
+from fs9.observe.audit_chain import Tip, continued, tip_of
+from fs9.observe.audit_journal import Batch, Entry, Left, Writing
 from fs9.observe.audit_search import search
 
 if TYPE_CHECKING:
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
     from fs9.clock import Clock
     from fs9.limits import Limits
     from fs9.observe.audit import EventFilter, EventStore
+    from fs9.observe.audit_chain import AuditRecord
     from fs9.observe.audit_journal import AuditJournal
 
 log = logging.getLogger(__name__)
@@ -47,11 +55,7 @@ _RECENT_MAX = 500
 _CONFLICTS_MAX = 20
 #: Refusals beyond the budget are counted, by kind, in one event a minute.
 _SUMMARY_NS = 60 * 10**9
-#: The longest path that is told of; longer ones are refused anyway.
-_PATH_MAX = 4096
 _TRIM_S = 3600.0
-#: Details that add up when equal events are counted.
-_SUMS = frozenset({"bytes", "writes"})
 #: Stands for what is not there yet, and stays empty.
 _NOTHING: dict[Any, Any] = {}
 
@@ -162,16 +166,28 @@ class AuditTrail:
             self._writings.pop(ends, None)
         self._record(event_type, path, user, OK, details or {}, ends, self._clock.now_ns())
 
-    def refused(self, event_type: str, path: str, user: str, kind: str) -> None:
+    def refused(
+        self,
+        event_type: str,
+        path: str,
+        user: str,
+        kind: str,
+        details: dict[str, Any] | None = None,
+    ) -> None:
         """Something was refused by an error of this kind."""
         now_ns = self._clock.now_ns()
-        path = path[:_PATH_MAX]
+        path = path[:TEXT_MAX]
+        details = clean_details(details or {})
         last = self._latest.get(clean_text(path))
-        again = last is not None and self._equal(last, event_type, user, kind, now_ns)
+        again = (
+            last is not None
+            and self._equal(last, event_type, user, kind, now_ns)
+            and add_up(details, last.details)
+        )
         if self._budget is None:
             self._budget = RefusalBudget()
         if again or self._budget.take(self._clock.monotonic_s()):
-            self._record(event_type, path, user, kind, {}, 0, now_ns)
+            self._record(event_type, path, user, kind, details, 0, now_ns)
             return
         summary = self._summaries.get(kind)
         if summary is not None and now_ns < summary.open_until_ns:
@@ -210,7 +226,7 @@ class AuditTrail:
         if (
             last is not None
             and self._equal(last, event_type, user, outcome, now_ns)
-            and _add_up(details, last.details)
+            and add_up(details, last.details)
         ):
             self._count(last, details, ends)
             return
@@ -252,14 +268,9 @@ class AuditTrail:
         )
 
     def _count(self, entry: Entry, details: dict[str, Any], ends: int = 0) -> None:
-        entry.count += 1
-        sums = None
-        for key in details:
-            if key in _SUMS:
-                entry.details[key] += details[key]
-                sums = entry.details
+        again = entry.again(details, ends)
         if self._journal is not None:
-            self._journal.append(Again(entry.number, sums, ends))
+            self._journal.append(again)
 
     def _add(self, entry: Entry) -> None:
         self._pending[entry.number] = entry
@@ -356,7 +367,7 @@ class AuditTrail:
     async def _append(self, batch: list[Entry]) -> list[AuditRecord]:
         if self._tip is None:
             self._tip = tip_of(await self._store.last_event(self.name))
-        records = continued(self._tip, map(_record_of, batch))
+        records = continued(self._tip, map(Entry.record, batch))
         numbers = [entry.number for entry in batch]
         self._doubtful = Batch(numbers, records[-1].sequence, records[-1].digest)
         if self._journal is not None:
@@ -452,8 +463,8 @@ class AuditTrail:
             return await search(memory, self._store, self.name, wanted, limit=limit, offset=offset)
 
     def _in_memory(self) -> Iterator[AuditRecord]:
-        yield from map(_record_of, reversed(self._pending.values()))
-        yield from map(_record_of, reversed(self._waiting or ()))
+        yield from map(Entry.record, reversed(self._pending.values()))
+        yield from map(Entry.record, reversed(self._waiting or ()))
 
     async def links(self, after: int, limit: int) -> list[AuditRecord]:
         """The chain from the link that follows `after` on."""
@@ -482,18 +493,3 @@ class AuditTrail:
         if not recent or not recent[0].sequence - 1 <= after <= recent[-1].sequence:
             return None
         return [record for record in recent if record.sequence > after]
-
-
-def _record_of(entry: Entry) -> AuditRecord:
-    return AuditRecord(
-        *(0, entry.timestamp_ns, entry.event_type, entry.path, entry.user, entry.count),
-        *(entry.outcome, dict(entry.details), ""),
-    )
-
-
-def _add_up(some: dict[str, Any], others: dict[str, Any]) -> bool:
-    """Do they differ in nothing but what adds up?"""
-    for key, value in some.items():
-        if key not in others or (key not in _SUMS and others[key] != value):
-            return False
-    return len(some) == len(others)

@@ -48,11 +48,12 @@ async def test_refusals_are_told_of_to_who_asks(auth_server: Server, acme: str) 
         await reader.delete("remove", params={"path": "/f"}),
         await reader.post("open", json={"path": "/o", "flags": flags}),
         await reader.post("wstat", json={"path": "/f", "changes": {"mode": 0}}),
+        await reader.post("wstat", json={"path": "/f", "changes": {"name": "a/../stolen"}}),
         await write(reader, handle_id, 0, b"x"),
         await reader.post("namespaces", json={"name": "other"}),
         await narrow.get("stat", params={"path": "/f"}),
     ]
-    assert [answer.status_code for answer in answers] == [403] * 6 + [404]
+    assert [answer.status_code for answer in answers] == [403] * 7 + [404]
     ok(await close(admin, handle_id))
     refused = await events(admin, outcome="refused")
     assert [(e["event_type"], e["path"], e["outcome"]) for e in reversed(refused)] == [
@@ -60,10 +61,13 @@ async def test_refusals_are_told_of_to_who_asks(auth_server: Server, acme: str) 
         ("delete", "/f", "PermissionDenied"),
         ("create", "/o", "PermissionDenied"),
         ("chmod", "/f", "PermissionDenied"),
+        ("rename", "/f", "PermissionDenied"),
         ("write", "/f", "PermissionDenied"),
         ("namespace", "/", "Forbidden"),
         ("read", "/f", "NotFound"),
     ]
+    details = {e["event_type"]: e["details"] for e in refused}
+    assert (details["rename"], details["chmod"]) == ({"target": "/stolen"}, {"mode": 0})
     assert [event["event_type"] for event in await events(admin)] == ["upload"]
     assert await events(narrow, outcome="all") == []
     everything = await events(admin, outcome="all", path="/f")

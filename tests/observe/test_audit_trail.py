@@ -266,6 +266,16 @@ async def test_refusals_cannot_flood_the_trail(trail: AuditTrail, clock: ManualC
     assert (await trail.find(event_filter(outcome="refused"), limit=1))[0].path == "/later"
 
 
+async def test_refused_renames_of_one_file_cannot_flood_the_trail(trail: AuditTrail):
+    """To ever other names, of any length."""
+    for number in range(1000):
+        details = {"target": f"/{number}\0" + "x" * 5000}
+        trail.refused("rename", "/f", "mallory", "PermissionDenied", details)
+    events = await trail.find(event_filter(outcome="refused"), limit=1000)
+    assert len(events) == 101
+    assert len(events[-1].details["target"]) == 4096
+
+
 async def test_the_journal_stays_small(trails: AuditTrails, store: Events, tmp_path: Path):
     """It is emptied when all is stored, and written anew while something is always open."""
     trail = await trails.load("acme")
