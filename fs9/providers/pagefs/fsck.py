@@ -7,7 +7,8 @@ storage finishes those (`Tree.recover`), so a check opens it first.
 
 `repair` mends what can be mended without inventing anything: entries without an inode are
 removed, inodes without an entry get one in `/lost+found`, counts and counters are set right,
-bytes that are lost become errors of their file, not of the tree.
+bytes that are lost become errors of their file, not of the tree. While rows are damaged nothing
+is mended: what seems to be too much then may belong to them.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fs9.errors import Fs9Error, Internal
-from fs9.providers.pagefs import checksums, records
+from fs9.providers.pagefs import checksums, damagedrows, records
 from fs9.providers.pagefs.core import PAGE_ROWS
+from fs9.providers.pagefs.damagedrows import SoundRows
 from fs9.providers.pagefs.pathnames import paths_of
 from fs9.providers.pagefs.records import DIRECTORY, REGULAR, ROOT, SYMLINK, Extent, Inode
 from fs9.providers.pagefs.store import Batch, Inspectable
@@ -82,10 +84,41 @@ class Checker:
         await core.settle()
         if isinstance(core.store, Inspectable):
             self.report.faults += [f"the metadata: {text}" for text in await core.store.faults()]
-        for view in [core.head, *core.forks.values(), *core.snapshots.values()]:
-            await _ViewCheck(self._provider, view, self.report, repair=self._repair).run()
-        await self._check_objects()
+        damaged = await self._leave_out_damaged_rows()
+        repair = self._repair and not damaged
+        if self._repair and damaged:
+            self.report.faults.append("nothing is mended while rows are damaged: restore those")
+        for view in self._views:
+            await _ViewCheck(self._provider, view, self.report, repair=repair).run()
+        if not damaged:  # else objects that these rows refer to would be taken for garbage
+            await self._check_objects()
         return self.report
+
+    @property
+    def _views(self) -> list[View]:
+        core = self._core
+        return [core.head, *core.forks.values(), *core.snapshots.values()]
+
+    async def _leave_out_damaged_rows(self) -> bool:
+        """Report the rows that are damaged; the views read around them then. Are there any?"""
+        rows, views = SoundRows(self._core.store), self._views
+        await rows.find_all(PAGE_ROWS)
+        if not rows.damaged:
+            return False
+        found: dict[View | None, list[tuple[int, str]]] = {}
+        for key in sorted(rows.damaged):
+            view, inode = damagedrows.owner(key, views)
+            found.setdefault(view, []).append((inode, damagedrows.fault(key)))
+        for view, damages in found.items():
+            for inode, text in damages:
+                where = view.name or "live" if view is not None else "the metadata"
+                self.report.damage(inode, f"{where}: {text}")
+            if view is not None:
+                view.read_through(rows)
+                await self.report.name_damaged(self._core, view)
+        for view in views:
+            view.read_through(rows)
+        return True
 
     async def _check_objects(self) -> None:
         """Objects that nothing refers to and that no collection will find by itself."""
@@ -108,7 +141,8 @@ class Checker:
     async def scrub(self) -> Report:
         """Read every block of every tree and verify its checksum."""
         core = self._core
-        for view in [core.head, *core.forks.values(), *core.snapshots.values()]:
+        await self._leave_out_damaged_rows()
+        for view in self._views:
             async for key, value in core.rows(records.INODES, b"J", view):
                 number, inode = int.from_bytes(key[1:9], "big"), records.decode_inode(value)
                 if inode.kind == REGULAR:

@@ -26,10 +26,11 @@ from fs9.limits import Limits
 from fs9.meta import maintenance
 from fs9.meta.models import DELETED
 from fs9.path import clean
-from fs9.providers.pagefs import backends, fileblocks, lmdbstore
+from fs9.providers.pagefs import backends, damagedrows, fileblocks, lmdbstore
 from fs9.providers.pagefs.core import Core, Policy
 from fs9.providers.pagefs.fsck import Checker
 from fs9.providers.pagefs.provider import PageFs
+from fs9.providers.pagefs.rowseals import DamagedRow
 from fs9.providers.registry import ProviderContext
 from fs9.threads import BlockingPool
 
@@ -108,6 +109,8 @@ def _each(settings: Settings, *, repair: bool, scrub: bool) -> Iterator[Finding]
 
 
 def _said(failure: BaseException) -> str:
+    if isinstance(failure, DamagedRow):  # one without which it cannot be opened
+        return damagedrows.fault(failure.key)
     if isinstance(failure, OSError | lmdb.Error | Fs9Error):
         return str(failure)
     return f"the metadata is damaged: {failure}"

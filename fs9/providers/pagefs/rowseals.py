@@ -14,13 +14,23 @@ _SEAL_BYTES = 4
 _WHOLE = crc32c(crc32c(b"").to_bytes(_SEAL_BYTES, "little"))
 
 
+class DamagedRow(Internal):
+    """The row with this key is not what was written."""
+
+    kind = Internal.kind
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__("the metadata is damaged: a checksum does not match")
+        self.key = key
+
+
 def sealed(key: bytes, value: bytes) -> bytes:
     """The value as it is stored."""
     return value + crc32c(key + value).to_bytes(_SEAL_BYTES, "little")
 
 
 def unsealed(key: bytes, stored: bytes) -> bytes:
-    """The value of what is stored. Raises Internal: the row is damaged."""
+    """The value of what is stored. Raises DamagedRow."""
     if crc32c(key + stored) != _WHOLE:
-        raise Internal("the metadata is damaged: a checksum does not match")
+        raise DamagedRow(key)
     return stored[:-_SEAL_BYTES]

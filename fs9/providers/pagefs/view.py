@@ -74,6 +74,10 @@ class View:
         self._suffix = suffix(lineage[-1])
         self._seen = frozenset(map(suffix, lineage))
 
+    def read_through(self, reader: Reader) -> None:
+        """Read rows by another reader from now on."""
+        self._reader = reader
+
     @property
     def generation(self) -> int:
         return self.lineage[-1]

@@ -28,6 +28,7 @@ from fs9.vfs.locks import FileLocks
 from tests.fix_meta import META_KEY
 from tests.providers.pagefs.scenario import BIG, write
 from tests.providers.pagefs.test_branches import content, make
+from tests.providers.pagefs.test_damage import number_of
 from tests.providers.pagefs.test_killed import check_acknowledged, run_killed
 
 if TYPE_CHECKING:
@@ -211,13 +212,48 @@ async def test_a_flipped_page_in_the_database(server: Server) -> None:
             assert (code, "checksum does not match" in said) == (1, True)
         await connection.execute(flip)
         assert (await server.run("scrub"))[0] == 0
-        for kind in ("I", "D"):  # what cannot be read at all ends the check, with a sentence
-            await connection.execute(
-                "UPDATE pagefs_items SET value = '\\xc1' WHERE get_byte(key, 0) = ascii(%s)",
-                (kind,),
-            )
-            code, said = await server.run("fsck")
-            assert (code, "acme:/: " in said, "metadata is damaged" in said) == (1, True, True)
+
+
+async def test_damaged_rows_of_the_database_are_named_and_the_check_goes_on(server: Server) -> None:
+    """Each with its file; nothing is mended meanwhile. A row that opening needs is named, too."""
+    if server.backend["type"] != "postgres":
+        pytest.skip("no rows")
+
+    async def damage(kind: str, count: int, *, at: int = -1) -> None:
+        cursor = await connection.execute(
+            "UPDATE pagefs_items SET value = set_byte(value, 0, get_byte(value, 0) # 16)"
+            " WHERE get_byte(key, 0) = ascii(%s) AND (%s < 0 OR get_byte(key, 8) = %s)",
+            (kind, at, at),
+        )
+        assert cursor.rowcount == count
+
+    opened = await server.start()
+    numbers = [await number_of(opened, path) & 255 for path in ("/small", "/d")]
+    await opened.aclose()
+    async with await psycopg.AsyncConnection.connect(server.dsn, autocommit=True) as connection:
+        for kind, at, path in (("I", numbers[0], "/small"), ("D", numbers[1], "/d")):
+            await damage(kind, 1, at=at)
+            for words in (("fsck",), ("scrub",), ("fsck", "--repair")):
+                code, said = await server.run(*words)
+                (line,) = [line for line in said.splitlines() if "the row" in line]
+                assert (code, line.endswith(f"does not match ({path})")) == (1, True), said
+                assert ("nothing is mended" in said) == ("--repair" in words)
+                assert "mended:" not in said
+            await damage(kind, 1, at=at)
+            assert (await server.run("fsck"))[0] == 0
+        await damage("E", len(await rows_of(connection, "E")))
+        code, said = await server.run("scrub")
+        assert said.count("before byte") == said.count("does not match (/") > 0
+        await damage("\1", len(await rows_of(connection, "\1")))
+        code, said = await server.run("fsck")
+        assert (code, "the superblock: the row 0153 is damaged" in said) == (1, True)
+
+
+async def rows_of(connection: psycopg.AsyncConnection, kind: str) -> list[Any]:
+    cursor = await connection.execute(
+        "SELECT key FROM pagefs_items WHERE get_byte(key, 0) = ascii(%s)", (kind,)
+    )
+    return await cursor.fetchall()
 
 
 async def test_metadata_that_cannot_be_reached(
