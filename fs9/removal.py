@@ -25,11 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
-    from fs9.clock import Clock
-    from fs9.config import Settings
     from fs9.meta.models import NamespaceRecord
     from fs9.providers.registry import Registry
-    from fs9.threads import BlockingPool
+    from fs9.resources import Resources
     from fs9.types import MountSpec
     from fs9.vfs.locks import NamespaceLocks
 
@@ -85,27 +83,27 @@ class Removal:
         registry: Registry,
         locks: NamespaceLocks,
         wait_closed: Callable[[str], Awaitable[None]],
-        settings: Settings,
-        clock: Clock,
-        pool: BlockingPool,
+        retention_s: int,
+        resources: Resources,
     ) -> None:
+        """`retention_s`: for so long after its deletion a namespace's data is kept."""
         self._store = store
         self._registry = registry
         self._locks = locks
         self._wait_closed = wait_closed
-        self._settings = settings
-        self._clock = clock
-        self._pool = pool
+        self._retention_s = retention_s
+        self._resources = resources
+        self._clock = resources.clock
 
     async def forever(self, owns: Callable[[str], bool]) -> None:
         """Remove what is due, to the end of the task; of the names that this worker `owns`."""
         while True:
-            await asyncio.sleep(interval_s(self._settings.namespace_retention_s))
+            await asyncio.sleep(interval_s(self._retention_s))
             await self.due(owns)
 
     async def due(self, owns: Callable[[str], bool]) -> int:
         """Remove all whose retention is over; how many that were. Errors are logged."""
-        before_s = int(self._clock.now_s()) - self._settings.namespace_retention_s
+        before_s = int(self._clock.now_s()) - self._retention_s
         count = 0
         try:
             # What was deleted in this very second is due, too, when nothing is kept.
@@ -153,8 +151,8 @@ class Removal:
         try:
             for spec in record.mounts:
                 await self._destroy(record, spec)
-            for path in storage_directories(self._settings.data_dir, record.storage):
-                await self._pool.run(_remove_tree, path)
+            for path in storage_directories(self._resources.data_dir, record.storage):
+                await self._resources.pool.run(_remove_tree, path)
             # When the record is gone, nobody knows any more that there was one.
             revoked = await self._store.revoke([last_tokens_of(record)])
             await self._store.forget_namespace(record.id)
@@ -177,13 +175,7 @@ class Removal:
     async def _destroy(self, record: NamespaceRecord, spec: MountSpec) -> None:
         try:
             provider = await self._registry.create(
-                spec,
-                namespace=record.name,
-                storage=record.storage,
-                data_dir=self._settings.data_dir,
-                limits=self._settings.limits,
-                clock=self._clock,
-                pool=self._pool,
+                spec, self._resources, namespace=record.name, storage=record.storage
             )
         except (NotFound, InvalidArgument) as error:
             # Its provider is not installed any more, or its directory is gone.

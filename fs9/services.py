@@ -10,17 +10,15 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import threading
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from fs9.auth.identity import Identity, check_keys
+from fs9.auth.identity import Identity
 from fs9.auth.verifier import REVOKED
 from fs9.changes import ChangeFeed
 from fs9.clock import SystemClock
-from fs9.config import ConfigError, nearest
 from fs9.directories import (
     audit_directory,
     handles_directory,
@@ -36,7 +34,6 @@ from fs9.meta.client import MetaClient
 from fs9.meta.open import open_store
 from fs9.meta.upkeep import Upkeep
 from fs9.names import DEFAULT_NAMESPACE
-from fs9.observe import tracing as traces
 from fs9.observe.audit_trails import AuditTrails
 from fs9.observe.metrics import (
     BLOCKING_CALLS,
@@ -63,6 +60,7 @@ from fs9.providers.traced import TracedRegistry
 from fs9.quota import NamespaceQuota
 from fs9.removal import Removal
 from fs9.resilience.limiter import RequestLimiter
+from fs9.resources import Resources
 from fs9.threads import BlockingPool
 from fs9.vfs.handles import background
 from fs9.vfs.journal import HandleJournal
@@ -91,6 +89,31 @@ log = logging.getLogger(__name__)
 SYSTEM_USER = "system"
 
 
+@dataclass(frozen=True, slots=True)
+class Process:
+    """Which worker this is; the id is eight hexadecimal digits, another one in each process."""
+
+    slot: int
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """What records the worker's doings; `tracing` is None when nobody wants traces."""
+
+    metrics: Metrics
+    tracing: Tracing | None
+    trails: AuditTrails
+
+
+@dataclass(frozen=True, slots=True)
+class Providers:
+    """Where mounts get their providers from; the registry asks the manager for plugins."""
+
+    registry: Registry
+    plugins: PluginManager
+
+
 class Services:
     """What a worker serves with.
 
@@ -100,39 +123,39 @@ class Services:
     def __init__(
         self,
         settings: Settings,
-        slot: int,
-        clock: Clock,
-        pool: BlockingPool,
+        process: Process,
+        resources: Resources,
         store: Store | MetaClient,
         namespaces: Namespaces,
         identity: Identity | None,
-        metrics: Metrics,
-        tracing: Tracing | None,
-        instance_id: str,
-        limiter: RequestLimiter,
-        plugins: PluginManager,
-        trails: AuditTrails,
-        registry: Registry,
-        removal: Removal,
+        observers: Observers,
+        providers: Providers,
     ) -> None:
         self.settings = settings
-        self.slot = slot
-        self.clock = clock
-        self.pool = pool
+        self.slot = process.slot
+        self.instance_id = process.instance_id
+        self.resources = resources
+        self.clock = resources.clock
+        self.pool = resources.pool
         self.store = store
         self.namespaces = namespaces
         self.verifier = None if identity is None else identity.verifier
         self.key_set = None if identity is None else identity.key_set
-        self.metrics = metrics
-        self.tracing = tracing
-        self.limiter = limiter
-        self.plugins = plugins
-        self.trails = trails
-        self.registry = registry
+        self.metrics = observers.metrics
+        self.tracing = observers.tracing
+        self.trails = observers.trails
+        self.registry = providers.registry
+        self.plugins = providers.plugins
         self.mount_policy = MountPolicy.of(settings)
-        self.removal = removal
-        #: Eight hexadecimal digits, another one in each process.
-        self.instance_id = instance_id
+        self.limiter = _limiter(settings)
+        self.removal = Removal(
+            store,
+            providers.registry,
+            namespaces.locks,
+            namespaces.wait_closed,
+            settings.namespace_retention_s,
+            resources,
+        )
         #: Is a namespace served by this worker? The fleet knows.
         self.owns: Callable[[str], bool] = lambda _: True
         #: Tells every worker of a change, this one too; the fleet knows the others.
@@ -142,7 +165,7 @@ class Services:
         self.changes = ChangeFeed(store, self.apply, namespaces.names)
         self.refresher: Refresher | None = None if identity is None else identity.refresher
         checks = {"meta": self._check_meta, "root": self._check_root}
-        self.readiness = Readiness(checks, clock)
+        self.readiness = Readiness(checks, resources.clock)
         self._stack = AsyncExitStack()
         self._closing: asyncio.Task[None] | None = None
 
@@ -246,19 +269,20 @@ class Services:
         make_data_dir(settings.data_dir)
         async with AsyncExitStack() as stack:
             pool = BlockingPool(settings.limits.blocking_threads_max)
-            stack.push_async_callback(_shut_down, pool)
-            instance_id = secrets.token_hex(4)
+            stack.push_async_callback(pool.aclose)
+            resources = Resources(settings.data_dir, settings.limits, clock, pool)
+            process = Process(slot, instance_id=secrets.token_hex(4))
             tracing: Tracing | None = None
             if settings.otlp_endpoint:
                 endpoint = settings.otlp_endpoint
-                tracing = Tracing(endpoint, instance_id=instance_id, slot=slot)
+                tracing = Tracing(endpoint, instance_id=process.instance_id, slot=slot)
                 stack.push_async_callback(pool.run, tracing.close)
             store = await _metadata(settings, clock, pool, tracing)
             stack.push_async_callback(store.aclose)
             metrics = Metrics(metrics_directory(settings.data_dir), slot)
             stack.callback(metrics.close)
             registry = builtin.registry()
-            plugins = _plugins(settings, registry, clock, pool)
+            providers = Providers(registry, plugin_manager(settings, registry, resources))
             audit = audit_directory(settings.data_dir) if fleet else None
             trails = AuditTrails(store, settings.limits, clock, pool, audit)
             stack.push_async_callback(trails.aclose)
@@ -279,12 +303,10 @@ class Services:
                 watch_files=watch_files,
             )
             stack.push_async_callback(namespaces.aclose)
-            removal = Removal(store, registry, locks, namespaces.wait_closed, settings, clock, pool)
             identity = Identity(settings, clock, pool, store) if settings.auth_enabled else None
+            observers = Observers(metrics, tracing, trails)
             services = cls(
-                *(settings, slot, clock, pool, store, namespaces, identity),
-                *(metrics, tracing, instance_id, _limiter(settings), plugins, trails),
-                *(registry, removal),
+                settings, process, resources, store, namespaces, identity, observers, providers
             )
             _watch(metrics, namespaces, services.verifier, pool, store, registry)
             services._connect()
@@ -377,102 +399,16 @@ def _watch(
         metrics.watch(META_BREAKER, lambda: float(metadata.calls.breaker_state))
 
 
-async def check_providers(settings: Settings, running: Settings) -> None:
-    """Find out whether a fleet that serves with `running` could go on with `settings`.
-
-    Nothing of the metadata is made or migrated; mounts that are new are made once. Raises
-    ConfigError with the key.
-    """
-    registry = _check_names(settings, await _plugin_names(settings))
-    if settings.auth_enabled:
-        check_keys(settings)
-    pool = BlockingPool(1)
-    _plugins(settings, registry, SystemClock(), pool)
-    try:
-        for spec in settings.mounts:
-            if spec not in running.mounts:
-                provider = await registry.create(
-                    spec,
-                    namespace=DEFAULT_NAMESPACE,
-                    data_dir=settings.data_dir,
-                    limits=settings.limits,
-                    clock=SystemClock(),
-                    pool=pool,
-                    trial=True,
-                )
-                await provider.aclose()
-    except (Fs9Error, OSError) as error:
-        raise ConfigError(f"mounts: {error}") from error
-    finally:
-        await _shut_down(pool)
-
-
-def _plugins(
-    settings: Settings, registry: Registry, clock: Clock, pool: BlockingPool
-) -> PluginManager:
+def plugin_manager(settings: Settings, registry: Registry, resources: Resources) -> PluginManager:
     """The manager of native plugins, where the registry finds them from now on."""
     plugins = PluginManager(
         settings.plugin_directories,
         settings.plugin_preload,
         taken=registry.names(),
-        data_dir=settings.data_dir,
-        limits=settings.limits,
-        clock=clock,
-        pool=pool,
+        resources=resources,
     )
     registry.use(plugins)
     return plugins
-
-
-async def _plugin_names(settings: Settings) -> list[str]:
-    """The names of the native plugins; raises ConfigError when one that is named is none."""
-    pool = BlockingPool(1)
-    plugins = _plugins(settings, builtin.registry(), SystemClock(), pool)
-    try:
-        await plugins.check()
-        return await plugins.names()
-    except Fs9Error as error:
-        raise ConfigError(f"server.plugins: {error}") from None
-    finally:
-        await _shut_down(pool)
-
-
-def _check_names(settings: Settings, plugins: list[str]) -> Registry:
-    """The registry, if it has all that the settings name, or a plugin has."""
-    registry = builtin.registry()
-    known = [*registry.names(), *plugins]
-    for key in ("mounts", "namespace_template"):
-        for spec in getattr(settings, key):
-            if spec.provider not in known:
-                hint = nearest(spec.provider, known)
-                raise ConfigError(f"{key}: {spec.path}: no provider {spec.provider}{hint}")
-    builtin.check_mounts(registry, settings)
-    traces.check(settings.otlp_endpoint)
-    return registry
-
-
-async def preflight(settings: Settings) -> None:
-    """Find out, before any worker starts, whether the settings can be used here.
-
-    Makes the data directory, makes or migrates the metadata, and makes each provider of
-    `mounts` once. Raises ConfigError with the key.
-    """
-    _check_names(settings, await _plugin_names(settings))
-    # Without traces: what they need must not be made before the workers are forked.
-    services = await Services.open(replace(settings, otlp_endpoint=None))
-    try:
-        if isinstance(services.store, MetaClient):
-            try:
-                if services.changes.caught_up:  # it answers; else it may come up later
-                    await services.store.mount_default(settings.mounts, SYSTEM_USER)
-            except Fs9Error as error:  # a service may know no mounts at all
-                log.warning("`mounts` were not given to the metadata service: %s", error)
-            return
-        await services.namespaces.find(DEFAULT_NAMESPACE, create=False)
-    except (Fs9Error, OSError) as error:
-        raise ConfigError(f"mounts: {error}") from error
-    finally:
-        await services.aclose()
 
 
 def _limiter(settings: Settings) -> RequestLimiter:
@@ -482,17 +418,3 @@ def _limiter(settings: Settings) -> RequestLimiter:
         user_qps=settings.rate_limit_user_qps,
         keys_max=settings.limits.rate_limit_keys_max,
     )
-
-
-async def _shut_down(pool: BlockingPool) -> None:
-    """Wait for the pool's threads without holding up the event loop."""
-    loop = asyncio.get_running_loop()
-    over = asyncio.Event()
-
-    def wait() -> None:
-        pool.shutdown()
-        with contextlib.suppress(RuntimeError):  # abandoned: the loop is closed by now
-            loop.call_soon_threadsafe(over.set)
-
-    threading.Thread(target=wait, name="fs9-shutdown", daemon=True).start()
-    await over.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -59,8 +60,21 @@ class BlockingPool:
             return await self.run(call, *args, **kwargs)
 
     def shutdown(self) -> None:
-        """Wait for the running calls, start no more."""
+        """Wait for the running calls, start no more. Blocks."""
         self._executor.shutdown(wait=True, cancel_futures=True)
+
+    async def aclose(self) -> None:
+        """As `shutdown`, without holding up the event loop."""
+        loop = asyncio.get_running_loop()
+        over = asyncio.Event()
+
+        def wait() -> None:
+            self.shutdown()
+            with suppress(RuntimeError):  # abandoned: the loop is closed by now
+                loop.call_soon_threadsafe(over.set)
+
+        threading.Thread(target=wait, name="fs9-shutdown", daemon=True).start()
+        await over.wait()
 
 
 async def _wait_whatever_comes(waiter: asyncio.Future[T]) -> None:

@@ -14,12 +14,12 @@ from fs9.config import EMBEDDED_MOUNTS, ConfigError, Settings
 from fs9.directories import handles_directory, locks_directory
 from fs9.errors import BackendUnavailable, Unauthenticated
 from fs9.limits import Limits
+from fs9.preflight import preflight
 from fs9.principal import Principal
-from fs9.services import Services, check_providers, preflight
+from fs9.services import Services
 from fs9.types import MKDIR, REPLACE, MountSpec, OpenFlags
 
 MEMORY = (MountSpec("/", "memfs"),)
-TIKV = MountSpec("/", "pagefs", {"backend": {"type": "tikv"}})
 MEMORY_BELOW = (MountSpec("/m", "memfs"),)
 #: The default of an earlier version.
 ON_LOCALFS = (MountSpec("/", "localfs", {"root": "{data_dir}/namespaces/{namespace}/files"}),)
@@ -135,21 +135,6 @@ def test_only_what_a_user_said_replaces_the_mounts_of_default(held, said, expect
     assert settings.mounts_of_default(held) == expected
 
 
-async def test_a_rehearsal_does_not_take_a_mount_from_its_owner(settings):
-    """A reload that changes a pagefs mount is checked beside the server that has it open."""
-    services = await Services.open(settings)
-    session = (await services.namespaces.find("default", create=False)).attach(ANONYMOUS)
-    changed = replace(settings, mounts=(MountSpec("/", "pagefs", {"uid": 7}),))
-    await check_providers(changed, settings)
-    wrong = replace(settings, mounts=(MountSpec("/", "pagefs", {"backend": {"type": "lmbd"}}),))
-    with pytest.raises(ConfigError, match="did you mean 'lmdb'"):
-        await check_providers(wrong, settings)
-    handle, _ = await session.open("/d", MKDIR)
-    await session.close(handle)
-    assert (await session.stat("/d")).uid == 0
-    await services.aclose()
-
-
 async def test_open_handles_are_written_at_the_end(settings):
     """Closing the services closes every handle, synced."""
     services = await Services.open(settings)
@@ -250,38 +235,6 @@ async def test_a_failed_opening_leaves_nothing_open(settings, monkeypatch):
     known = Settings(data_dir=settings.data_dir, jwt_secret="change-me-in-production")
     with pytest.raises(ConfigError, match="published example"):
         await Services.open(known)
-
-
-async def test_the_preflight_accepts_what_works(settings):
-    """It makes the data directory and the metadata, and leaves nothing open."""
-    await preflight(settings)
-    assert (settings.data_dir / "meta.db").exists()
-
-
-@pytest.mark.parametrize(
-    ("mounts", "template", "text"),
-    [
-        ((MountSpec("/", "memsf"),), MEMORY, r"mounts: /: no provider memsf; did you mean memfs"),
-        (MEMORY, (MountSpec("/x", "nofs"),), r"namespace_template: /x: no provider nofs"),
-        ((MountSpec("/", "localfs", {"rot": "/"}),), MEMORY, r"mounts: .*rot.*root"),
-        ((MountSpec("/", "localfs", {"root": "/no/such/dir"}),), MEMORY, r"mounts: .*no/such/dir"),
-        ((TIKV,), MEMORY, r"mounts: /: .*'tikv' is not supported"),
-        (MEMORY, (TIKV,), r"namespace_template: /: .*'tikv' is not supported"),
-    ],
-)
-async def test_the_preflight_names_what_does_not(tmp_path, mounts, template, text):
-    """A provider that does not exist, or cannot be made, ends the start with its key."""
-    settings = Settings(data_dir=tmp_path / "d", mounts=mounts, namespace_template=template)
-    with pytest.raises(ConfigError, match=text):
-        await preflight(settings)
-
-
-async def test_a_mount_that_cannot_be_is_not_kept(tmp_path):
-    """What is corrected in the settings starts."""
-    settings = Settings(data_dir=tmp_path / "d", mounts=(TIKV,))
-    with pytest.raises(ConfigError):
-        await preflight(settings)
-    await preflight(Settings(data_dir=tmp_path / "d"))
 
 
 async def test_a_fleet_locks_and_journals(settings):

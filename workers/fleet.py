@@ -26,8 +26,8 @@ from fs9.directories import (
 from fs9.http.app import routed
 from fs9.observe.log import configure as configure_logging
 from fs9.observe.metrics import forget_all, forget_gauges
+from fs9.preflight import preflight
 from fs9.providers.installed import installed
-from fs9.services import preflight
 from fs9.vfs.journal import clear_journals
 from router.ring import prepare as prepare_ring
 from workers.arbiter import FleetArbiter, FleetLogger, give_slot

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fs9.config import ConfigError, check_exposure
-from fs9.services import check_providers
+from fs9.preflight import check_providers
 from router.messages import VERSION
 
 if TYPE_CHECKING:

@@ -188,12 +188,9 @@ async def _try(services: Services, record: NamespaceRecord, specs: Iterable[Moun
         try:
             provider = await services.registry.create(
                 spec,
+                services.resources,
                 namespace=record.name,
                 storage=record.storage,
-                data_dir=services.settings.data_dir,
-                limits=services.limits,
-                clock=services.clock,
-                pool=services.pool,
                 trial=True,
             )
         except (NotFound, NotDirectory, PermissionDenied) as error:

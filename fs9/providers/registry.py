@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fs9.limits import Limits
     from fs9.providers.policy import AddressPolicy
     from fs9.quota import Quota
+    from fs9.resources import Resources
     from fs9.threads import BlockingPool
     from fs9.types import MountSpec
 
@@ -123,17 +124,14 @@ class Registry:
     async def create(
         self,
         spec: MountSpec,
+        resources: Resources,
         *,
         namespace: str,
-        data_dir: Path,
-        limits: Limits,
-        clock: Clock,
-        pool: BlockingPool,
+        storage: str = "",
         quota: Quota | None = None,
         trial: bool = False,
-        storage: str = "",
     ) -> Provider:
-        """A provider for the mount.
+        """A provider for the mount, in the namespace; the other arguments as in `ProviderContext`.
 
         Raises NotFound for an unknown name, InvalidArgument for a wrong config, and what the
         provider itself cannot get by (a missing directory, a backend that is down).
@@ -145,7 +143,13 @@ class Registry:
             hint = nearest(spec.provider, await self.all_names())
             raise NotFound(f"provider {spec.provider}{hint}")
         context = ProviderContext(
-            *(namespace, data_dir, limits, clock, pool, quota, clean(spec.path)),
+            namespace,
+            resources.data_dir,
+            resources.limits,
+            resources.clock,
+            resources.pool,
+            quota=quota,
+            mount=clean(spec.path),
             lost=lambda: self.on_lost(namespace),
             addresses=self.addresses_of(spec),
             trial=trial,

@@ -10,15 +10,11 @@ from typing import TYPE_CHECKING, cast
 from fs9.types import ALWAYS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fs9.clock import Clock
-    from fs9.limits import Limits
     from fs9.observe.tracing import Tracing
     from fs9.provider import Departures, Followable, Follower, OpenFile, Provider
     from fs9.providers.registry import Registry
     from fs9.quota import Quota
-    from fs9.threads import BlockingPool
+    from fs9.resources import Resources
     from fs9.types import (
         Buffer,
         Capability,
@@ -41,27 +37,16 @@ class TracedRegistry:
     async def create(
         self,
         spec: MountSpec,
+        resources: Resources,
         *,
         namespace: str,
-        data_dir: Path,
-        limits: Limits,
-        clock: Clock,
-        pool: BlockingPool,
+        storage: str = "",
         quota: Quota | None = None,
         trial: bool = False,
-        storage: str = "",
     ) -> Provider:
         """As `Registry.create`."""
         provider = await self._registry.create(
-            spec,
-            namespace=namespace,
-            data_dir=data_dir,
-            limits=limits,
-            clock=clock,
-            pool=pool,
-            quota=quota,
-            trial=trial,
-            storage=storage,
+            spec, resources, namespace=namespace, storage=storage, quota=quota, trial=trial
         )
         return TracedProvider(provider, self._tracing)
 

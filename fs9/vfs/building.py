@@ -14,13 +14,10 @@ from fs9.vfs.mounts import Mount, MountTable
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable
-    from pathlib import Path
 
-    from fs9.clock import Clock
-    from fs9.limits import Limits
     from fs9.provider import Provider
     from fs9.quota import Quota
-    from fs9.threads import BlockingPool
+    from fs9.resources import Resources
     from fs9.types import MountSpec
     from fs9.vfs.namespace import Namespace
     from fs9.vfs.records import ProviderRegistry, Record, Records
@@ -35,20 +32,9 @@ _SYSTEM = "system"
 class Builder:
     """Makes mounts, with what all mounts of a worker share."""
 
-    def __init__(
-        self,
-        registry: ProviderRegistry,
-        *,
-        limits: Limits,
-        clock: Clock,
-        pool: BlockingPool,
-        data_dir: Path,
-    ) -> None:
+    def __init__(self, registry: ProviderRegistry, resources: Resources) -> None:
         self._registry = registry
-        self._limits = limits
-        self._clock = clock
-        self._pool = pool
-        self._data_dir = data_dir
+        self._resources = resources
 
     async def mount(
         self, namespace: str, storage: str, spec: MountSpec, quota: Quota, *, trial: bool = False
@@ -59,13 +45,10 @@ class Builder:
         """
         provider = await self._registry.create(
             spec,
+            self._resources,
             namespace=namespace,
-            data_dir=self._data_dir,
-            limits=self._limits,
-            clock=self._clock,
-            pool=self._pool,
-            quota=None if trial else quota,
             storage=storage,
+            quota=None if trial else quota,
             trial=trial,
         )
         return Mount.of(clean(spec.path), provider)

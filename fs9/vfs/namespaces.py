@@ -20,6 +20,7 @@ from fs9.errors import NO_ACCESS, NOT_ACTIVE, Forbidden, Fs9Error, NotFound, Own
 from fs9.observe.audit_trails import AuditTrails, MemoryEvents
 from fs9.observe.metrics import LOCK_WAITS, NAMESPACE_LOADS
 from fs9.quota import NO_BOUNDS, NamespaceQuota, Quota, Refusals
+from fs9.resources import Resources
 from fs9.vfs.building import Builder, Loading, begin_watch, close_providers, outcome, record_of
 from fs9.vfs.handles import background, close_files
 from fs9.vfs.locks import NO_LOCKS, NamespaceLocks
@@ -73,7 +74,7 @@ class Namespaces:
         record is read until its providers are closed; its handles, and watches, outlive its owner.
         """
         self._store = store
-        self._builder = Builder(registry, limits=limits, clock=clock, pool=pool, data_dir=data_dir)
+        self._builder = Builder(registry, Resources(data_dir, limits, clock, pool))
         self._quota_defaults = quota
         #: Refusals by quotas, of all namespaces that were ever loaded.
         self.refusals = Refusals()

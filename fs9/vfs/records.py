@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fs9.clock import Clock
-    from fs9.limits import Limits
     from fs9.provider import Provider
     from fs9.quota import NamespaceQuota, Quota
-    from fs9.threads import BlockingPool
+    from fs9.resources import Resources
     from fs9.types import MountSpec
 
 
@@ -54,14 +50,11 @@ class ProviderRegistry(Protocol):
     async def create(
         self,
         spec: MountSpec,
+        resources: Resources,
         *,
         namespace: str,
-        data_dir: Path,
-        limits: Limits,
-        clock: Clock,
-        pool: BlockingPool,
+        storage: str = "",
         quota: Quota | None = None,
         trial: bool = False,
-        storage: str = "",
     ) -> Provider:
         """Raises NotFound for an unknown provider, InvalidArgument for a wrong config."""

@@ -9,6 +9,7 @@ import pytest
 from fs9.client import AsyncClient, Client
 from fs9.principal import Principal
 from fs9.providers import builtin
+from fs9.resources import Resources
 from fs9.types import MountSpec
 from tests.conformance.client_driver import ClientDriver
 from tests.conformance.driver import ProviderDriver, SessionDriver
@@ -60,11 +61,8 @@ class _Ways(MessageSuite):
         if way in {"bare", "session"}:
             provider = await builtin.registry().create(
                 self.mount,
+                Resources(get("tmp_path"), get("limits"), get("clock"), get("pool")),
                 namespace="acme",
-                data_dir=get("tmp_path"),
-                limits=get("limits"),
-                clock=get("clock"),
-                pool=get("pool"),
             )
             if way == "bare":
                 driver = ProviderDriver(provider)

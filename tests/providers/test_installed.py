@@ -21,6 +21,7 @@ from fs9.providers import builtin
 from fs9.providers.installed import GROUP, register_installed
 from fs9.providers.memfs import create as create_memfs
 from fs9.providers.registry import Registry
+from fs9.resources import Resources
 from fs9.types import MountSpec
 
 if TYPE_CHECKING:
@@ -135,8 +136,7 @@ def test_the_example_of_the_docs_is_a_distribution_that_can_be_mounted(tmp_path:
 def context(
     tmp_path: Path, limits: Limits, clock: ManualClock, pool: BlockingPool
 ) -> dict[str, Any]:
-    found = {"namespace": "acme", "data_dir": tmp_path, "limits": limits}
-    return found | {"clock": clock, "pool": pool}
+    return {"resources": Resources(tmp_path, limits, clock, pool), "namespace": "acme"}
 
 
 def unpacked(tmp_path: Path, name: str, entries: str, module: str = "") -> list[EntryPoint]:
@@ -213,7 +213,7 @@ async def test_the_page_lists_every_provider_with_its_capabilities(context: dict
     registry = builtin.registry()
     assert set(lines) == set(registry.names())
     configs = {
-        "localfs": {"root": str(context["data_dir"])},
+        "localfs": {"root": str(context["resources"].data_dir)},
         "pagefs": {"backend": {"type": "memory"}},
     }
     for name in registry.names():

@@ -16,6 +16,7 @@ from fs9.limits import Limits
 from fs9.providers import builtin, localfs, localquota
 from fs9.providers.jail import RESERVED_PREFIX
 from fs9.quota import Quota
+from fs9.resources import Resources
 from fs9.threads import BlockingPool
 from fs9.types import MKDIR, READ, REPLACE, WRITE, MountSpec, OpenFlags, StatChanges
 from tests.providers.fix_quota import APPEND, CREATE, TRUNCATE, make, make_provider, put, used, walk
@@ -219,11 +220,8 @@ async def test_statfs_of_every_provider_that_counts(kind: str, tmp_path: Path, p
     quota = Quota(5000, 50)
     provider = await builtin.registry().create(
         MountSpec("/", kind),
+        Resources(tmp_path, Limits(), SystemClock(), pool),
         namespace="acme",
-        data_dir=tmp_path,
-        limits=Limits(),
-        clock=SystemClock(),
-        pool=pool,
         quota=quota,
     )
     before = quota.bytes_used

@@ -11,6 +11,7 @@ import pytest
 from fs9.errors import AlreadyExists, InvalidArgument, NotFound
 from fs9.providers import builtin
 from fs9.providers.registry import ProviderContext, Registry, nearest, read_config
+from fs9.resources import Resources
 from fs9.types import MountSpec
 
 if TYPE_CHECKING:
@@ -30,13 +31,7 @@ class Config(msgspec.Struct, frozen=True):
 def context(
     tmp_path: Path, limits: Limits, clock: ManualClock, pool: BlockingPool
 ) -> dict[str, Any]:
-    return {
-        "namespace": "acme",
-        "data_dir": tmp_path,
-        "limits": limits,
-        "clock": clock,
-        "pool": pool,
-    }
+    return {"resources": Resources(tmp_path, limits, clock, pool), "namespace": "acme"}
 
 
 async def test_the_built_in_providers(context: dict[str, Any], tmp_path: Path):
@@ -71,7 +66,9 @@ async def test_an_unknown_provider_tells_the_nearest(context: dict[str, Any]):
         await builtin.registry().create(MountSpec("/", "zzz"), **context)
 
 
-async def test_a_factory_gets_config_and_context(context: dict[str, Any]):
+async def test_a_factory_gets_config_and_context(
+    tmp_path: Path, limits: Limits, clock: ManualClock, pool: BlockingPool
+):
     seen = []
 
     async def factory(config: Any, context: ProviderContext) -> Any:
@@ -80,8 +77,10 @@ async def test_a_factory_gets_config_and_context(context: dict[str, Any]):
 
     registry = Registry()
     registry.register("mine", factory)
-    await registry.create(MountSpec("/", "mine", {"a": 1}), **context)
-    assert seen == [({"a": 1}, ProviderContext(**context))]
+    resources = Resources(tmp_path, limits, clock, pool)
+    await registry.create(MountSpec("/at", "mine", {"a": 1}), resources, namespace="acme")
+    made = ProviderContext("acme", tmp_path, limits, clock, pool, mount="/at")
+    assert seen == [({"a": 1}, made)]
 
 
 def test_a_name_is_registered_once():

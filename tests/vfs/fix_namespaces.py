@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fs9.clock import ManualClock
+    from fs9.resources import Resources
     from fs9.threads import BlockingPool
 
 TEMPLATE = (MountSpec("/", "kept"),)
@@ -88,11 +89,11 @@ class Registry:
         self.error: Exception | None = None
         self.kind: Callable[..., MemFs] = Kept
 
-    async def create(self, spec: MountSpec, **context: Any) -> MemFs:
+    async def create(self, spec: MountSpec, resources: Resources, **context: Any) -> MemFs:
         await asyncio.sleep(0)
         if self.error is not None and spec.path != "/":
             raise self.error
-        provider = self.kind(context["limits"], context["clock"])
+        provider = self.kind(resources.limits, resources.clock)
         if isinstance(provider, Kept):
             self.made.append(provider)
         return provider

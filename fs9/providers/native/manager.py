@@ -38,11 +38,9 @@ from fs9.providers.native.provider import NativeFs, create
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from fs9.clock import Clock
-    from fs9.limits import Limits
     from fs9.provider import Provider
     from fs9.providers.registry import Factory, ProviderContext
-    from fs9.threads import BlockingPool
+    from fs9.resources import Resources
     from fs9.types import PluginSpec
 
 log = logging.getLogger(__name__)
@@ -69,20 +67,17 @@ class PluginManager:
         preload: Sequence[PluginSpec],
         *,
         taken: Collection[str],
-        data_dir: Path,
-        limits: Limits,
-        clock: Clock,
-        pool: BlockingPool,
+        resources: Resources,
     ) -> None:
         """`taken`: names of built-in providers, which no plugin can have."""
         self._directories = tuple(directories)
         self._preload = tuple(preload)
         self._taken = frozenset(taken)
-        self._file = data_dir / "plugins.json"
-        self._uses = data_dir / "run" / "plugins"
-        self._limits = limits
-        self._clock = clock
-        self._pool = pool
+        self._file = resources.data_dir / "plugins.json"
+        self._uses = resources.data_dir / "run" / "plugins"
+        self._limits = resources.limits
+        self._clock = resources.clock
+        self._pool = resources.pool
         #: File -> what it was when it was looked at, and its name; None: it is no plugin.
         self._seen: dict[Path, tuple[tuple[int, ...], str | None]] = {}
         self._kept = _Kept()

@@ -18,6 +18,7 @@ from fs9.errors import (
 )
 from fs9.providers import builtin
 from fs9.providers.native.manager import PluginManager
+from fs9.resources import Resources
 from fs9.types import MountSpec, PluginSpec
 from tests.fix_plugins import compiled
 
@@ -57,10 +58,7 @@ def worker(
             directories,
             preload,
             taken=registry.names(),
-            data_dir=tmp_path / "data",
-            limits=limits,
-            clock=clock,
-            pool=pool,
+            resources=Resources(tmp_path / "data", limits, clock, pool),
         )
         registry.use(manager)
         return manager, registry
@@ -73,11 +71,8 @@ def mount(tmp_path: Path, limits: Limits, clock: ManualClock, pool: BlockingPool
     async def make(registry: Registry, name: str):
         return await registry.create(
             MountSpec("/", name, {"isolation": "inline"}),
+            Resources(tmp_path / "data", limits, clock, pool),
             namespace="acme",
-            data_dir=tmp_path / "data",
-            limits=limits,
-            clock=clock,
-            pool=pool,
         )
 
     return make
