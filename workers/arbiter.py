@@ -41,8 +41,10 @@ log = logging.getLogger("fs9.broker")
 _BROKER_PAUSE_S = 0.5
 #: A broker that shows no sign of life for this long hangs.
 _BROKER_SILENCE_S = 10.0
-#: It is checked about every second; a longer pause is the arbiter's own, not the broker's.
+#: Processes are checked about every second; a longer pause is the arbiter's own, not theirs.
 _LOOK_PAUSE_MAX_S = 2.0
+#: After such a pause, the time that workers get to show that they live.
+_WAKING_S = 10.0
 _SIGNS_MAX = 64 * 1024
 #: Processes of one slot are not started more often: one that cannot start would be forked
 #: without end.
@@ -97,6 +99,9 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
     slot_to_fill = 0
     #: Is a slot without a process because its last one was started just now?
     _is_held_back = False
+    #: When it was last looked which workers hang, and until when none is taken to hang.
+    _looked_s: float | None = None
+    _waking_until_s = 0.0
 
     def __init__(self, app: FleetApplication) -> None:
         self._started_s: dict[int, float] = {}
@@ -149,6 +154,18 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
                 log.error("slot %d: no process can be started: %s", slot, error.strerror)
                 self._is_held_back = True
                 break
+
+    def murder_workers(self) -> None:
+        """End workers that hang; time in which the arbiter itself stood still does not count.
+
+        When a container or a virtual machine was paused, the workers stood still as well.
+        """
+        now_s = time.monotonic()
+        if self._looked_s is not None and now_s - self._looked_s > _LOOK_PAUSE_MAX_S:
+            self._waking_until_s = now_s + _WAKING_S
+        self._looked_s = now_s
+        if now_s >= self._waking_until_s:
+            super().murder_workers()
 
     def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
         """Between signals, watch the broker, and print the greeting when all workers serve."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import subprocess
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +95,34 @@ def test_one_that_ends_at_once_is_not_started_again_at_once(now: list[float]) ->
     del arbiter.WORKERS[1]
     arbiter.manage_workers()
     assert arbiter.slots == [0, 1, 2, 3]
+
+
+def test_a_worker_that_hangs_is_ended_but_none_after_all_stood_still(
+    now: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gunicorn.arbiter.time", SimpleNamespace(monotonic=lambda: now[0]))
+    arbiter = Arbiter(None, None)
+    arbiter.timeout, arbiter.log = 60, logging.getLogger()
+    killed: list[tuple[int, int]] = []
+    monkeypatch.setattr(arbiter, "kill_worker", lambda pid, number: killed.append((pid, number)))
+    shown_s = {1: now[0], 2: now[0]}
+    for pid in shown_s:
+        shown = partial(shown_s.__getitem__, pid)
+        tmp = SimpleNamespace(last_update=shown)
+        arbiter.WORKERS[pid] = SimpleNamespace(tmp=tmp, aborted=False)
+
+    arbiter.murder_workers()
+    now[0] += 1000.0  # the container was paused
+    arbiter.murder_workers()
+    assert killed == []
+    shown_s[1] = now[0]
+    for _ in range(9):
+        now[0] += 1.0
+        arbiter.murder_workers()
+    assert killed == []
+    now[0] += 1.0
+    arbiter.murder_workers()
+    assert killed == [(2, signal.SIGABRT)]
 
 
 def test_how_a_renewal_ended_is_told_when_there_is_room_again(
