@@ -46,7 +46,10 @@ async def _names(store: SqlStore) -> list[str]:
 async def _check(store: SqlStore, name: str, noted: Tip | None) -> ChainCheck:
     check = ChainCheck(noted)
     after = 0
-    while records := await store.events(name, EventQuery(limit=_PAGE, after=after)):
+    while check.broken is None:
+        records = await store.events(name, EventQuery(limit=_PAGE, after=after))
+        if not records:
+            break
         check.feed(records)
         after = records[-1].sequence
     check.end()

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 
 
+#: In the details of an event whose row in the store was spoiled: the columns that cannot be read.
+UNREADABLE = "unreadable"
+
+
 class AuditRecord(msgspec.Struct, frozen=True):
     """One event of a namespace, as it is kept: a link of the namespace's hash chain.
 
@@ -126,6 +130,11 @@ class ChainCheck:
         if self.first is None:
             self.first = record.sequence
             self.tip = Tip(record.sequence - 1, record.previous)
+        unreadable = record.details.get(UNREADABLE)
+        if unreadable is not None:
+            number = record.sequence or self.tip.sequence + 1
+            self.broken = Break(number, f"it cannot be read any more ({unreadable})")
+            return
         reason = self._wrong(record)
         if reason is not None:
             self.broken = Break(record.sequence, reason)

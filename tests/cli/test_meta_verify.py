@@ -113,3 +113,34 @@ def test_tampering_is_found(
     out = capsys.readouterr().out
     assert f"acme: broken at event {broken_at}:" in out
     assert "beta: whole" in out
+
+
+@pytest.mark.parametrize(
+    ("change", "number", "why"),
+    [
+        ("details = 'no JSON' WHERE sequence = 3", 3, None),
+        ("details = '[1]' WHERE sequence = 3", 3, None),
+        ("details = X'FF' WHERE sequence = 3", 3, None),
+        ("details = '' WHERE sequence = 6", 6, None),
+        (f"details = '{'[' * 5000}' WHERE sequence = 3", 3, None),
+        ("path = X'FF' WHERE sequence = 3", 3, None),
+        ("user_name = 7 WHERE sequence = 3", 3, "its digest is not"),
+        ("count = 'many' WHERE sequence = 3", 3, None),
+        ("count = 1.5 WHERE sequence = 3", 3, None),
+        ("timestamp_ns = X'00' WHERE sequence = 3", 3, None),
+        ("digest = X'FF' WHERE sequence = 3", 3, None),
+        ("previous = 5 WHERE sequence = 3", 3, "it does not follow"),
+        ("sequence = 'x' WHERE sequence = 6", 6, None),
+        ("sequence = 'x' WHERE sequence = 3", 4, "event 3 should be here"),
+    ],
+)
+def test_a_row_that_cannot_be_read_breaks_the_chain_there(
+    database: Path, capsys: pytest.CaptureFixture[str], change: str, number: int, why: str | None
+) -> None:
+    """And is told of as such; the other chains are checked."""
+    tamper(database, f"UPDATE audit_events SET {change}")
+    assert verify(database) == 1
+    out = capsys.readouterr().out
+    reason = "it cannot be read any more" if why is None else why
+    assert f"acme: broken at event {number}: {reason}" in out
+    assert "beta: whole" in out

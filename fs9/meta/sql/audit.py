@@ -6,13 +6,14 @@ the name is used again.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from fs9.errors import Conflict, NotFound
 from fs9.meta.models import AuditRecord
 from fs9.meta.sql.query import Operation, Query, Row, rows_of
+from fs9.observe.audit_chain import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 _EVENT = (
     "sequence, timestamp_ns, event_type, path, user_name, count, outcome, details, digest, previous"
 )
+_NAMES = _EVENT.split(", ")
+_DETAILS = _NAMES.index("details")
+#: The columns' types, which SQLite does not enforce.
+_KINDS = (int, int, str, str, str, int, str, str, str, str)
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 #: Rows of one statement: SQLite takes at most 32,766 values.
 _ROWS_MAX = 1_000
 
@@ -127,16 +133,25 @@ def _values(event: AuditRecord, previous: str) -> tuple[object, ...]:
 
 
 def _event(row: Row) -> AuditRecord:
-    sequence, timestamp_ns, event_type, path, user, count, outcome, details, digest, previous = row
-    return AuditRecord(
-        sequence,
-        timestamp_ns,
-        event_type,
-        path,
-        user,
-        count,
-        outcome,
-        msgspec.json.decode(details),
-        digest,
-        previous,
-    )
+    """The event of a row. One that was spoiled says so, and breaks its chain.
+
+    It is no error: what happened before and after it can still be read.
+    """
+    columns = list(zip(_NAMES, _KINDS, row, strict=True))
+    wrong = [name for name, kind, value in columns if not isinstance(value, kind)]
+    values: list[Any] = [value if isinstance(value, kind) else kind() for _, kind, value in columns]
+    details = {} if wrong else _object(values[_DETAILS])
+    if details is None:
+        wrong.append(_NAMES[_DETAILS])
+    if wrong:
+        details = {UNREADABLE: ", ".join(wrong)}
+    values[_DETAILS] = details
+    return AuditRecord(*values)
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    """The JSON object of the text, if that is what it is."""
+    try:
+        return _decode_object(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
