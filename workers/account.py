@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fs9.http.failures import reply_to_error
 from fs9.http.operations import OPERATIONS
 from fs9.observe import access
+from fs9.observe.access import Access
 from fs9.observe.metrics import OTHER
 from fs9.observe.request import REQUEST_ID, TRAIL, RequestIds, Trail
 from fs9.wire.forwarded import TrustedProxies
@@ -115,21 +116,23 @@ class Account:
         received_bytes = _received(connection, request)
         if self._access:
             access.write(
-                method=request.line.method.decode("ascii"),
-                route=_route(request.path),
-                path=request.line.path,
-                query=request.line.query,
-                status=status,
-                seconds=seconds,
-                received_bytes=received_bytes,
-                sent_bytes=sent_bytes,
-                request_id=request.id,
-                namespace=request.key,
-                user=trail.user,
-                client=self._proxies.client(
-                    connection.peer, request.block.text_fields.get("x-forwarded-for")
-                ),
-                trace_id=trail.trace_id,
+                Access(
+                    method=request.line.method.decode("ascii"),
+                    route=_route(request.path),
+                    path=request.line.path,
+                    query=request.line.query,
+                    status=status,
+                    seconds=seconds,
+                    received_bytes=received_bytes,
+                    sent_bytes=sent_bytes,
+                    request_id=request.id,
+                    namespace=request.key,
+                    user=trail.user,
+                    client=self._proxies.client(
+                        connection.peer, request.block.text_fields.get("x-forwarded-for")
+                    ),
+                    trace_id=trail.trace_id,
+                )
             )
         if self._tracing is not None:
             attributes: dict[str, str | int] = {
@@ -149,18 +152,18 @@ class Account:
 
 def _tell_of_no_request(status: int, sent_bytes: int, peer: str) -> None:
     access.write(
-        method="-",
-        route=OTHER,
-        path=b"-",
-        query=b"",
-        status=status,
-        seconds=0.0,
-        received_bytes=0,
-        sent_bytes=sent_bytes,
-        request_id=REQUEST_ID.get(),
-        namespace=None,
-        user=None,
-        client=peer,
+        Access(
+            method="-",
+            route=OTHER,
+            path=b"-",
+            query=b"",
+            status=status,
+            seconds=0.0,
+            received_bytes=0,
+            sent_bytes=sent_bytes,
+            request_id=REQUEST_ID.get(),
+            client=peer,
+        )
     )
 
 

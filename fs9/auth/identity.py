@@ -10,7 +10,7 @@ from fs9.auth.api_keys import ApiKeys
 from fs9.auth.jwks import KeySet, check_place
 from fs9.auth.refresh import LocalRefresher
 from fs9.auth.remote import RemoteKeys, RemoteRefresher, RemoteValidator
-from fs9.auth.tokens import Keys
+from fs9.auth.tokens import ClaimRules, Keys
 from fs9.auth.verifier import Verifier
 from fs9.config.errors import ConfigError
 from fs9.config.meta_service import KNOWN_TO_ALL
@@ -84,9 +84,7 @@ class Identity:
             self._secrets,
             settings.limits,
             clock,
-            issuer=settings.token_issuer,
-            audience=settings.token_audience,
-            lifetime_max_s=settings.token_lifetime_max_s,
+            ClaimRules.of(settings),
             api_keys=api_keys,
             remote=remote,
             learn_keys=None if self.key_set is None else self.key_set.read_if_due,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from fs9.auth.tokens import read_vouched
+from fs9.auth.tokens import ClaimRules, read_vouched
 from fs9.auth.verifier import REVOKED, digest_of, principal_of
 from fs9.errors import (
     NO_ACCESS,
@@ -58,7 +58,8 @@ class RemoteValidator:
 
     def __init__(self, service: Service, settings: Settings, clock: Clock) -> None:
         self._service = service
-        self._settings = settings
+        self._rules = ClaimRules.of(settings)
+        self._admin_namespaces = settings.admin_namespaces
         self._clock = clock
 
     async def validate(self, token: str) -> Principal:
@@ -78,17 +79,11 @@ class RemoteValidator:
         return msgspec.structs.replace(principal, roles=tuple(verdict.roles or claims.roles))
 
     def _claims(self, token: str) -> Claims:
-        return read_vouched(
-            token,
-            self._clock.now_s(),
-            issuer=self._settings.token_issuer,
-            audience=self._settings.token_audience,
-            lifetime_max_s=self._settings.token_lifetime_max_s,
-        )
+        return read_vouched(token, self._clock.now_s(), self._rules)
 
     async def _refuse_gone(self, name: str) -> None:
         """Raise Forbidden for a namespace whose tokens were revoked because it is no more."""
-        if name in self._settings.admin_namespaces:  # which need not exist
+        if name in self._admin_namespaces:  # which need not exist
             return
         try:
             await self._service.namespace(name)
@@ -136,9 +131,7 @@ class RemoteRefresher:
         claims = read_vouched(
             token,
             self._clock.now_s(),
-            issuer=self._settings.token_issuer,
-            audience=self._settings.token_audience,
-            lifetime_max_s=self._settings.token_lifetime_max_s,
+            ClaimRules.of(self._settings),
             grace_s=self._settings.refresh_grace_s,
         )
         principal = principal_of(claims, digest_of(token))

@@ -25,6 +25,8 @@ from fs9.names import is_namespace_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from fs9.config import Settings
+
 HS256, RS256, EDDSA = "HS256", "RS256", "EdDSA"
 #: Clocks of issuer and server may differ by this much, for `exp`, `nbf` and `iat`.
 LEEWAY_S = 60
@@ -72,6 +74,27 @@ class Claims(msgspec.Struct, frozen=True):
     #: in hexadecimal, and that one's `jti`.
     origin: str = ""
     origin_jti: str = ""
+
+
+class ClaimRules(msgspec.Struct, frozen=True):
+    """What a server demands of the claims, besides that they hold now; None: it does not mind.
+
+    With `issuer` a token must name it in `iss`; with `audience` it must name it in `aud`, and
+    without one a token that has any `aud` is refused, since it was meant for another server.
+    `lifetime_max_s` is the longest time from `iat` to `exp`, in seconds.
+    """
+
+    issuer: str | None = None
+    audience: str | None = None
+    lifetime_max_s: int | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> ClaimRules:
+        return cls(settings.token_issuer, settings.token_audience, settings.token_lifetime_max_s)
+
+
+#: Of a server that demands nothing more.
+NO_RULES = ClaimRules()
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -145,60 +168,45 @@ def verify(
     token: str,
     keys: Keys,
     now_s: float,
+    rules: ClaimRules = NO_RULES,
     *,
-    issuer: str | None = None,
-    audience: str | None = None,
-    lifetime_max_s: int | None = None,
     grace_s: float = LEEWAY_S,
 ) -> Claims:
-    """The claims of a token that holds now; raises Unauthenticated with the contract's text.
+    """The claims of a token that holds at `now_s`; raises Unauthenticated with the contract's text.
 
-    With `issuer` the token must name it in `iss`; with `audience` it must name it in `aud`,
-    and without one a token that has any `aud` is refused, since it was meant for another.
-    `lifetime_max_s`: from its issue to its expiry at most. `grace_s`: for so long after its expiry
-    it still holds.
+    A token still holds for `grace_s` seconds after its expiry.
     """
-    claims = _signed_claims(token, keys)
-    return _holding(claims, now_s, issuer, audience, lifetime_max_s, grace_s)
+    return _holding(_signed_claims(token, keys), now_s, rules, grace_s)
 
 
 def read_vouched(
     token: str,
     now_s: float,
+    rules: ClaimRules = NO_RULES,
     *,
-    issuer: str | None = None,
-    audience: str | None = None,
-    lifetime_max_s: int | None = None,
     grace_s: float = LEEWAY_S,
 ) -> Claims:
-    """The same of a token whose signature somebody else answers for; it is not looked at.
+    """As `verify`, but without a look at the signature.
 
-    Only for what the metadata service has said to be valid, or is going to be asked about.
+    Only for a token that the metadata service has said to be valid, or is going to be asked about.
     """
     header, payload, _ = _parts(token)
     _read_header(header)
-    claims = _claims_object(payload)
-    return _holding(claims, now_s, issuer, audience, lifetime_max_s, grace_s)
+    return _holding(_claims_object(payload), now_s, rules, grace_s)
 
 
-def _holding(
-    claims: dict[str, Any],
-    now_s: float,
-    issuer: str | None,
-    audience: str | None,
-    lifetime_max_s: int | None,
-    grace_s: float,
-) -> Claims:
+def _holding(claims: dict[str, Any], now_s: float, rules: ClaimRules, grace_s: float) -> Claims:
     result = _typed(claims)
     if result.exp_s + grace_s < now_s:
         raise _invalid("ExpiredSignature")
     begins_s = max(_integer(claims, "nbf", default=0), result.iat_s)
     if begins_s - LEEWAY_S > now_s:
         raise PassingRefusal("Invalid token: ImmatureSignature")
-    if issuer is not None and claims.get("iss") != issuer:
+    if rules.issuer is not None and claims.get("iss") != rules.issuer:
         raise _invalid("InvalidIssuer")
-    if not _audience_fits(claims, audience):
+    if not _audience_fits(claims, rules.audience):
         raise _invalid("InvalidAudience")
+    lifetime_max_s = rules.lifetime_max_s
     if lifetime_max_s is not None and result.exp_s - result.iat_s > lifetime_max_s:
         raise _invalid(f"it is valid for longer than the {lifetime_max_s} seconds allowed here")
     return result

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from fs9.auth.revocations import Meant, Revocations
-from fs9.auth.tokens import ORIGIN, ORIGIN_JTI, Keys, PassingRefusal, UnknownKey, verify
+from fs9.auth.tokens import NO_RULES, ORIGIN, ORIGIN_JTI, Keys, PassingRefusal, UnknownKey, verify
 from fs9.errors import (
     BackendUnavailable,
     CircuitBreakerOpen,
@@ -34,7 +34,7 @@ from fs9.principal import CREDENTIAL_BYTES, Principal
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from fs9.auth.tokens import Claims
+    from fs9.auth.tokens import ClaimRules, Claims
     from fs9.auth.validator import Validator
     from fs9.clock import Clock
     from fs9.limits import Limits
@@ -88,19 +88,15 @@ class Verifier:
         keys: Keys,
         limits: Limits,
         clock: Clock,
+        rules: ClaimRules = NO_RULES,
         *,
-        issuer: str | None = None,
-        audience: str | None = None,
-        lifetime_max_s: int | None = None,
         api_keys: Validator | None = None,
         remote: Validator | None = None,
         learn_keys: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         """`learn_keys` is called for a token of an unknown key, and may set `keys`."""
         self._keys = keys
-        self._issuer = issuer
-        self._audience = audience
-        self._lifetime_max_s = lifetime_max_s
+        self._rules = rules
         self._api_keys = api_keys
         self._remote = remote
         self._learn_keys = learn_keys
@@ -180,15 +176,7 @@ class Verifier:
 
         Revocations are not looked at. Raises Unauthenticated.
         """
-        return verify(
-            token,
-            self._keys,
-            self._clock.now_s(),
-            issuer=self._issuer,
-            audience=self._audience,
-            lifetime_max_s=self._lifetime_max_s,
-            grace_s=grace_s,
-        )
+        return verify(token, self._keys, self._clock.now_s(), self._rules, grace_s=grace_s)
 
     def stats(self) -> VerifierStats:
         return VerifierStats(self._hits, self._verified, self._refused, len(self._entries))
@@ -234,14 +222,7 @@ class Verifier:
     def _verify_here(self, token: str, digest: bytes, now_s: float) -> Principal:
         self._entries.pop(digest, None)
         try:
-            claims = verify(
-                token,
-                self._keys,
-                now_s,
-                issuer=self._issuer,
-                audience=self._audience,
-                lifetime_max_s=self._lifetime_max_s,
-            )
+            claims = verify(token, self._keys, now_s, self._rules)
         except Unauthenticated as error:
             self._refuse(digest, error, now_s)
             raise

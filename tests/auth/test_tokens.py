@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from fs9.auth.tokens import LEEWAY_S, TOKEN_BYTES_MAX, Claims, Keys, check_secret, sign, verify
+from fs9.auth.tokens import (
+    LEEWAY_S,
+    TOKEN_BYTES_MAX,
+    ClaimRules,
+    Claims,
+    Keys,
+    check_secret,
+    sign,
+    verify,
+)
 from fs9.errors import Unauthenticated
 
 SECRET = "test-secret"
@@ -30,7 +39,7 @@ def forge(header: Any, payload: bytes, secret: str = SECRET) -> str:
 
 def refusal(token: str, now_s: float = NOW_S, **rules: Any) -> str:
     with pytest.raises(Unauthenticated) as caught:
-        verify(token, KEYS, now_s, **rules)
+        verify(token, KEYS, now_s, ClaimRules(**rules))
     return str(caught.value)
 
 
@@ -108,7 +117,7 @@ def test_a_token_is_refused_before_its_time():
 
 def test_the_issuer_must_be_the_configured_one():
     """With an issuer configured, others' tokens with the same secret are refused."""
-    assert verify(with_claims(iss="fs9"), KEYS, NOW_S, issuer="fs9")
+    assert verify(with_claims(iss="fs9"), KEYS, NOW_S, ClaimRules(issuer="fs9"))
     for token in (with_claims(iss="other"), with_claims()):
         assert refusal(token, issuer="fs9") == "Invalid token: InvalidIssuer"
 
@@ -116,7 +125,7 @@ def test_the_issuer_must_be_the_configured_one():
 def test_the_audience_must_be_the_configured_one():
     """With an audience configured a token must name it, alone or among others."""
     for audience in ("fs9", ["other", "fs9"]):
-        assert verify(with_claims(aud=audience), KEYS, NOW_S, audience="fs9")
+        assert verify(with_claims(aud=audience), KEYS, NOW_S, ClaimRules(audience="fs9"))
     for token in (
         with_claims(),
         with_claims(aud="other"),
@@ -219,7 +228,7 @@ def test_narrowing_claims_are_taken_or_refused():
 def test_a_token_may_hold_for_the_longest_lifetime_and_no_longer():
     """From its issue, however long ago that was, to its expiry; without a bound for ever."""
     token = with_claims(iat=NOW_S - 50, exp=NOW_S + 50)
-    assert verify(token, KEYS, NOW_S, lifetime_max_s=100).exp_s == NOW_S + 50
+    assert verify(token, KEYS, NOW_S, ClaimRules(lifetime_max_s=100)).exp_s == NOW_S + 50
     assert "longer than the 99 seconds" in refusal(token, lifetime_max_s=99)
     old = with_claims(iat=0, exp=NOW_S + 50)
     assert "longer than" in refusal(old, lifetime_max_s=10_000)

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from fs9.auth.tokens import LEEWAY_S, Keys, sign
+from fs9.auth.tokens import LEEWAY_S, ClaimRules, Keys, sign
 from fs9.auth.verifier import Verifier, VerifierStats
 from fs9.clock import ManualClock
 from fs9.errors import Unauthenticated
@@ -94,7 +94,8 @@ def test_the_least_recently_used_entry_makes_room(clock):
 
 def test_the_rules_of_the_settings_are_applied(clock):
     """Issuer and audience reach the verification."""
-    subject = Verifier(Keys.of_secrets([SECRET]), Limits(), clock, issuer="fs9", audience="clients")
+    rules = ClaimRules(issuer="fs9", audience="clients")
+    subject = Verifier(Keys.of_secrets([SECRET]), Limits(), clock, rules)
     assert subject.verify_nowait(token(clock, iss="fs9", aud="clients"))
     for more in ({"iss": "fs9"}, {"aud": "clients"}):
         with pytest.raises(Unauthenticated):
