@@ -8,6 +8,7 @@ view the live tree, in one step; the one before stays for the files that are ope
 from __future__ import annotations
 
 import logging
+import random
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,6 +27,7 @@ from fs9.path import NAME_BYTES_MAX
 from fs9.providers.pagefs import records
 from fs9.providers.pagefs.collect import Collector
 from fs9.providers.pagefs.control import CONTROL, CONTROL_NAME, ControlFile, check_change
+from fs9.providers.pagefs.core import TIDY_AFTER_S
 from fs9.providers.pagefs.openfile import PageFile
 from fs9.providers.pagefs.records import DIRECTORY, Branch, Inode, Superblock
 from fs9.providers.pagefs.rules import only_removed
@@ -89,10 +91,21 @@ class Branches:
             await self._tree.purge(core.head, 1 << 30)
         clean = await store.get(records.CLEAN)
         closed = 0 if clean is None else records.decode_number(clean)
-        if store.epoch > 1 and closed != store.epoch - 1 and core.blocks is not None:
-            core.spawn(self.collector.sweep(closed + 1))
+        if store.epoch > 1 and closed != store.epoch - 1:
+            core.spawn(self._tidy_after_crash(closed + 1))
         if core.superblock.collect:
             core.spawn(self.collector.collect())
+
+    async def _tidy_after_crash(self, epoch: int) -> None:
+        """What was not closed in order since that epoch is tidied up when it disturbs nobody.
+
+        First come those who wait for the new owner. A worker that took over many namespaces at
+        once does not tidy them all at once.
+        """
+        await self._core.pause(random.uniform(TIDY_AFTER_S, 2 * TIDY_AFTER_S))
+        await self._core.tidy()
+        if self._core.blocks is not None:
+            await self.collector.sweep(epoch)
 
     async def _make_tree(self) -> None:
         core = self._core

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 #: The range of all versioned keys.
 _FIRST, _END = b"C", b"Y"
 _EPOCH_BITS = 40
+#: Objects in one step of a sweep (3 ms), and the time between two steps.
+_SWEEP_OBJECTS, _SWEEP_PAUSE_S = 100, 0.02
 
 
 def _base(item: Item) -> bytes:
@@ -44,11 +46,14 @@ class Collector:
         self._running = False
 
     async def sweep(self, epoch: int) -> int:
-        """Delete unreferred objects of `epoch` and later ones but the current; how many."""
+        """Delete unreferred objects of `epoch` and later ones but the current; how many.
+
+        In small steps, with pauses: a crash may have left many.
+        """
         core = self._core
         assert core.blocks is not None
         after, removed = f"{epoch << _EPOCH_BITS:016x}", 0
-        while page := await core.blocks.list("", after, PAGE_ROWS):
+        while page := await core.blocks.list("", after, _SWEEP_OBJECTS):
             after = page[-1][0]
             lost = []
             for name, _ in page:
@@ -62,6 +67,7 @@ class Collector:
             removed += len(lost)
             if not page:
                 break
+            await core.pause(_SWEEP_PAUSE_S)
         return removed
 
     async def is_referred(self, number: int, inode: int) -> bool:

@@ -9,6 +9,7 @@ commit that forgets them is durable.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
@@ -182,6 +183,8 @@ class Core:
         self._tidying: asyncio.Task[None] | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._closed = False
+        #: Does somebody wait for what is to happen later?
+        self._hurried = asyncio.Event()
         #: An object may have been left behind that only a sweep can find.
         self._leaked = False
 
@@ -366,15 +369,24 @@ class Core:
         task.add_done_callback(self._tasks.discard)
         await asyncio.shield(task)
 
+    async def pause(self, seconds: float) -> None:
+        """Let so much time pass, unless somebody waits for what happens in the background."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurried.wait()
+
     async def settle(self) -> None:
         """Wait until nothing happens in the background, and everything is durable and tidy."""
+        self._hurried.set()
         while self._tasks:
             await asyncio.wait(self._tasks)
+        self._hurried.clear()
         await self.tidy()
 
     async def aclose(self) -> None:
         """Sync, note that all is in order, release. An error is raised after the release."""
         self._closed = True
+        self._hurried.set()
         if self._tidying is not None:
             self._tidying.cancel()
             await asyncio.wait([self._tidying])

@@ -17,7 +17,7 @@ import contextlib
 import errno
 import os
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from fastcrc.crc32 import iscsi as crc32c
@@ -124,12 +124,24 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
 
+class OldJournal(NamedTuple):
+    """One that an earlier process left: what is whole in it, not decoded, and where that ends."""
+
+    path: Path
+    #: The boot of the machine in which it was begun; None: it has no valid header.
+    boot: str | None
+    #: The number of its first record.
+    first: int
+    payloads: list[bytes]
+    end: int
+
+
 class OldJournals:
     """Those that an earlier process left, as long as they are needed."""
 
-    def __init__(self, directory: Path, but: Path) -> None:
+    def __init__(self, left: list[OldJournal], but: Path) -> None:
         """`but`: the journal of this process."""
-        self._paths = [path for path in files(directory) if path != but]
+        self._paths = [old.path for old in left if old.path != but]
 
     def sync(self) -> None:
         """Blocks. Raises OSError."""
@@ -153,46 +165,50 @@ def files(directory: Path) -> list[Path]:
     return sorted(directory.glob(f"{_PREFIX}*"))
 
 
-def replay(directory: Path, boot: str) -> list[Record]:
-    """The records that count, in order; blocks. Raises OSError."""
+def read(directory: Path) -> list[OldJournal]:
+    """What the journals in the directory have, oldest first; blocks. Raises OSError."""
+    return [_read(path) for path in files(directory)]
+
+
+def replay(left: list[OldJournal], boot: str) -> tuple[list[Record], bool]:
+    """The records that count, in order; was the last writer of this boot of the machine?
+
+    Each writer has decided what counted of those before it, and went on with the next number.
+    What one of them added after that was never acknowledged.
+    """
     records: list[Record] = []
-    same_boot = True
-    for path in files(directory):
-        found, its_boot = _read(path)
-        if its_boot is None:  # a crash while the file was made
+    last_boot = boot
+    for old in left:
+        if old.boot is None:  # a crash while the file was made
             break
-        same_boot = same_boot and its_boot == boot
-        for record in found:
+        last_boot = old.boot
+        while records and records[-1].number >= old.first:
+            records.pop()
+        for record in map(_decode, old.payloads):
             if records and record.number != records[-1].number + 1:
                 break
             records.append(record)
-    if same_boot:
-        return records
+    if last_boot == boot:
+        return records, True
     mark = max((record.mark for record in records), default=0)
-    return [record for record in records if record.number <= mark]
+    return [record for record in records if record.number <= mark], False
 
 
-def trim(directory: Path) -> None:
+def trim(left: list[OldJournal]) -> None:
     """Give the space behind the records back; blocks. Raises OSError."""
-    for path in files(directory):
-        os.truncate(path, _payloads(path)[2])
+    for old in left:
+        os.truncate(old.path, old.end)
 
 
-def _read(path: Path) -> tuple[list[Record], str | None]:
-    """The whole records at the beginning of the file, and its boot (None: no valid header)."""
-    payloads, boot, _ = _payloads(path)
-    return [_decode(payload) for payload in payloads], boot
-
-
-def _payloads(path: Path) -> tuple[list[bytes], str | None, int]:
-    """As `_read`, and where the last of them ends; they are not decoded, which is most of it."""
+def _read(path: Path) -> OldJournal:
+    """The whole records at the beginning of the file."""
     data = path.read_bytes()
     if len(data) < _HEADER_BYTES:
-        return [], None, 0
-    magic, boot, _ = _HEADER.unpack_from(data)
+        return OldJournal(path, None, 0, [], 0)
+    magic, boot, first = _HEADER.unpack_from(data)
     salt = crc32c(data[: _HEADER.size])
     if magic != _MAGIC or salt != int.from_bytes(data[_HEADER.size : _HEADER_BYTES], "little"):
-        return [], None, 0
+        return OldJournal(path, None, 0, [], 0)
     payloads, at = [], _HEADER_BYTES
     while at + _RECORD.size <= len(data):
         length, checksum = _RECORD.unpack_from(data, at)
@@ -201,4 +217,4 @@ def _payloads(path: Path) -> tuple[list[bytes], str | None, int]:
             break
         payloads.append(payload)
         at += _RECORD.size + length
-    return payloads, boot.decode("ascii").strip(), at
+    return OldJournal(path, boot.decode("ascii").strip(), first, payloads, at)

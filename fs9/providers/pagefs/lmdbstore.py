@@ -4,7 +4,8 @@ LMDB alone would cost an fsync at each commit, or (MDB_NOSYNC) be destroyed by a
 because ext4 keeps no order among writes. So a commit is one write at the end of a journal and
 an update of a sorted table in memory (3 us); reads look there first and then in LMDB (0.5 us).
 When the journal has grown, `sync` moves its table into LMDB in one synced transaction, in a
-thread, and drops the file. A synced commit costs one fdatasync of the journal, shared by all
+thread, and drops the file; after a crash the first `sync` does that with the journals that are
+found, so that opening is short. A synced commit costs one fdatasync of the journal, shared by all
 that wait for one (group commit). LMDB's file is only ever written with fsync, so it is whole
 whatever happens; the journal is a prefix (see `journal`).
 
@@ -29,7 +30,7 @@ import lmdb
 from fs9.durable import sync_directory
 from fs9.errors import OwnerUnavailable
 from fs9.providers.pagefs import journal
-from fs9.providers.pagefs.journal import Journal, OldJournals, Record
+from fs9.providers.pagefs.journal import Journal, OldJournal, OldJournals, Record
 from fs9.providers.pagefs.lmdbenvironment import SEALED, Environment, items
 from fs9.providers.pagefs.memtable import Memtable, merged
 from fs9.providers.pagefs.store import SYNC_FAILED, Batch, ChecksFailed, Item
@@ -57,6 +58,8 @@ _ROOM_BYTES = 1024
 #: A disk with less than this is full. LMDB says so, or it calls a short write an I/O error.
 _FULL_BYTES = 1024 * 1024
 _FULL = os.strerror(errno.ENOSPC)
+#: With more than this, what a crash left in journals can stay there for a while.
+_ROOMY_BYTES = 64 * 1024 * 1024
 
 
 class LmdbSnapshot:
@@ -106,14 +109,18 @@ class LmdbStore:
             opened.callback(self.environment.release)
             self._shared_epoch = _map_epoch(directory / _EPOCH_FILE)
             opened.callback(self._shared_epoch.close)
-            self.epoch = self._take_epoch()
-            table, self._ids = self._load()
+            roomy = _free_bytes(directory) >= _ROOMY_BYTES
+            self.epoch, left = self._take_epoch(roomy=roomy)
+            records, same_boot = journal.replay(left, boot)
+            table, self._ids = self._load(records)
             # First: what LMDB takes on a full disk, it keeps.
             self._journal = Journal(directory, self._number + 1, boot)
             # One of the same name had no record, and is gone.
-            left = OldJournals(directory, but=self._journal.path)
-            self._frozen = self._moved(table, left)
-            sync_directory(directory)
+            old = OldJournals(left, but=self._journal.path)
+            can_wait = roomy and same_boot and _is_short(left, table)
+            self._frozen = (table, old) if can_wait and table.last else self._moved(table, old)
+            if self._frozen is None:  # else the first sync sees to it
+                sync_directory(directory)
             self._closing = opened.pop_all()
         self._active = Memtable()
         self._moving: asyncio.Task[None] | None = None
@@ -127,36 +134,37 @@ class LmdbStore:
         self._pressed = False
         self._closed = False
 
-    def _take_epoch(self) -> int:
+    def _take_epoch(self, *, roomy: bool) -> tuple[int, list[OldJournal]]:
+        """The new epoch, and what earlier writers left in their journals. Blocks."""
         environment = self.environment
         with environment.env.begin(db=environment.system) as transaction:
             held = _number(transaction.get(_EPOCH))
         epoch = max(held, _number(self._shared_epoch[:8])) + 1
         # From here on nothing that another writer adds to its journal counts.
         self._shared_epoch[:8] = epoch.to_bytes(8, "little")
-        journal.trim(self._directory)  # LMDB may need the space, on a full disk
+        left = journal.read(self._directory)
+        if not roomy:
+            journal.trim(left)  # LMDB may need the space
         with environment.env.begin(write=True, db=environment.system) as transaction:
             transaction.put(_EPOCH, epoch.to_bytes(8, "little"))
             if environment.sealed:
                 transaction.put(SEALED, b"1")
-        return epoch
+        return epoch, left
 
-    def _load(self) -> tuple[Memtable, dict[bytes, None]]:
-        """What the journals have and LMDB has not; the ids of applied batches. Blocks."""
+    def _load(self, records: list[Record]) -> tuple[Memtable, dict[bytes, None]]:
+        """Those of the records that LMDB has not; the ids of applied batches. Blocks."""
         environment = self.environment
-        records = journal.replay(self._directory, self._boot)
         with environment.env.begin(db=environment.system) as transaction:
             self._number = _number(transaction.get(_APPLIED))
             with transaction.cursor() as cursor:
                 ids = dict.fromkeys(value for _, value in items(cursor, _ID, b"ie"))
         table = Memtable()
-        for record in records:
-            if record.number > self._number:
-                table.apply(record.changes)
-                self._number = table.last = record.number
-                if record.id:
-                    table.ids.append(record.id)
-                    ids[record.id] = None
+        newer = [record for record in records if record.number > self._number]
+        if newer:
+            table.fill(record.changes for record in newer)
+            self._number = table.last = newer[-1].number
+            table.ids = [record.id for record in newer if record.id]
+            ids |= dict.fromkeys(table.ids)
         return table, ids
 
     def _moved(self, table: Memtable, left: OldJournals) -> tuple[Memtable, OldJournals] | None:
@@ -333,8 +341,7 @@ class LmdbStore:
             self._moving = None
 
     def _is_full(self, error: Exception) -> bool:
-        disk = os.statvfs(self._directory)
-        full = disk.f_bavail * disk.f_frsize < _FULL_BYTES
+        full = _free_bytes(self._directory) < _FULL_BYTES
         return _FULL in str(error) or (os.strerror(errno.EIO) in str(error) and full)
 
     async def _move_growing(self, table: Memtable) -> None:
@@ -413,6 +420,17 @@ def _trim_ids(transaction: lmdb.Transaction, environment: Environment) -> None:
         held = [key for key, _ in items(cursor, _ID, b"ie")]
     for key in held[:-_IDS_MAX]:
         transaction.delete(key, db=environment.system)
+
+
+def _free_bytes(directory: Path) -> int:
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize
+
+
+def _is_short(left: list[OldJournal], table: Memtable) -> bool:
+    """Is it no more than one process has in its journal before it is moved?"""
+    size_bytes = sum(old.end for old in left)
+    return size_bytes < JOURNAL_BYTES_MAX and len(table.keys) < JOURNAL_KEYS_MAX
 
 
 def _number(data: bytes | None) -> int:

@@ -6,7 +6,7 @@ from bisect import bisect_left, insort
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from fs9.providers.pagefs.store import Item
 
@@ -16,13 +16,12 @@ _END = b"\xff" * 512
 class Memtable:
     """Key -> value, None where the key was deleted. `last` is the number of the last batch."""
 
-    __slots__ = ("bytes", "changes", "ids", "keys", "last")
+    __slots__ = ("changes", "ids", "keys", "last")
 
     def __init__(self) -> None:
         self.changes: dict[bytes, bytes | None] = {}
         self.keys: list[bytes] = []
         self.ids: list[bytes] = []
-        self.bytes = 0
         self.last = 0
 
     def apply(self, changes: dict[bytes, bytes | None]) -> None:
@@ -31,7 +30,13 @@ class Memtable:
             if key not in held:
                 insort(keys, key)
             held[key] = value
-            self.bytes += len(key) + (len(value) if value else 0)
+
+    def fill(self, changes: Iterable[dict[bytes, bytes | None]]) -> None:
+        """An empty table gets these, the newest last; sorted once, which is what makes it fast."""
+        held = self.changes
+        for each in changes:
+            held.update(each)
+        self.keys = sorted(held)
 
     def touches(self, first: bytes, end: bytes) -> bool:
         """Is there a change with `first <= key < end`?"""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import lmdb
 import pytest
 
-from fs9.errors import Internal
+from fs9.errors import Internal, OwnerUnavailable
 from fs9.providers.pagefs import fileblocks, journal, lmdbenvironment, lmdbstore
 from fs9.providers.pagefs.store import Batch
 from tests.providers.pagefs.block_suite import BlockStoreSuite, OpenBlocks
@@ -209,7 +209,8 @@ async def test_any_cut_of_the_journal_is_a_prefix(tmp_path: Path, pool: Blocking
     for cut in range(0, len(whole), 5):
         for data in (whole[:cut], whole[:cut] + bytes([whole[cut] ^ 1]) + whole[cut + 1 :]):
             path.write_bytes(data)
-            numbers = [record.number for record in journal.replay(tmp_path / "a", "one")]
+            records, _ = journal.replay(journal.read(tmp_path / "a"), "one")
+            numbers = [record.number for record in records]
             assert numbers == list(range(1, len(numbers) + 1))
             seen.add(len(numbers))
     assert seen == set(range(6))
@@ -232,6 +233,42 @@ async def test_a_crash_while_moving_into_lmdb(
     expected = {b"%d" % (number % 7): b"%d" % number for number in range(30)}
     assert await items_after(tmp_path, pool, "one") == expected
     assert len(journal.files(tmp_path)) == 0
+
+
+async def test_what_a_crash_left_is_moved_with_the_first_sync(
+    tmp_path: Path, pool: BlockingPool
+) -> None:
+    """Not while it is opened, which others wait for; however many crashes there were."""
+    for number in range(3):
+        store = await lmdbstore.open_store(tmp_path, pool)
+        await store.commit(Batch({b"%d" % number: b"", b"n": b"%d" % number}))
+        crashed(store)
+    store = await lmdbstore.open_store(tmp_path, pool)
+    assert len(journal.files(tmp_path)) == 4
+    assert [key for key, _ in await store.scan(b"", END, 10)] == [b"0", b"1", b"2", b"n"]
+    assert await store.get(b"n") == b"2"
+    await store.sync()
+    while store._moving is not None:
+        await store._moving
+    assert journal.files(tmp_path) == [store._journal.path]
+    assert store.environment.get(b"n") == b"2"
+    crashed(store)
+    assert len(await items_after(tmp_path, pool, journal.boot_id())) == 4
+
+
+async def test_what_comes_too_late_hides_nothing(tmp_path: Path, pool: BlockingPool) -> None:
+    """A writer that was stopped adds a record to its journal, after another has gone on."""
+    late = await lmdbstore.open_store(tmp_path, pool)
+    await late.commit(Batch({b"n": b"1"}))
+    store = await lmdbstore.open_store(tmp_path, pool)
+    late._append(Batch({b"n": b"late"}))
+    with pytest.raises(OwnerUnavailable):
+        late._check()
+    await store.commit(Batch({b"n": b"2"}))
+    await store.commit(Batch({b"n": b"3"}))
+    crashed(late)
+    crashed(store)
+    assert await items_after(tmp_path, pool, journal.boot_id()) == {b"n": b"3"}
 
 
 async def test_the_map_grows(tmp_path: Path, pool: BlockingPool, monkeypatch) -> None:
