@@ -49,6 +49,24 @@ def handles_directory(data_dir: Path) -> Path:
     return data_dir / "run" / "handles"
 
 
+def default_mounts_file(data_dir: Path) -> Path:
+    """A digest of the `mounts` of the settings that the workers have given to `default`."""
+    return data_dir / "run" / "default-mounts"
+
+
+def journals(data_dir: Path, storage: str) -> list[Path]:
+    """The files that the owners of one namespace leave to each other, be they there or not.
+
+    Named by its storage, because a deleted namespace's name may come again.
+    """
+    places = (audit_directory, watch_directory, handles_directory)
+    return [
+        place(data_dir) / f"{storage}{suffix}"
+        for place in places
+        for suffix in ("", ".new", ".old", ".unreadable")
+    ]
+
+
 def storage_directories(data_dir: Path, storage: str) -> tuple[Path, ...]:
     """All that providers keep of one namespace on this host, but for roots that users chose."""
     return (data_dir / "namespaces" / storage, data_dir / "pagefs" / quote(storage, safe=""))

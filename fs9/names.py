@@ -8,6 +8,8 @@ from fs9.errors import InvalidArgument
 
 #: The namespace of callers without a token and without a tenant prefix; it always exists.
 DEFAULT_NAMESPACE = "default"
+#: Who made what no user made.
+SYSTEM_USER = "system"
 NAMESPACE_NAME_BYTES_MAX = 64
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")

@@ -15,11 +15,11 @@ from fs9.clock import SystemClock
 from fs9.config import ConfigError, nearest
 from fs9.errors import Fs9Error
 from fs9.meta.client import MetaClient
-from fs9.names import DEFAULT_NAMESPACE
+from fs9.names import DEFAULT_NAMESPACE, SYSTEM_USER
 from fs9.observe import tracing
 from fs9.providers import builtin
 from fs9.resources import Resources
-from fs9.services import SYSTEM_USER, Services, plugin_manager
+from fs9.services import Services, plugin_manager
 from fs9.threads import BlockingPool
 
 if TYPE_CHECKING:

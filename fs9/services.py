@@ -7,7 +7,6 @@ long-lived objects or reads settings. A `Services` belongs to the event loop tha
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 from contextlib import AsyncExitStack
@@ -19,6 +18,7 @@ from fs9.auth.identity import Identity
 from fs9.auth.verifier import REVOKED
 from fs9.changes import ChangeFeed
 from fs9.clock import SystemClock
+from fs9.default_namespace import ensure_default
 from fs9.directories import (
     audit_directory,
     handles_directory,
@@ -27,13 +27,13 @@ from fs9.directories import (
     metrics_directory,
     watch_directory,
 )
-from fs9.errors import NOT_ACTIVE, Forbidden, Fs9Error, NotFound, Unauthenticated
+from fs9.errors import NOT_ACTIVE, Forbidden, Fs9Error, Unauthenticated
 from fs9.meta.announce import Revoked
 from fs9.meta.calls import Hooks, Wire
 from fs9.meta.client import MetaClient
 from fs9.meta.open import open_store
 from fs9.meta.upkeep import Upkeep
-from fs9.names import DEFAULT_NAMESPACE
+from fs9.names import DEFAULT_NAMESPACE, SYSTEM_USER
 from fs9.observe.audit_trails import AuditTrails
 from fs9.observe.metrics import (
     BLOCKING_CALLS,
@@ -81,12 +81,8 @@ if TYPE_CHECKING:
     from fs9.meta.store import Metadata, Store
     from fs9.principal import Principal
     from fs9.providers.registry import Registry
-    from fs9.types import MountSpec
 
 log = logging.getLogger(__name__)
-
-#: Who made what no user made.
-SYSTEM_USER = "system"
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +273,7 @@ class Services:
                 endpoint = settings.otlp_endpoint
                 tracing = Tracing(endpoint, instance_id=process.instance_id, slot=slot)
                 stack.push_async_callback(pool.run, tracing.close)
-            store = await _metadata(settings, clock, pool, tracing)
+            store = await _metadata(settings, clock, pool, tracing, fleet)
             stack.push_async_callback(store.aclose)
             metrics = Metrics(metrics_directory(settings.data_dir), slot)
             stack.callback(metrics.close)
@@ -330,7 +326,7 @@ class Services:
 
 
 async def _metadata(
-    settings: Settings, clock: Clock, pool: BlockingPool, tracing: Tracing | None
+    settings: Settings, clock: Clock, pool: BlockingPool, tracing: Tracing | None, fleet: bool
 ) -> Store | MetaClient:
     """The store, with `default` in it, or the client of the metadata service."""
     if settings.meta_endpoints:
@@ -339,11 +335,7 @@ async def _metadata(
         return MetaClient(calls)
     store = await open_store(settings, clock, pool)
     try:
-        held: tuple[MountSpec, ...] = ()
-        with contextlib.suppress(NotFound):
-            held = (await store.namespace(DEFAULT_NAMESPACE)).mounts
-        mounts = settings.mounts_of_default(held)
-        await store.ensure_namespace(DEFAULT_NAMESPACE, SYSTEM_USER, mounts)
+        await ensure_default(store, settings, pool, fleet=fleet)
     except BaseException:
         await store.aclose()
         raise

@@ -89,6 +89,30 @@ async def test_the_default_namespace_follows_the_settings(settings):
     await services.aclose()
 
 
+async def test_what_was_mounted_in_default_stays_when_a_worker_is_replaced(settings):
+    """The list of the settings applies when the fleet starts, and when a reload changes it."""
+    settings = replace(settings, mounts=MEMORY)
+    added = MountSpec("/added", "memfs")
+
+    async def mounts_after_start(settings, mount=None, **how):
+        services = await Services.open(settings, **how)
+        if mount is not None:
+            await services.store.add_mount("default", mount, "alice")
+        held = (await services.store.namespace("default")).mounts
+        await services.aclose()
+        return held
+
+    await mounts_after_start(settings, slot=0, fleet=True, mount=added)
+    assert await mounts_after_start(settings, slot=0, fleet=True) == (*MEMORY, added)
+    assert await mounts_after_start(settings, slot=1, fleet=True) == (*MEMORY, added)
+    reloaded = replace(settings, mounts=(*MEMORY, *MEMORY_BELOW))
+    assert await mounts_after_start(reloaded, slot=0, fleet=True) == reloaded.mounts
+    await mounts_after_start(reloaded, slot=1, fleet=True, mount=added)
+    assert await mounts_after_start(reloaded, slot=1, fleet=True) == (*MEMORY, added, *MEMORY_BELOW)
+    await preflight(reloaded)
+    assert await mounts_after_start(reloaded, slot=0, fleet=True) == reloaded.mounts
+
+
 async def test_files_of_an_earlier_version_stay_where_they_are(settings):
     """`default` and others made on localfs keep it under the new default, start after start."""
     former = replace(
