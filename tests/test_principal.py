@@ -77,7 +77,7 @@ def test_who_may_change(roles: tuple[str, ...], may: bool):
     ],
 )
 def test_who_administers_what(namespace: str, role: str, expected: tuple[bool, ...]):
-    """W-A5: an admin administers its own namespace; only a listed one means the server."""
+    """An admin administers its own namespace; only a listed one means the server."""
     principal = Principal("u", namespace, ("x", role))
     assert is_server_admin(principal, ADMIN_NAMESPACES) is expected[0]
     assert expected == (

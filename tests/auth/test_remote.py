@@ -96,7 +96,7 @@ async def test_a_token_that_the_service_knows(verifier: Verifier, service: Servi
 
 
 async def test_no_is_final(verifier: Verifier, service: Service) -> None:
-    """Also of a token with a good signature of our own secret (W-A4)."""
+    """Also about a token with a good signature of our own secret."""
     service.verdict = VerdictReply(False, error="User is inactive")
     with pytest.raises(Unauthenticated, match="Invalid token: User is inactive"):
         await verifier.verify(token(SECRET))
@@ -115,13 +115,13 @@ async def test_no_is_final(verifier: Verifier, service: Service) -> None:
 async def test_a_token_needs_a_namespace_and_an_expiry(
     verifier: Verifier, claims: dict[str, object]
 ) -> None:
-    """Whatever the service says, and the same namespace as the service says (W-A9)."""
+    """Whatever the service says, and the same namespace as the service says."""
     with pytest.raises(Unauthenticated):
         await verifier.verify(token(**claims))
 
 
 async def test_a_verdict_without_namespace_is_none(verifier: Verifier, service: Service) -> None:
-    """It is never `default` (W-A9)."""
+    """It is never `default`."""
     service.verdict = VerdictReply(True, "alice")
     with pytest.raises(Unauthenticated, match="Token missing required 'ns' claim"):
         await verifier.verify(token())
@@ -197,8 +197,7 @@ async def test_api_keys(verifier: Verifier, service: Service) -> None:
 
 
 async def test_refresh(verifier: Verifier, service: Service, clock: ManualClock) -> None:
-    """By the service alone, within our grace, of a namespace that there is; nothing is signed here
-    (W-A2)."""
+    """By the service alone, for a namespace that exists; nothing is signed here."""
     refresher = RemoteRefresher(service, verifier, settings(), clock)
     assert await refresher.refresh(token(exp=NOW_S - 2 * HOUR_S)) == ("new", 86_400)
     with pytest.raises(Unauthenticated, match="ExpiredSignature"):

@@ -1,4 +1,4 @@
-"""The calls of the reference's clients, as contract http.md section 1.6 describes them.
+"""The calls that clients of the first server of this protocol make, written anew.
 
 Deliberately plain: what it sends and what it looks for in answers is the reference's, and none
 of our own code is used.

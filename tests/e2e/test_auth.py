@@ -1,4 +1,4 @@
-"""Tokens, roles, tenants and namespaces (contract http.md sections 2.2-2.7, cases 55-63)."""
+"""Tokens, roles, tenants and namespaces, over real sockets (docs/http-api.md)."""
 
 from __future__ import annotations
 
@@ -188,14 +188,14 @@ def test_tokens_that_are_unusual_and_hold(http: httpx2.Client) -> None:
         ("Bearer é.b.c", "Invalid Authorization header"),
     ],
 )
-def test_case_55_the_header(http: httpx2.Client, header: str | None, text: str) -> None:
+def test_the_header(http: httpx2.Client, header: str | None, text: str) -> None:
     headers = {} if header is None else {"Authorization": header.encode("latin-1")}
     for route in ("stat?path=/", "namespaces", "none", "readdir"):
         answer = http.get(route, headers=headers)
         assert refused(answer) == (401, "Unauthenticated", text)
 
 
-def test_case_55_reasons(http: httpx2.Client) -> None:
+def test_reasons(http: httpx2.Client) -> None:
     def text(token: str) -> str:
         answer = http.get("stat?path=/", headers={"Authorization": f"Bearer {token}"})
         return refused(answer)[2]
@@ -218,7 +218,7 @@ def test_two_authorization_headers_are_not_a_choice(guarded: Fleet) -> None:
         assert answer.status_code in {400, 401}
 
 
-def test_case_56_an_unknown_namespace(http: httpx2.Client) -> None:
+def test_an_unknown_namespace(http: httpx2.Client) -> None:
     headers = bearer(ns=new_name())
     expected = (403, "Forbidden", "Namespace not found or access denied")
     assert refused(http.get("stat?path=/", headers=headers)) == expected
@@ -228,7 +228,7 @@ def test_case_56_an_unknown_namespace(http: httpx2.Client) -> None:
     assert refused(http.get("stat", headers=headers))[0] == 400
 
 
-def test_case_57_tenants_are_apart(http: httpx2.Client) -> None:
+def test_tenants_are_apart(http: httpx2.Client) -> None:
     acme, beta = bearer(ns=made(http)), bearer(ns=made(http))
     for headers, content in ((acme, b"from acme"), (beta, b"beta")):
         http.put("upload?path=/same", content=content, headers=headers).raise_for_status()
@@ -241,7 +241,7 @@ def test_case_57_tenants_are_apart(http: httpx2.Client) -> None:
     assert [event["path"] for event in http.get("events", headers=beta).json()] == ["/same"]
 
 
-def test_case_58_creating_namespaces(http: httpx2.Client) -> None:
+def test_creating_namespaces(http: httpx2.Client) -> None:
     name = new_name()
     answer = http.post("namespaces", json={"name": name}, headers=bearer(sub="root", **ADMIN))
     assert answer.status_code == 201
@@ -261,7 +261,7 @@ def test_case_58_creating_namespaces(http: httpx2.Client) -> None:
     "name",
     ["BadName", "bad@name!", "", "-x", "_x", "x" * 65, "a b", "a/b", "..", "é", "a\n", "\0", "a\0"],
 )
-def test_case_58_bad_names(http: httpx2.Client, name: str) -> None:
+def test_bad_names(http: httpx2.Client, name: str) -> None:
     answer = http.post("namespaces", json={"name": name}, headers=bearer(**ADMIN))
     status, _, text = refused(answer)
     assert status == 400
@@ -269,12 +269,12 @@ def test_case_58_bad_names(http: httpx2.Client, name: str) -> None:
 
 
 @pytest.mark.parametrize("body", ["{}", '{"name":1}', '{"name":null}', "[]"])
-def test_case_58_bad_bodies(http: httpx2.Client, body: str) -> None:
+def test_bad_bodies(http: httpx2.Client, body: str) -> None:
     headers = bearer(**ADMIN) | {"Content-Type": "application/json"}
     assert refused(http.post("namespaces", content=body, headers=headers))[0] == 422
 
 
-def test_case_58_the_callers_namespace_need_not_exist(http: httpx2.Client) -> None:
+def test_the_callers_namespace_need_not_exist(http: httpx2.Client) -> None:
     headers = bearer(ns="admin", **ADMIN)
     assert http.get("namespaces", headers=headers).status_code == 200
     name = new_name()
@@ -282,7 +282,7 @@ def test_case_58_the_callers_namespace_need_not_exist(http: httpx2.Client) -> No
     assert http.get(f"namespaces/{name}", headers=headers).json()["name"] == name
 
 
-def test_case_59_listing_namespaces(http: httpx2.Client) -> None:
+def test_listing_namespaces(http: httpx2.Client) -> None:
     for role in ("admin", "operator"):
         headers = bearer(roles=[role])
         listed = http.get("namespaces", headers=headers).json()
@@ -322,7 +322,7 @@ _CHANGES = [
 
 
 @pytest.mark.parametrize("roles", [["read-only"], ["reader"], ["reader", "read-only"]])
-def test_case_62_who_only_reads(http: httpx2.Client, roles: list[str]) -> None:
+def test_who_only_reads(http: httpx2.Client, roles: list[str]) -> None:
     """Reading works, and no change gets through, not even by the handle of a wider token."""
     name = made(http)
     writer, reader = bearer(ns=name), bearer(ns=name, roles=roles)
@@ -345,7 +345,7 @@ def test_case_62_who_only_reads(http: httpx2.Client, roles: list[str]) -> None:
 
 
 @pytest.mark.parametrize("route", ["stat?path=/", "namespaces", "none", "mounts"])
-def test_case_63_the_prefix_must_be_the_tokens_namespace(guarded: Fleet, route: str) -> None:
+def test_the_prefix_must_be_the_tokens_namespace(guarded: Fleet, route: str) -> None:
     headers = bearer(**ADMIN)
     plain = httpx2.get(f"{guarded.url}/api/v1/{route}", headers=headers)
     same = httpx2.get(f"{guarded.url}/default/api/v1/{route}", headers=headers)

@@ -304,7 +304,7 @@ def test_what_survives_a_restart(program: Program) -> None:
         _stop(process)
 
 
-def test_case_17_an_idle_handle_expires(start_fleet: Callable[..., Fleet]) -> None:
+def test_an_idle_handle_expires(start_fleet: Callable[..., Fleet]) -> None:
     """An active handle survives its lifetime many times over; an idle one is invalid."""
     yaml = """
 server: {limits: {handle_ttl_secs: 1.5, handle_sweep_interval_secs: 0.1}}

@@ -1,7 +1,7 @@
-"""Conformance cases of contract http.md section 8 over real sockets: 1-38, by number.
+"""The file API over real sockets, as docs/http-api.md promises it to clients of other servers.
 
-Bytes in and out are in test_contract_transfers.py (40-50), what a namespace is made of in
-test_contract_mounts.py (39, 51-54), authentication in test_auth.py (55-63).
+Bytes in and out are in test_contract_transfers.py, what a namespace is made of in
+test_contract_mounts.py, authentication in test_auth.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # -- Basics ---------------------------------------------------------------------------------
 
 
-def test_case_01_health(fleet: Fleet, guarded: Fleet) -> None:
+def test_health(fleet: Fleet, guarded: Fleet) -> None:
     for url in (fleet.url, guarded.url):
         answer = httpx2.get(f"{url}/health")
         assert answer.status_code == 200
@@ -30,7 +30,7 @@ def test_case_01_health(fleet: Fleet, guarded: Fleet) -> None:
         assert re.fullmatch("[0-9a-f]{8}", answer.json()["instance_id"])
 
 
-def test_cases_02_03_write_close_stat_read(reference: Reference, base: str) -> None:
+def test_write_close_stat_read(reference: Reference, base: str) -> None:
     path = f"{base}/a b"
     handle_id = reference.open(path, create=True, read=True, write=True, truncate=True)
     assert reference.write(handle_id, 0, b"hello ") == 6
@@ -43,14 +43,14 @@ def test_cases_02_03_write_close_stat_read(reference: Reference, base: str) -> N
     assert reference.read(handle_id, 4, 3) == b"o w"
 
 
-def test_cases_04_06_whole_files(reference: Reference, base: str) -> None:
+def test_whole_files(reference: Reference, base: str) -> None:
     content = random.Random(4).randbytes(100_000)
     assert reference.write_file(f"{base}/f", content) == 100_000
     assert reference.read_file(f"{base}/f") == content
     assert reference.stat(f"{base}/f")["size"] == 100_000
 
 
-def test_case_05_large_reads(reference: Reference, base: str) -> None:
+def test_large_reads(reference: Reference, base: str) -> None:
     content = random.Random(5).randbytes(5 * 2**20)
     reference.write_file(f"{base}/f", content)
     handle_id = reference.open(f"{base}/f", read=True)
@@ -64,17 +64,17 @@ def test_case_05_large_reads(reference: Reference, base: str) -> None:
     assert answer.headers["content-type"] == "application/octet-stream"
 
 
-def test_case_07_missing_paths(reference: Reference, base: str) -> None:
+def test_missing_paths(reference: Reference, base: str) -> None:
     status, kind, text = refused(reference.http.get("stat", params={"path": f"{base}/x"}))
     assert (status, kind, text[:11]) == (404, "NotFound", "not found: ")
     assert not reference.exists(f"{base}/x")
     reference.write_file(f"{base}/x", b"")
     assert reference.exists(f"{base}/x")
     reference.remove(f"{base}/x")
-    assert not reference.exists(f"{base}/x")  # case 8
+    assert not reference.exists(f"{base}/x")
 
 
-def test_cases_09_10_11_edges_of_reads_and_writes(reference: Reference, base: str) -> None:
+def test_edges_of_reads_and_writes(reference: Reference, base: str) -> None:
     handle_id = reference.open(f"{base}/f", create=True, read=True, write=True)
     assert reference.write(handle_id, 0, b"") == 0
     assert reference.write(handle_id, 0, b"abc") == 3
@@ -89,7 +89,7 @@ def test_cases_09_10_11_edges_of_reads_and_writes(reference: Reference, base: st
 
 
 @pytest.mark.parametrize("handle_id", ["closed", "unknown", "17", "", "-1", "x" * 3000, "é", "0x1"])
-def test_cases_12_13_wrong_handles(reference: Reference, base: str, handle_id: str) -> None:
+def test_wrong_handles(reference: Reference, base: str, handle_id: str) -> None:
     if handle_id == "closed":
         handle_id = reference.open(f"{base}/f", create=True, read=True, write=True)
         reference.close(handle_id)
@@ -104,7 +104,7 @@ def test_cases_12_13_wrong_handles(reference: Reference, base: str, handle_id: s
             call()
 
 
-def test_cases_14_15_handle_ids_and_close(reference: Reference, base: str) -> None:
+def test_handle_ids_and_close(reference: Reference, base: str) -> None:
     handle_id = reference.open(f"{base}/f", create=True, write=True)
     reference.write(handle_id, 0, b"x")
     answer = reference.http.post("close", json={"handle_id": handle_id, "sync": True})
@@ -112,7 +112,7 @@ def test_cases_14_15_handle_ids_and_close(reference: Reference, base: str) -> No
     assert "content-length" not in answer.headers
 
 
-def test_case_16_the_flags_of_a_handle_hold(reference: Reference, base: str) -> None:
+def test_the_flags_of_a_handle_hold(reference: Reference, base: str) -> None:
     reference.write_file(f"{base}/f", b"old")
     reader = reference.open(f"{base}/f", read=True)
     writer = reference.open(f"{base}/f", write=True)
@@ -136,7 +136,7 @@ def test_an_open_directory_is_not_read(reference: Reference, base: str) -> None:
         reference.open(base, write=True)
 
 
-def test_case_18_handles_belong_to_a_namespace(fleet: Fleet, reference: Reference) -> None:
+def test_handles_belong_to_a_namespace(fleet: Fleet, reference: Reference) -> None:
     handle_id = reference.open("/f", create=True, read=True, write=True)
     reference.write(handle_id, 0, b"mine")
     with httpx2.Client(base_url=f"{fleet.url}/{new_name()}/api/v1/") as http:
@@ -154,14 +154,14 @@ def test_case_18_handles_belong_to_a_namespace(fleet: Fleet, reference: Referenc
 # -- Directories ----------------------------------------------------------------------------
 
 
-def test_case_19_mkdir(reference: Reference, base: str) -> None:
+def test_mkdir(reference: Reference, base: str) -> None:
     reference.mkdir(f"{base}/d")
     assert reference.stat(f"{base}/d")["file_type"] == "directory"
     answer = reference.http.get("readdir", params={"path": f"{base}/d"})
     assert answer.content == b"[]"
 
 
-def test_case_20_nested_directories(reference: Reference, base: str) -> None:
+def test_nested_directories(reference: Reference, base: str) -> None:
     paths = [f"{base}/a", f"{base}/a/b", f"{base}/a/b/c"]
     for path in paths:
         reference.mkdir(path)
@@ -172,7 +172,7 @@ def test_case_20_nested_directories(reference: Reference, base: str) -> None:
     assert reference.readdir(base) == []
 
 
-def test_cases_21_22_listings(reference: Reference, base: str) -> None:
+def test_listings(reference: Reference, base: str) -> None:
     names = [f"{number:02}" for number in range(100)] + ["Z", "a", "é", "-", "~", "0/.."[:1]]
     for name in set(names):
         reference.upload(f"{base}/{name}", b"1")
@@ -186,12 +186,12 @@ def test_cases_21_22_listings(reference: Reference, base: str) -> None:
         reference.readdir(f"{base}/none")
 
 
-def test_case_23_the_root_lists_new_files(reference: Reference) -> None:
+def test_the_root_lists_new_files(reference: Reference) -> None:
     reference.upload("/new", b"")
     assert "/new" in [entry["path"] for entry in reference.readdir("/")]
 
 
-def test_cases_24_25_26_remove_and_mkdir(reference: Reference, base: str) -> None:
+def test_remove_and_mkdir(reference: Reference, base: str) -> None:
     reference.mkdir(f"{base}/d")
     reference.upload(f"{base}/d/f", b"")
     with raises("DirectoryNotEmpty"):
@@ -219,7 +219,7 @@ _NAMES += ["\x7f", "handle", "~", "*", "é", "e\u0301", "\u202e", "-rf", "a:b", 
 
 
 @pytest.mark.parametrize("name", _NAMES)
-def test_case_27_names(reference: Reference, base: str, name: str) -> None:
+def test_names(reference: Reference, base: str, name: str) -> None:
     path = f"{base}/{name}"
     reference.write_file(path, name.encode())
     assert reference.stat(path)["path"] == path
@@ -232,7 +232,7 @@ def test_case_27_names(reference: Reference, base: str, name: str) -> None:
     assert reference.readdir(base) == []
 
 
-def test_case_27_long_paths(reference: Reference, base: str) -> None:
+def test_long_paths(reference: Reference, base: str) -> None:
     path = base
     while len(path) < 3700:
         path += "/" + "d" * 200
@@ -249,7 +249,7 @@ def test_case_27_long_paths(reference: Reference, base: str) -> None:
 # -- Metadata changes -----------------------------------------------------------------------
 
 
-def test_cases_28_29_30_37_attributes(reference: Reference, base: str) -> None:
+def test_attributes(reference: Reference, base: str) -> None:
     path = f"{base}/f"
     reference.write_file(path, b"hello world")
     reference.wstat(path, mode=0o755)
@@ -267,7 +267,7 @@ def test_cases_28_29_30_37_attributes(reference: Reference, base: str) -> None:
     assert reference.stat(path)["size"] == 8
 
 
-def test_case_37_chown(reference: Reference, base: str) -> None:
+def test_chown(reference: Reference, base: str) -> None:
     path = f"{base}/f"
     reference.write_file(path, b"")
     before = reference.stat(path)
@@ -281,7 +281,7 @@ def test_empty_changes_need_the_file(reference: Reference, base: str) -> None:
     reference.wstat(base)
 
 
-def test_cases_31_to_35_rename(reference: Reference, base: str) -> None:
+def test_to_35_rename(reference: Reference, base: str) -> None:
     for name in ("d", "d/sub", "empty", "full"):
         reference.mkdir(f"{base}/{name}")
     for name in ("f", "d/sub/deep", "full/f"):
@@ -311,14 +311,14 @@ def test_cases_31_to_35_rename(reference: Reference, base: str) -> None:
     assert [entry["path"] for entry in reference.readdir(f"{base}/empty")] == [f"{base}/empty/sub"]
 
 
-def test_case_33_a_bare_name_is_a_path_from_the_root(reference: Reference) -> None:
+def test_a_bare_name_is_a_path_from_the_root(reference: Reference) -> None:
     reference.mkdir("/d")
     reference.write_file("/d/a", b"a")
     reference.wstat("/d/a", name="b")
     assert reference.read_file("/b") == b"a"
 
 
-def test_case_36_no_rename_across_mounts(reference: Reference) -> None:
+def test_no_rename_across_mounts(reference: Reference) -> None:
     reference.write_file("/f", b"f")
     with pytest.raises(RefusedError, match="cannot rename across mount points") as caught:
         reference.wstat("/f", name="/mem/f")
@@ -330,7 +330,7 @@ def test_case_36_no_rename_across_mounts(reference: Reference) -> None:
     assert reference.read_file("/f") == b"f"
 
 
-def test_case_38_symbolic_links(reference: Reference, base: str) -> None:
+def test_symbolic_links(reference: Reference, base: str) -> None:
     reference.write_file(f"{base}/f", b"content")
     for target in ("f", "/etc/passwd", "../../..", "none", "dir with blank/ü"):
         reference.wstat(f"{base}/l", symlink_target=target)

@@ -1,4 +1,4 @@
-"""Conformance cases 36, 39 and 51-54 of contract http.md section 8: mounts, statfs, events."""
+"""The promises of docs/http-api.md about mounts, statfs and events, over real sockets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # -- Mounts, statfs, capabilities, events ---------------------------------------------------
 
 
-def test_cases_51_52_53_mounts_capabilities_statfs(reference: Reference) -> None:
+def test_mounts_capabilities_statfs(reference: Reference) -> None:
     mounts = [(entry["path"], entry["provider_name"]) for entry in reference.mounts()]
     assert mounts == [("/", "localfs"), ("/mem", "memfs")]
     ten = ["read", "write", "create", "delete", "rename", "truncate", "chmod", "chown"]
@@ -47,7 +47,7 @@ def test_statfs_of_memfs_counts(reference: Reference) -> None:
     assert after["total_bytes"] == before["total_bytes"] == 2**30
 
 
-def test_case_54_events(reference: Reference) -> None:
+def test_events(reference: Reference) -> None:
     reference.mkdir("/d")
     reference.upload("/d/a", b"1")
     handle_id = reference.open("/d/b", create=True, write=True)
@@ -82,7 +82,7 @@ def test_case_54_events(reference: Reference) -> None:
     assert caught.value.status == 400
 
 
-def test_case_54_equal_events_within_a_second_merge(reference: Reference) -> None:
+def test_equal_events_within_a_second_merge(reference: Reference) -> None:
     for _ in range(5):
         reference.upload("/f", b"x")
     events = reference.events(type="upload")
@@ -124,7 +124,7 @@ def test_capabilities_inside_a_mount(default: Reference) -> None:
     assert default.capabilities("/data/x")["provider_type"] == "localfs"
 
 
-def test_case_36_across_every_pair_of_mounts(default: Reference) -> None:
+def test_across_every_pair_of_mounts(default: Reference) -> None:
     name = new_name()
     default.write_file(f"/{name}", b"x")
     for target in (f"/data/{name}", f"/hello/{name}"):
@@ -147,9 +147,7 @@ def test_case_36_across_every_pair_of_mounts(default: Reference) -> None:
         ({"mode": 1, "uid": 1, "size": 1, "name": "x"}, "chmod"),
     ],
 )
-def test_case_39_unsupported_changes(
-    default: Reference, changes: dict[str, Any], name: str
-) -> None:
+def test_unsupported_changes(default: Reference, changes: dict[str, Any], name: str) -> None:
     body = {"path": "/hello/none", "changes": changes}
     answer = default.http.post("wstat", json=body)
     assert refused(answer)[::2] == (501, f"not implemented: {name}")
@@ -162,7 +160,7 @@ def test_empty_changes_on_a_limited_provider(default: Reference) -> None:
 
 
 def test_classify_is_what_the_reference_does() -> None:
-    """The table of contract http.md section 1.2 that the tests above rely on."""
+    """Such a client chooses the class of an error by words in its text; the tests rely on it."""
     assert classify(400, "Not A Directory: /handle") == "NotDirectory"
     assert classify(400, "invalid argument: bad handle") == "InvalidHandle"
     assert classify(507, "quota") == "Fs9Error"

@@ -1,4 +1,4 @@
-"""Conformance cases 40-50 of contract http.md section 8: flags, strict JSON, bytes in and out."""
+"""The promises about flags, strict JSON, and bytes in and out, over real sockets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # -- Open flags -----------------------------------------------------------------------------
 
 
-def test_case_40_append(reference: Reference, base: str) -> None:
+def test_append(reference: Reference, base: str) -> None:
     path = f"{base}/f"
     reference.write_file(path, b"start")
     handles = [reference.open(path, write=True, append=True) for _ in range(2)]
@@ -27,7 +27,7 @@ def test_case_40_append(reference: Reference, base: str) -> None:
     assert reference.read_file(path) == b"start_appended_again!"
 
 
-def test_cases_41_42_create_and_truncate(reference: Reference, base: str) -> None:
+def test_create_and_truncate(reference: Reference, base: str) -> None:
     path = f"{base}/f"
     reference.write_file(path, b"long content")
     reference.close(reference.open(path, write=True, create=True))
@@ -68,7 +68,7 @@ def test_cases_41_42_create_and_truncate(reference: Reference, base: str) -> Non
         ('{"path":"/f","flags":{"read":true,"new":1}}', 404),
     ],
 )
-def test_case_42_strict_json(api: httpx2.Client, body: str, status: int) -> None:
+def test_strict_json(api: httpx2.Client, body: str, status: int) -> None:
     headers = {"Content-Type": "application/json"}
     answer = api.post("open", content=body.encode("latin-1"), headers=headers)
     assert refused(answer)[0] == status
@@ -122,7 +122,7 @@ def test_query_numbers_are_strict(reference: Reference, offset: str) -> None:
     assert refused(answer)[0] == 400
 
 
-def test_case_43_nul_bytes_survive(reference: Reference, base: str) -> None:
+def test_nul_bytes_survive(reference: Reference, base: str) -> None:
     content = bytes(range(256)) * 3
     reference.write_file(f"{base}/f", content)
     assert reference.read_file(f"{base}/f") == content
@@ -132,7 +132,7 @@ def test_case_43_nul_bytes_survive(reference: Reference, base: str) -> None:
 # -- Download and upload --------------------------------------------------------------------
 
 
-def test_case_44_upload_and_download(reference: Reference, base: str) -> None:
+def test_upload_and_download(reference: Reference, base: str) -> None:
     content = random.Random(44).randbytes(3_000_000)
     reply = reference.upload(f"{base}/f", content)
     assert reply == {"path": f"{base}/f", "bytes_written": 3_000_000}
@@ -145,7 +145,7 @@ def test_case_44_upload_and_download(reference: Reference, base: str) -> None:
             assert b"".join(answer.iter_bytes()) == content
 
 
-def test_case_45_headers_of_a_download(reference: Reference, base: str) -> None:
+def test_headers_of_a_download(reference: Reference, base: str) -> None:
     reference.upload(f"{base}/page.html", b"<p>")
     answer = reference.download(f"{base}/page.html")
     assert answer.headers["accept-ranges"] == "bytes"
@@ -177,7 +177,7 @@ _ALL = range(1000)
         ("bytes=0-18446744073709551616", _ALL),
     ],
 )
-def test_case_46_ranges(reference: Reference, base: str, asked: str, expected: range) -> None:
+def test_ranges(reference: Reference, base: str, asked: str, expected: range) -> None:
     content = random.Random(46).randbytes(1000)
     reference.upload(f"{base}/f", content)
     answer = reference.download(f"{base}/f", asked)
@@ -188,7 +188,7 @@ def test_case_46_ranges(reference: Reference, base: str, asked: str, expected: r
 
 
 @pytest.mark.parametrize("asked", ["bytes=1000-", "bytes=1000-2000", "bytes=-0"])
-def test_case_47_unsatisfiable_ranges(reference: Reference, base: str, asked: str) -> None:
+def test_unsatisfiable_ranges(reference: Reference, base: str, asked: str) -> None:
     reference.upload(f"{base}/f", b"x" * 1000)
     query, headers = {"path": f"{base}/f"}, {"Range": asked}
     answer = reference.http.get("download", params=query, headers=headers)
@@ -199,13 +199,13 @@ def test_case_47_unsatisfiable_ranges(reference: Reference, base: str, asked: st
 @pytest.mark.parametrize(
     "asked", ["bytes=5-2", "lines=0-1", "bytes=0-1,4-5", "bytes=", "bytes=a-b", "0-5", "bytes=--1"]
 )
-def test_case_47_malformed_ranges_are_ignored(reference: Reference, base: str, asked: str) -> None:
+def test_malformed_ranges_are_ignored(reference: Reference, base: str, asked: str) -> None:
     reference.upload(f"{base}/f", b"0123456789")
     answer = reference.download(f"{base}/f", asked)
     assert (answer.status_code, answer.content) == (200, b"0123456789")
 
 
-def test_case_49_an_upload_that_is_too_large(reference: Reference, base: str) -> None:
+def test_an_upload_that_is_too_large(reference: Reference, base: str) -> None:
     reference.upload(f"{base}/f", b"old")
 
     headers = {"Content-Length": str(300 * 2**20), "Expect": "100-continue"}
@@ -222,7 +222,7 @@ def test_case_49_an_upload_that_is_too_large(reference: Reference, base: str) ->
     assert reference.read_file(f"{base}/f") == b"old"
 
 
-def test_case_50_download_of_what_is_no_file(reference: Reference, base: str) -> None:
+def test_download_of_what_is_no_file(reference: Reference, base: str) -> None:
     with raises("NotFound"):
         reference.download(f"{base}/none")
     with raises("IsDirectory"):

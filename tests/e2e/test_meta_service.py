@@ -97,7 +97,7 @@ def prepared(world: World) -> tuple[str, str]:
 def test_namespaces_users_and_an_outage(
     world: Callable[..., World], metadata: dict[str, str]
 ) -> None:
-    """Cases 69 and 70, and the service killed and restarted; on either database."""
+    """A file server goes on while the service is killed and restarted; on either database."""
     w = world(metadata.get("FS9_META_DSN"))
     user, token = prepared(w)
     asyncio.run(first_requests(w, token))

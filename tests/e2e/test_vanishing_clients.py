@@ -62,7 +62,7 @@ async def tenant(fleet: Fleet) -> tuple[str, int, Path]:
 async def test_uploads_that_break_off_leave_nothing(
     fleet: Fleet, tenant: tuple[str, int, Path]
 ) -> None:
-    """Case 48: the old content stays, no temporary file and no descriptor is left."""
+    """The old content stays, no temporary file and no descriptor is left."""
     prefix, slot, directory = tenant
     before = sorted(everything_below(directory))
     for number in range(12):

@@ -1,4 +1,4 @@
-"""Suite: operations on paths (contract, section 8, cases 6-8, 19-39, 51-54)."""
+"""Suite: operations on paths."""
 
 from __future__ import annotations
 

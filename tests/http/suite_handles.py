@@ -1,4 +1,4 @@
-"""Suite: operations on handles (contract, section 8, cases 2, 3, 5, 9-18, 40-43)."""
+"""Suite: operations on handles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Suite: what holds for every route (contract, sections 1.1, 2.3, 2.6, 2.7; cases 1, 55-63)."""
+"""Suite: what holds for every route: methods, tokens, roles, errors and headers."""
 
 from __future__ import annotations
 
@@ -294,7 +294,7 @@ async def test_permissions_of_a_token_are_all_it_may(auth_server: Server, acme: 
 
 
 async def test_a_handle_is_its_users_alone(auth_server: Server, acme: str) -> None:
-    """W-A13: for others, an admin too, it is as if there were none."""
+    """For others, an admin too, it is as if there were none."""
     alice = auth_server.client(token=token(acme))
     await put(alice, "/a", b"content")
     handle_id = await open_(alice, "/a", read=True, write=True)
@@ -363,7 +363,7 @@ async def test_who_may_see_and_create_namespaces(auth_server: Server) -> None:
 
 
 async def test_an_admin_sees_its_own_namespace_and_no_other(auth_server: Server) -> None:
-    """W-A5: the role counts in the namespace of the token."""
+    """The role counts in the namespace of the token."""
     name, other = new_tenant(), new_tenant()
     root = auth_server.client(token=token("admin", "admin"))
     for created in (name, other):

@@ -1,4 +1,4 @@
-"""Suite: download and upload, ranges and conditions (section 8, cases 4, 44-50)."""
+"""Suite: download and upload, ranges and conditional requests."""
 
 from __future__ import annotations
 

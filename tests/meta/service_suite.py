@@ -1,4 +1,4 @@
-"""What the metadata service must answer, whatever its database: the contract's section 3."""
+"""What the metadata service must answer, whatever its database (docs/metadata-service.md)."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class ServiceSuite:
         return await api("POST", "/namespaces", {"name": "acme"})
 
     async def test_namespaces(self, api, acme):
-        """Case 67: create, list, get, delete, and the name can be used again (W-O5)."""
+        """Create, list, get, delete, and the name can be used again."""
         assert acme["name"] == "acme"
         assert acme["status"] == "active"
         assert UUID.fullmatch(acme["id"])
@@ -131,7 +131,7 @@ class ServiceSuite:
         assert changed["quota"] == quota
 
     async def test_mounts(self, api, acme):
-        """Case 68: created, listed by path, found and deleted, nested and with odd characters."""
+        """Created, listed by path, found and deleted, nested and with odd characters."""
         assert acme["mounts"] == []
         for path in ("/", "/data/deep", "/odd name%?#"):
             body = {"path": path, "provider": "memfs", "config": {"n": [1, None]}}
@@ -149,7 +149,7 @@ class ServiceSuite:
         assert await api("GET", "/namespaces/acme/mounts") == []
 
     async def test_users_and_roles(self, api, acme):
-        """Case 68: users come and go, a name may be used again, roles are known ones."""
+        """Users come and go, a name may be used again, roles are known ones."""
         user = await api.user(email="a@example.org")
         await api("POST", "/users", {"username": "alice"}, status=409)
         assert (await api("GET", "/users/by-name/alice"))["id"] == user
@@ -177,7 +177,7 @@ class ServiceSuite:
             assert said == {"valid": False, "user_id": None}
 
     async def test_tokens(self, api, acme, clock):
-        """Case 68: generated, judged, refreshed; garbage is 200 with valid false."""
+        """Generated, judged, refreshed; garbage is 200 with valid false."""
         user = await api.user()
         token = await api.token(user)
         verdict = await api.verdict(token)

@@ -73,7 +73,7 @@ async def clients():
     ],
 )
 async def test_no_answer_opens_the_breaker(fake, clients, mode, limits):
-    """After five failed tries nobody is sent there; after a while one probe is (W-D3)."""
+    """After five failed tries nobody is sent there; after a while one probe is."""
     clock = SkippingClock()
     client = clients(fake.url, limits=limits, clock=clock)
     fake.mode = mode
