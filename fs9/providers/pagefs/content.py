@@ -16,18 +16,18 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fs9.errors import Internal, InvalidHandle
-from fs9.providers.pagefs import checksums, records
+from fs9.providers.pagefs import checksums, plans, records
 from fs9.providers.pagefs.buffers import buffers
 from fs9.providers.pagefs.core import PAGE_ROWS, Known
-from fs9.providers.pagefs.pieces import extent_of, goes_on, part
+from fs9.providers.pagefs.pieces import part
+from fs9.providers.pagefs.plans import Placed, Plan, Target
 from fs9.providers.pagefs.records import EXTENT_BYTES_MAX, PAGE_BYTES, Extent, Inode
 
 if TYPE_CHECKING:
     from fs9.providers.pagefs.core import Core
-    from fs9.providers.pagefs.pieces import Piece
     from fs9.providers.pagefs.view import View
     from fs9.types import Buffer
 
@@ -40,15 +40,8 @@ _AHEAD = 16
 #: Pages of the metadata store that one write fills at once.
 PAGES_MAX = 16
 
+
 Changes = dict[bytes, bytes | None]
-
-
-class _Target(NamedTuple):
-    """A file that is written to, and what is known of it."""
-
-    view: View
-    number: int
-    known: Known | None
 
 
 class Content:
@@ -219,7 +212,8 @@ class Content:
         The caller has the file's turn and has checked the size. Raises QuotaExceeded, OSError.
         """
         core = self._core
-        inode = await self.inode_of(view, number)
+        row = await self._row(view, number)
+        inode = records.decode_inode(row)
         size = max(inode.size, offset + len(data))
         if core.blocks is None or size <= core.policy.inline_bytes:
             return await self._write_pages(view, number, offset, data)
@@ -228,8 +222,8 @@ class Content:
             covered = await self.extents(view, number, inode, offset, offset + len(view_of))
             if len(covered) == PAGE_ROWS:  # more would be too much for one batch
                 view_of = view_of[: covered[-1].start - offset]
-        target = _Target(view, number, known)
-        return await self._write_object(target, inode, offset, view_of)
+        target = Target(view, number, known)
+        return await self._write_object(target, row, inode, offset, view_of)
 
     async def inode_of(self, view: View, number: int) -> Inode:
         return records.decode_inode(await self._row(view, number))
@@ -263,18 +257,21 @@ class Content:
                 whole[offset - page : end - page] = piece
                 merged = memoryview(whole)
             changes: Changes = {}
-            self._cut_out(view, changes, number, inode, covered, page, page + len(merged))
+            target, span = Target(view, number, None), (page, page + len(merged))
+            plans.cut_out(target, changes, inode, covered, span, core.unit_bytes)
             for at in range(0, len(merged), PAGE_BYTES):
                 new = merged[at : at + PAGE_BYTES]
                 start = page + at
                 key = records.extent_key(number, inode.content, start + len(new))
                 view.put(changes, key, Extent(start, start + len(new), data=new).encode())
             inode.stored += len(merged)
-            await self._written(view, changes, number, inode, offset, end)
+            added = plans.written(inode, offset, end, core.clock, core.serial())
+            view.put(changes, records.inode_key(number), records.encode(inode))
+            await core.commit(view, changes, added)
         return len(piece)
 
     async def _write_object(
-        self, target: _Target, inode: Inode, offset: int, data: memoryview
+        self, target: Target, row: bytes, inode: Inode, offset: int, data: memoryview
     ) -> int:
         core, (view, number, known) = self._core, target
         assert core.blocks is not None
@@ -283,107 +280,48 @@ class Content:
         )
         tail, place = (core.serial(), 0) if began else (inode.tail, inode.tail_end)
         last = None if began or known is None else known.find(offset - 1, offset)
+        decided: list[tuple[Placed, Plan | None]] = []
+
+        def decide() -> None:
+            placed = Placed(tail, part(offset, data, place, last, core.unit_bytes), began)
+            covered = plans.known_before(target, row, inode, offset)
+            plan = None
+            if covered is not None:
+                plan = plans.plan(core, target, row, inode, placed, covered)
+            decided.append((placed, plan))
+
         try:
-            # Checksums first: they leave the bytes in the cache.
-            pieces = part(offset, data, place, last, core.unit_bytes)
-            await core.put(tail, number, place, data)
+            await core.put(tail, number, place, data, decide)
+            if not decided:
+                decide()
             async with core.lock:
-                await self._refer(target, tail, pieces, began=began)
+                await self._refer(target, *decided[0])
         except BaseException as error:
             if began:
                 core.lost(tail, number, error)
             raise
         return len(data)
 
-    async def _refer(self, target: _Target, tail: int, pieces: list[Piece], *, began: bool) -> None:
-        """Commit that the pieces, which follow one another, are where they were put."""
-        unit, (view, number, known) = self._core.unit_bytes, target
-        offset, end = pieces[0].offset, pieces[-1].end
-        before = await self._row(view, number)
-        inode = records.decode_inode(before)
-        appends = offset >= inode.size
-        covered = await self._covered(target, before, inode, offset, end)
-        last = covered[0] if covered and covered[0].end == offset else None
-        if began or (last is not None and not goes_on(last, tail, pieces[0])):
-            last = None
-        changes: Changes = {}
-        self._cut_out(view, changes, number, inode, covered, offset, end)
-        if last is not None:
-            view.delete(changes, records.extent_key(number, inode.content, offset))
-        new = [
-            extent_of(tail, piece, None if place else last, unit)
-            for place, piece in enumerate(pieces)
-        ]
-        for extent in new:
-            key = records.extent_key(number, inode.content, extent.end)
-            view.put(changes, key, extent.encode())
-        if began:
-            view.put(changes, records.object_key(number, inode.content, tail), b"1")
-        inode.tail, inode.tail_end = tail, pieces[-1].place + len(pieces[-1].data)
-        inode.tail_generation = view.generation
-        inode.stored += end - offset
-        after = await self._written(view, changes, number, inode, offset, end)
-        if known is not None and appends:
-            known.appended(before, after, inode, new, longer=last is not None)
-
-    async def _covered(
-        self, target: _Target, row: bytes, inode: Inode, offset: int, end: int
-    ) -> list[Extent]:
-        """What the range replaces, and before that the extent that it may make longer."""
-        known = target.known
-        if offset >= inode.size:
-            if not offset % EXTENT_BYTES_MAX:
-                return []
-            if known is not None and known.stored == row:
-                last = known.find(offset - 1, offset)
-                if last is not None:
-                    return [last]
-        return await self.extents(target.view, target.number, inode, max(0, offset - 1), end)
+    async def _refer(self, target: Target, placed: Placed, plan: Plan | None) -> None:
+        """Commit that the pieces are where they were put; as planned, if that still holds."""
+        view, number, known = target
+        row = await self._row(view, number)
+        if plan is None or not plan.holds(view, row):
+            inode = records.decode_inode(row)
+            start, end = placed.pieces[0].offset, placed.pieces[-1].end
+            covered = plans.known_before(target, row, inode, start)
+            if covered is None:
+                covered = await self.extents(view, number, inode, max(0, start - 1), end)
+            plan = plans.plan(self._core, target, row, inode, placed, covered)
+        await self._core.commit(view, plan.changes, plan.added)
+        if known is not None and plan.appends:
+            known.appended(row, plan.after, plan.inode, plan.extents, longer=plan.longer)
 
     async def trim(self, number: int, inode: Inode) -> None:
         """Give back what was taken for writes that do not come; the caller has the file's turn."""
         if inode.tail and self._core.blocks is not None:
             with contextlib.suppress(OSError):  # it is only space
                 await self._core.blocks.trim(records.object_name(inode.tail, number))
-
-    async def _written(
-        self, view: View, changes: Changes, number: int, inode: Inode, offset: int, end: int
-    ) -> bytes:
-        """Commit, with the inode's new row, which is returned."""
-        core = self._core
-        inode.sparse = inode.sparse or offset > inode.size
-        added = max(0, end - inode.size)
-        inode.size += added
-        inode.mtime_ns = inode.ctime_ns = core.clock.now_ns()
-        inode.version = core.serial()
-        stored = records.encode(inode)
-        view.put(changes, records.inode_key(number), stored)
-        await core.commit(view, changes, added)
-        return stored
-
-    def _cut_out(
-        self,
-        view: View,
-        changes: Changes,
-        number: int,
-        inode: Inode,
-        covered: list[Extent],
-        start: int,
-        end: int,
-    ) -> None:
-        """Take the range out of the extents."""
-        unit = self._core.unit_bytes
-        for extent in covered:
-            if extent.end <= start or extent.start >= end:
-                continue
-            key = records.extent_key(number, inode.content, extent.end)
-            if extent.end > end:
-                view.put(changes, key, extent.part(end, extent.end, unit).encode())
-            else:
-                view.delete(changes, key)
-            if extent.start < start:
-                key = records.extent_key(number, inode.content, start)
-                view.put(changes, key, extent.part(extent.start, start, unit).encode())
 
     # -- sizes ----------------------------------------------------------------------------------
 
@@ -401,7 +339,8 @@ class Content:
         if size == 0:
             return await self.forget(view, changes, number, inode)
         covered = await self.extents(view, number, inode, size, old)
-        self._cut_out(view, changes, number, inode, covered, size, 1 << 63)
+        target, span = Target(view, number, None), (size, 1 << 63)
+        plans.cut_out(target, changes, inode, covered, span, self._core.unit_bytes)
         if len(covered) < PAGE_ROWS:
             return False
         view.put(changes, records.reaped_key(number, inode.content), records.encode(size))

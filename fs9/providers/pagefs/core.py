@@ -24,7 +24,7 @@ from fs9.providers.pagefs.store import SYNC_FAILED, Batch
 from fs9.providers.pagefs.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
     from fs9.clock import Clock
     from fs9.limits import Limits
@@ -263,11 +263,21 @@ class Core:
 
     # -- syncing --------------------------------------------------------------------------------
 
-    async def put(self, number: int, inode: int, offset: int, data: Buffer) -> None:
-        """Put bytes into an object; they are synced before the commits that refer to them."""
+    async def put(
+        self,
+        number: int,
+        inode: int,
+        offset: int,
+        data: Buffer,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
+        """Put bytes into an object; they are synced before the commits that refer to them.
+
+        `meanwhile`: as `BlockStore.put` has it.
+        """
         assert self.blocks is not None
         name = records.object_name(number, inode)
-        await self.blocks.put(name, offset, data)
+        await self.blocks.put(name, offset, data, meanwhile)
         self._dirty.add(name)
 
     def lost(self, number: int, inode: int, error: BaseException) -> None:

@@ -140,7 +140,13 @@ class MemoryBlocks:
         self._objects = objects
         self._bytes_max = bytes_max
 
-    async def put(self, name: str, offset: int, data: Buffer) -> None:
+    async def put(
+        self,
+        name: str,
+        offset: int,
+        data: Buffer,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
         held = self._objects.setdefault(name, bytearray())
         held[offset:] = data
 

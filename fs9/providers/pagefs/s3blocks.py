@@ -17,7 +17,7 @@ from fs9.providers.pagefs.s3client import Bucket, S3Client
 from fs9.providers.pagefs.store import put_into
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from fs9.clock import Clock
     from fs9.types import Buffer
@@ -44,7 +44,13 @@ class S3Blocks:
         self._bucket = client.bucket
         self._directory = f"{client.bucket.prefix}/" if client.bucket.prefix else ""
 
-    async def put(self, name: str, offset: int, data: Buffer) -> None:
+    async def put(
+        self,
+        name: str,
+        offset: int,
+        data: Buffer,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
         assert offset == 0
         # The upload may outlive a cancelled caller, who may then change its buffer.
         whole = bytes(data)

@@ -157,8 +157,17 @@ class BlockStore(Protocol):
     def volatile(self) -> bool:
         """Is the data lost with this object?"""
 
-    async def put(self, name: str, offset: int, data: Buffer) -> None:
+    async def put(
+        self,
+        name: str,
+        offset: int,
+        data: Buffer,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
         """Write all of `data` at `offset`, which is 0 or, where it `appends`, the end.
+
+        `meanwhile` is for work that can be done while the bytes are on their way: a store that
+        waits for a thread calls it on the event loop, once, before this returns; others do not.
 
         "The end" is the caller's: bytes of an earlier put that failed, or that nobody came to
         refer to before a crash, are overwritten. `data` is the caller's again afterwards.

@@ -6,8 +6,10 @@ coroutine function without arguments that opens one and the same data again and 
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import ClassVar, TypeAlias
 
 import pytest
@@ -49,6 +51,17 @@ class BlockStoreSuite:
         data = random.Random(2).randbytes(blocks.put_bytes_max)
         await blocks.put(name(1, 1), 0, memoryview(data))
         assert bytes(await blocks.get(name(1, 1), 0, len(data))) == data
+
+    async def test_what_is_done_meanwhile(self, blocks: BlockStore) -> None:
+        """Once at most, and before the put is over; where threads write, it is done."""
+        done: list[int] = []
+        for number, size in enumerate((100, min(blocks.put_bytes_max, 1024 * 1024))):
+            await blocks.put(name(1, number), 0, b"x" * size, partial(done.append, size))
+            assert len(await blocks.get(name(1, number), 0, size)) == size
+            before = list(done)
+            await asyncio.sleep(0)
+            assert done == before
+        assert len(done) == len(set(done)) <= 2
 
     async def test_an_object_grows_at_its_end(self, blocks: BlockStore) -> None:
         if not blocks.appends:

@@ -137,7 +137,13 @@ class FaultyBlocks:
         self.put_bytes_max = inner.put_bytes_max
         self.volatile = inner.volatile
 
-    async def put(self, name: str, offset: int, data: Buffer) -> None:
+    async def put(
+        self,
+        name: str,
+        offset: int,
+        data: Buffer,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
         self._points.hit("put.before")
         self.unsynced.setdefault(name, offset)
         self.unsynced[name] = min(self.unsynced[name], offset)
@@ -146,7 +152,7 @@ class FaultyBlocks:
         except Exception:
             await self.inner.put(name, offset, memoryview(data)[: len(data) // 2])
             raise
-        await self.inner.put(name, offset, data)
+        await self.inner.put(name, offset, data, meanwhile)
         if not isinstance(self._points.error, OSError):
             self._points.hit("put.after")
 
