@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 async def administrator(x: Exchange) -> Principal:
-    """The caller of a route that needs no session, whose own namespace must be active all the same.
+    """The caller of a route that needs no session. The caller's own namespace must be active.
 
-    One that administers the server need not exist. Raises Forbidden, and what the store raises.
+    That of an administrator of the server need not exist. Raises Forbidden, and what the store
+    raises.
     """
     principal, services = x.principal, x.context.services
     assert principal is not None
@@ -43,7 +44,7 @@ async def record_admin(
 ) -> None:
     """Record the event; it is stored when this returns or, while the store is down, later.
 
-    `details` name the principal's namespace where that is another one.
+    When the principal belongs to another namespace, `details` name it.
     """
     if principal.namespace != name:
         details = {**details, "by_namespace": principal.namespace}

@@ -1,4 +1,4 @@
-"""The Falcon application: the driver for everything that the fast lane leaves.
+"""The Falcon application: answers every request that the fast lane does not.
 
 A request's way, in order: route → `Resource` makes an Exchange → `dispatch.answer`
 (credentials, query, body, namespace, session) → the Reply is sent. Falcon routes and speaks
@@ -58,9 +58,9 @@ def create_app(context: Context) -> Application:
 
 @cache
 def routed() -> _Falcon:
-    """Falcon with every route. It is of no context, and of no event loop: one for each process.
+    """The Falcon application without services: every route, one application for each process.
 
-    Made before workers are forked, it is theirs too: each would need 6 ms for its own.
+    When it is made before the workers are forked, they share it; making one takes 6 ms.
     """
     app: _Falcon = falcon.asgi.App()
     app.add_error_handler(Exception, _on_error)
@@ -82,7 +82,7 @@ def _by_template(operations: Iterable[Operation]) -> dict[str, list[Operation]]:
 
 
 class Application:
-    """Falcon, kept from the query and the body, and with every stream closed at the end."""
+    """Falcon, which must not parse query and body; closes every stream at the end."""
 
     def __init__(self, app: _Falcon, context: Context) -> None:
         self._app = app
@@ -141,7 +141,7 @@ class Resource:
 async def _unrouted(
     req: falcon.asgi.Request, resp: falcon.asgi.Response | None, **params: str
 ) -> None:
-    """What no route matches. It needs a token too: without one it is 401, and tells nothing."""
+    """Answer a path that no route matches: 404, but 401 without a token, which reveals nothing."""
     assert resp is not None  # None is for WebSockets, which have no sink here
     operation = _refusing(_route_not_found(req), Access.TOKEN)
     await _drive(operation, req, resp, None, {})
@@ -162,7 +162,7 @@ def _method_refusal(operations: dict[str, Operation]) -> Operation:
 
 
 def _refusing(error: Fs9Error, access: Access) -> Operation:
-    """An operation that authenticates as another one would, and then fails."""
+    """An operation that checks the credentials like any other, and then fails."""
 
     async def refuse(_: Exchange) -> Reply:
         raise error
@@ -213,7 +213,7 @@ async def _drive(
 
 
 async def _close_when_left(receive: Receive, stream: Stream) -> None:
-    """An answer without an end, that may be silent, is not ended by failing to send."""
+    """Close an endless answer when its client leaves: one that sends nothing would not notice."""
     while (await receive())["type"] != "http.disconnect":
         pass
     await stream.aclose()
@@ -234,7 +234,7 @@ def _send(resp: falcon.asgi.Response, reply: Reply, *, head: bool) -> None:
 
 
 async def _no_pieces() -> AsyncIterator[bytes]:
-    """Stands, in the answer to HEAD, for a body: without any Falcon says that it has no bytes."""
+    """An empty body for answers to HEAD: without a body Falcon sends `Content-Length: 0`."""
     return
     yield b""
 
@@ -245,7 +245,7 @@ async def _on_error(
     error: Exception,
     params: dict[str, Any],
 ) -> None:
-    """What Falcon itself raises, or we before `answer`."""
+    """Reply to an error that Falcon raises, or that is raised before `answer` is called."""
     if isinstance(error, Fs9Error):
         reply = reply_to_error(error)
     elif isinstance(error, falcon.HTTPError):

@@ -76,8 +76,8 @@ def request_headers(scope: Mapping[str, Any]) -> dict[str, str]:
 def path_as_sent(scope: Mapping[str, Any]) -> str:
     """The path, not percent-decoded.
 
-    Routes are matched against this, as the workers choose the owner of a namespace by it: a
-    path that only decoding makes one of ours must not be answered by whoever got it.
+    Routes are matched against this, because the workers choose the owner of a namespace by it: a
+    path that is a route only after decoding would be answered by a worker that is not the owner.
     """
     raw: bytes | None = scope.get("raw_path")
     path: str = scope["path"] if raw is None else raw.decode("latin-1")

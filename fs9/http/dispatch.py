@@ -1,4 +1,4 @@
-"""Run one operation: authenticate, run, and turn whatever goes wrong into a reply.
+"""Runs one operation: authenticates the caller, calls it, and turns errors into replies.
 
 Both drivers come through here, so the order of checks is the same on both: credentials, query,
 body, namespace, and then what the operation itself finds.
@@ -64,9 +64,9 @@ async def answer(
 
 
 async def _passed_on(run: Run, exchange: Exchange) -> Reply:
-    """Run for another server, with the number of servers before us at hand.
+    """Run a request that other servers have passed on, and note how many they were.
 
-    In a task of its own: the caller's context is the connection's, or a keep-alive client's.
+    In a task of its own, because the caller's context variables outlive the request.
     """
     hops_max = exchange.context.limits.proxy_hops_max
     hops = hops_of(exchange.headers[HOP_COUNT], hops_max)

@@ -69,7 +69,7 @@ def _flag(x: Exchange, name: str) -> bool:
 
 
 def _plain(event: AuditRecord) -> EventReply:
-    """The contract's five fields."""
+    """The event with the five fields that the contract names."""
     timestamp_s = event.timestamp_ns // _NS
     return EventReply(timestamp_s, event.event_type, event.path, event.user, event.count)
 

@@ -1,14 +1,13 @@
-"""Server-sent events (WHATWG HTML, section 9.2): frames, and an answer made of them.
+"""Server-sent events (WHATWG HTML, section 9.2): frames, and the answer that consists of them.
 
     EventSource ── frames ──> EventStream ── bytes ──> the drivers, as of any answer in pieces
 
-A client that does not read costs the memory of what is on its way to it: two pieces, so pieces are
-small. A large frame, which is a piece of its own, should be the same object for all who get it.
+A client that does not read costs the memory of two pieces, so pieces are small. A large frame is a
+piece of its own, and should be one object that all clients share.
 
-Such an answer has no end of its own. Something is sent at least every `_KEEP_ALIVE_S`, so that no
-timeout between here and the client takes it for dead. It ends when its source ends (the server
-drains, the token expires), and the client reconnects with the id of the last event
-(`Last-Event-ID`), as browsers do by themselves.
+The answer goes on until its source ends (the server drains, the token expires); then the client
+reconnects with the id of the last event (`Last-Event-ID`), as browsers do by themselves. Something
+is sent at least every `_KEEP_ALIVE_S`, so that no timeout on the way to the client ends it.
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ _HEADERS = (
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
-    """One event. `name` "": `message`. `id` is what the client resumes with; "" changes nothing.
+    """One event. An empty `name` means `message`. Clients resume after `id`, unless it is empty.
 
-    `data` is text without CR, which would come out as a line end; so can it have any lines.
+    `data` is text of any number of lines, without CR, which clients would read as a line end.
     """
 
     data: str
@@ -63,9 +62,9 @@ class EventSource(Protocol):
     """Where the events of one answer come from."""
 
     async def next(self, wait_s: float) -> Sequence[Frame | bytes] | None:
-        """What came, waiting so long for it; empty: nothing did. None: it is over.
+        """The frames that arrive within the time, perhaps none. None: there will be no more.
 
-        `bytes` are a frame that is encoded already.
+        A frame may be `bytes` that are encoded already.
         """
 
     def close(self) -> None:
@@ -99,7 +98,7 @@ class EventStream:
         return self._piece() or _KEEP_ALIVE
 
     def _piece(self) -> bytes:
-        """The next frames together; a large one by itself, as it is."""
+        """The next frames joined; a large frame alone, not copied."""
         pieces: list[bytes] = []
         size = 0
         while self._frames:
@@ -117,17 +116,17 @@ class EventStream:
 
 
 def wanted(x: Exchange) -> bool:
-    """Does the client ask for events, rather than for one answer?"""
+    """Does the client accept server-sent events, rather than one answer?"""
     return MEDIA_TYPE in x.headers.get("accept", "").lower()
 
 
 def resumed_from(x: Exchange, field: str) -> str | None:
-    """The id of the last event that the client has, or what the query's field says."""
+    """The id of the last event that the client has: of the header, or else of the query field."""
     return x.headers.get("last-event-id") or x.query.get(field)
 
 
 def reply(x: Exchange, source: EventSource) -> Reply:
-    """The answer; it owns the source, whatever becomes of it."""
+    """The answer made of the source's events. It closes the source, also when it is not sent."""
     # Three times within the time that our own server allows an answer to be silent.
     keep_alive_s = min(_KEEP_ALIVE_S, x.context.limits.request_timeout_s / 3)
     x.endless = True

@@ -62,7 +62,7 @@ class Exchange(msgspec.Struct, gc=False):
     the caller attached to the namespace; None on routes that need none, or before attach.
     `params` are the values of the path template (`ns`). `peer` is the address at the other end
     of the connection, `unix`, or empty when nobody knows. `tenant` is the path's on routes that
-    look at the credentials themselves.
+    check the credentials themselves.
     """
 
     context: Context
@@ -98,7 +98,7 @@ class Stream(Protocol):
 
 
 class Reply(msgspec.Struct, gc=False):
-    """What goes back. A `stream` has `length` bytes, or is chunked when that is None.
+    """The answer to an exchange. A `stream` has `length` bytes, or is chunked when that is None.
 
     An exception raised by the stream aborts the connection: a broken answer never looks
     complete. The driver closes the stream (`aclose`) in every case, also when it sends

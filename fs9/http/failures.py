@@ -20,6 +20,6 @@ def reply_to_error(
 
 
 def reply_to_bug(error: Exception) -> Reply:
-    """The reply to an exception that nobody foresaw: its traceback is ours alone to see."""
+    """The reply to an unforeseen exception: 500 without details; the traceback goes to the log."""
     log.error("unexpected error", exc_info=error)
     return reply_to_error(Internal("unexpected error, see the server's log"))

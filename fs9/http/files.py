@@ -68,7 +68,7 @@ async def readdir(x: Exchange) -> Reply:
 
 
 async def _listing(infos: list[FileInfo]) -> bytes:
-    """The JSON array of `infos`; a long one is made in parts, and others get their turn."""
+    """The JSON array of `infos`. Between the parts of a long one other requests are answered."""
     if len(infos) <= _ENTRIES_AT_ONCE:
         return encode_infos(infos)
     parts = []

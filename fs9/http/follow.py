@@ -90,7 +90,7 @@ def _frame(message: Message) -> Frame:
 
 @lru_cache(_SHARED_FRAMES)
 def _encoded(cursor: str, data: bytes) -> bytes:
-    """One object for all followers of a topic, however many of them do not read."""
+    """The encoded event; the followers of a topic share one object, so slow ones cost no memory."""
     return _frame(Message(cursor, data, 0)).encode()
 
 
@@ -103,7 +103,7 @@ def _message(message: Message) -> MessageReply:
 
 
 def _text(message: Message) -> str | None:
-    """The message as text; None: it is not UTF-8, or has what a text should not."""
+    """The message as text; None when it is not UTF-8 or has control characters."""
     if b"\0" in message.data:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Who is asking, and for which namespace: from the request's credentials to a session.
+"""Authentication of a request, and its namespace: from the credentials to a session.
 
 Two steps, because the contract demands that a malformed request is answered before the namespace is
 looked up: `principal` says who is asking (401, 403), `enter` attaches the caller to the namespace,
@@ -25,7 +25,7 @@ _ANONYMOUS_KEPT = 4096
 
 
 class ForeignTenant(Forbidden):
-    """The prefix is not that of the token's namespace; whose token it is, for the audit trail."""
+    """The path's tenant is not the token's namespace. Has the principal, for the audit trail."""
 
     kind: ClassVar[str] = "Forbidden"
 
@@ -45,7 +45,7 @@ class Gate:
     def principal_nowait(
         self, authorization: str | None, tenant: str | None = None
     ) -> Principal | None:
-        """The caller; None when somebody must be asked (`principal`).
+        """The caller; None when that takes a look-up elsewhere (`principal`).
 
         Without authentication: anonymous, admin of the tenant's namespace.
         `authorization` is the header as it came, `tenant` the path segment before `/api/v1`,

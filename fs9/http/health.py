@@ -25,12 +25,12 @@ async def health(x: Exchange) -> Reply:
 
 
 async def livez(x: Exchange) -> Reply:
-    """That it comes is all it says: nothing behind this worker is asked."""
+    """Always 200: the worker answers. Neither metadata nor storage is asked."""
     return Reply(200, encode(LiveReply("ok")), headers=_NOT_KEPT)
 
 
 async def readyz(x: Exchange) -> Reply:
-    """200, or 503 with what is wrong, neither to be kept; `verbose` names what is right, too."""
+    """200, or 503 that names the failed checks; with `verbose` all checks. Never cached."""
     verbose = "verbose" in x.query
     findings = await x.context.services.readiness.findings()
     if not all(finding.ok for finding in findings):
@@ -51,7 +51,7 @@ async def version(x: Exchange) -> Reply:
 
 
 async def metrics(x: Exchange) -> Reply:
-    """Counts of all tenants: with authentication on, for operators of the server alone."""
+    """The metrics of all tenants; with authentication on, only for operators of the server."""
     services = x.context.services
     if not services.settings.metrics_enabled:
         raise RouteNotFound("metrics are switched off: see server.metrics.enabled")

@@ -1,4 +1,4 @@
-"""The limits on rates at the door of every operation, the same for both drivers.
+"""Rate limits, checked before every operation, the same for both drivers.
 
 answer ─> authenticate ── the address's failed credentials ─> Gate.principal(_nowait)
        └> admit ───────── the user's rate, then the namespace's
@@ -31,7 +31,7 @@ _EXEMPT = frozenset({"metrics"})
 
 
 class Limiting:
-    """Of one worker, and of its event loop."""
+    """The rate limits of one worker. Belongs to its event loop."""
 
     def __init__(self, services: Services, gate: Gate) -> None:
         self.requests = services.limiter
@@ -47,11 +47,11 @@ class Limiting:
 
     @property
     def held(self) -> int:
-        """Refusals that wait to be answered; they are no load."""
+        """How many refusals wait to be answered; they do not count as load."""
         return len(self._held)
 
     def release(self, *, leaving: bool = False) -> None:
-        """Answer now what is held, for a namespace does not move while something is in progress.
+        """Answer the delayed refusals now: a namespace cannot move while requests are in progress.
 
         `leaving`: from now on refusals are answered at once.
         """
@@ -62,10 +62,10 @@ class Limiting:
     def authenticate_nowait(
         self, exchange: Exchange, authorization: str | None, tenant: str | None
     ) -> Principal | None:
-        """`Gate.principal_nowait`, but for addresses with one bad credential after the other.
+        """As `Gate.principal_nowait`; None also for addresses with too many bad credentials.
 
-        A token that is known to hold passes whatever else came from its address. None also when
-        the address may present no more: `authenticate` says so, perhaps late.
+        `authenticate` then refuses it, perhaps after a delay. A token that is known to be valid
+        passes, whatever else came from its address.
         """
         if self._verifier is None or authorization is None:
             return self._gate.principal_nowait(authorization, tenant)
@@ -80,7 +80,7 @@ class Limiting:
     async def authenticate(
         self, exchange: Exchange, authorization: str | None, tenant: str | None
     ) -> Principal:
-        """The same for a credential that somebody must be asked about: `Gate.principal`."""
+        """As `Gate.principal`, with the same limit, for a credential that must be looked up."""
         if self._is_exhausted(exchange, authorization):
             await self.check_address(exchange)
         if self._verifier is None or self._verifier.asks(bearer_token(authorization)):
@@ -95,10 +95,10 @@ class Limiting:
 
     @contextmanager
     def asking(self, exchange: Exchange) -> Iterator[None]:
-        """Around a question about the exchange's credential, which counts unless it holds.
+        """Around a look-up of the exchange's credential; it counts as failed unless it is valid.
 
-        Raises TooManyRequests when the address may ask no more. What ends by Unauthenticated
-        stays counted.
+        Raises TooManyRequests when the address may cause no more look-ups. Only one that ends with
+        Unauthenticated stays counted.
         """
         address = self._address_of(exchange)
         self._begin(address)
@@ -113,10 +113,10 @@ class Limiting:
 
     @contextmanager
     def identifying(self, token: str, peer: str, forwarded_for: str | None) -> Iterator[None]:
-        """Around the question which namespace a credential is of: nothing is counted in the end.
+        """Around a look-up of the namespace that a credential belongs to; never counted.
 
-        Its request comes to `authenticate_nowait` yet, with the answer remembered. Raises as
-        `asking`.
+        The request is counted later, by `authenticate_nowait`, which finds the answer cached.
+        Raises as `asking`.
         """
         if self._verifier is None or self._verifier.asks(token) or self._verifier.remembers(token):
             yield
@@ -129,7 +129,7 @@ class Limiting:
             self._credentials.held(address)
 
     async def check_refresh(self, exchange: Exchange, token: str) -> None:
-        """Count that a token is to be refreshed, of which nobody knows yet whether it may be.
+        """Count an attempt to refresh a token, before it is known whether the token may be.
 
         Raises TooManyRequests.
         """
@@ -139,17 +139,17 @@ class Limiting:
             await self._refuse(exchange, self.requests.credential_refusal(digest, now_s))
 
     async def check_address(self, exchange: Exchange) -> None:
-        """Raises TooManyRequests, perhaps late, when its address may present no credential."""
+        """Raise TooManyRequests, perhaps delayed, when the address may present no credential."""
         address = self._address_of(exchange)
         refused = self._credentials.refusal(address, self._clock.monotonic_s())
         await self._refuse(exchange, refused)
 
     def failed(self, exchange: Exchange) -> None:
-        """The exchange brought a credential that does not hold."""
+        """Count a credential that is not valid."""
         self._credentials.failed(self._address_of(exchange), self._clock.monotonic_s())
 
     def _is_exhausted(self, exchange: Exchange, authorization: str | None) -> bool:
-        """Has its address presented too many that do not hold, and is this one not known to?"""
+        """Is this credential not known as valid, and the address past its number of bad ones?"""
         verifier, credentials = self._verifier, self._credentials
         if verifier is None or authorization is None or not credentials.watching:
             return False
@@ -173,14 +173,14 @@ class Limiting:
         return self._address(exchange.peer, exchange.headers.get("x-forwarded-for"))
 
     def _address(self, peer: str, forwarded_for: str | None) -> str:
-        """The client's; empty when a proxy of ours has not said it."""
+        """The address of the client; empty when a trusted proxy did not name it."""
         address = self._proxies.client(peer, forwarded_for)
         return "" if address == UNIX or self._proxies.trusts(address) else address
 
     async def admit(self, exchange: Exchange, name: str, principal: Principal) -> None:
-        """Count a request for the operation `name`; raises TooManyRequests, perhaps late.
+        """Count a request for the operation `name`; raises TooManyRequests, perhaps after a delay.
 
-        Does not wait when the request may go on.
+        Finishes without waiting when the request is allowed.
         """
         if name in _EXEMPT:
             return

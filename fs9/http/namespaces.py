@@ -79,7 +79,7 @@ async def create(x: Exchange) -> Reply:
 
 
 async def _revoke_tokens_of_earlier(services: Services, name: str) -> None:
-    """What was issued for a deleted namespace of this name does not open the new one."""
+    """Revoke the tokens of deleted namespaces of this name: they must not open the new one."""
     if not isinstance(services.store, MetaClient):  # which has seen to it at the deletion
         earlier = [last_tokens_of(record) for record in await services.removal.deleted(name)]
         if earlier:
@@ -112,7 +112,7 @@ async def get(x: Exchange) -> Reply:
 
 
 async def update(x: Exchange) -> Reply:
-    """What the body leaves out stays."""
+    """Change what the body names; the rest stays."""
     request = await json_body(x, _change_body)
     principal = await administrator(x)
     services, name = x.context.services, x.params["ns"]
@@ -137,7 +137,7 @@ async def _update(
     record: NamespaceRecord,
     request: NamespaceChangeRequest,
 ) -> dict[str, Any]:
-    """Keep what is another now; what that is, for the audit trail."""
+    """Store what the body changes; returns the changes, for the audit trail."""
     details: dict[str, Any] = {}
     by = principal.user
     if request.mounts is not UNSET:
@@ -171,7 +171,7 @@ def _spec(request: MountRequest) -> MountSpec:
 async def _update_mounts(
     services: Services, record: NamespaceRecord, wanted: list[MountSpec], by: str
 ) -> None:
-    """Keep these mounts; raises InvalidArgument for what cannot be mounted, and keeps nothing."""
+    """Store these mounts; raises InvalidArgument when one cannot be made, and stores nothing."""
     if len({spec.path for spec in wanted}) < len(wanted):
         raise InvalidArgument("two mounts have the same path")
     new = [spec for spec in wanted if spec not in record.mounts]

@@ -1,4 +1,4 @@
-"""The gate when access lines or traces are on: it notes the caller, and traces the steps."""
+"""The gate when access logs or traces are on: records the caller, and a span for each step."""
 
 from __future__ import annotations
 

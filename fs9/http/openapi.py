@@ -149,7 +149,7 @@ def _tag(route: Route) -> str:
 
 
 def _head(get: Json, route: Route) -> Json:
-    """The same without bodies. Range is defined for GET alone (RFC 9110, section 14.2)."""
+    """The operation for HEAD: as GET, but without bodies and Range (RFC 9110, section 14.2)."""
     responses = {
         str(answer.status): _without_content(_success(route, answer))
         for answer in route.answers
@@ -240,7 +240,7 @@ def _failure_name(route: Route, method: str, status: int, kinds: list[str]) -> s
 
 
 def _failures() -> Json:
-    """The refusals of all routes, each set of kinds once: inline they would be most of it."""
+    """The error responses of all routes, each set of kinds once, to be referred to."""
     found: Json = {}
     for route in ROUTES:
         for status, kinds in _refusals(route):

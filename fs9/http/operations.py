@@ -1,7 +1,6 @@
 """The table of operations: each route of `fs9.wire.routes` with the function that serves it.
 
-One operation is one function for both drivers. It finishes without suspending if its calls of the
-session do.
+Both drivers call the same function. It suspends only where a call of the session suspends.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def docs_page(document: Json) -> str:
 
 
 def _text(text: str) -> str:
-    """Prose with `code` in it."""
+    """A text as HTML, with what is between backquotes as code."""
     return _CODE.sub(r"<code>\1</code>", escape(text, quote=False))
 
 
@@ -56,7 +56,7 @@ def _header(document: Json) -> Iterator[str]:
 
 
 def _listed(document: Json) -> list[tuple[str, str, Json]]:
-    """(path, method, operation), each once: not per prefix, not for HEAD; files first."""
+    """(path, method, operation) of every operation once, without the tenants' paths and HEAD."""
     found = [
         (path, method, operation)
         for path, item in document["paths"].items()
@@ -155,7 +155,7 @@ def _shape(schema: Json | None, media: str) -> str:
 
 
 def _type(schema: Json) -> str:
-    """The name of a type of JSON; an enumeration's is its values."""
+    """The name of a JSON type, or the values of an enumeration."""
     if "enum" in schema:
         return " or ".join(str(value) for value in schema["enum"])
     return str(schema.get("type", "any"))

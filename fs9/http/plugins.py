@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from fs9.errors import Conflict, Forbidden
+from fs9.errors import Conflict, Forbidden, NotFound
 from fs9.http.administration import administrator, record_admin
 from fs9.http.decode import json_body
 from fs9.http.exchange import Reply
@@ -67,7 +67,12 @@ async def _allowed(x: Exchange) -> Services:
 
 
 async def _refuse_mounted(services: Services, name: str) -> None:
-    """Raise Conflict when a namespace mounts the plugin, loaded or not, or would when made."""
+    """Raise Conflict when a namespace, in memory or not, or the template mounts the plugin.
+
+    Raises NotFound for a built-in provider, which is not a plugin.
+    """
+    if name in services.registry.names():
+        raise NotFound(f"plugin {name}")
     if any(spec.provider == name for spec in services.settings.namespace_template):
         raise Conflict(f"plugin {name} is in the setting namespace_template")
     after = ""

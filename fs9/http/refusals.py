@@ -1,4 +1,4 @@
-"""Refused requests in the audit trail: who was refused what, with which error."""
+"""Records refused requests in the audit trail: who was refused what, and with which error."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ _UNKNOWN: Change = ("request", "/", {})
 
 
 def record_refusal(x: Exchange, operation: str, error: Fs9Error) -> None:
-    """Tell the trail of the namespace of who asked; of somebody unknown nothing is told.
+    """Record it in the trail of the caller's namespace. Nothing is recorded for unknown callers.
 
-    Nor is anything when there is no such namespace: the next one of its name must not read of it.
+    Nor for a namespace that does not exist: the next one of its name must not read about it.
     """
     principal = x.principal if x.session is None else x.session.principal
     if isinstance(error, ForeignTenant):
@@ -72,13 +72,13 @@ def record_refusal(x: Exchange, operation: str, error: Fs9Error) -> None:
 
 
 def is_of_none(error: Fs9Error) -> bool:
-    """Was it refused because the namespace of who asked is not there?"""
+    """Was it refused because the caller's namespace does not exist?"""
     foreign = isinstance(error, ForeignTenant)
     return isinstance(error, Forbidden) and not foreign and error.detail == NO_ACCESS
 
 
 def _subject(x: Exchange, operation: str) -> Change:
-    """The event as far as it is known; of a change of metadata also what it would have become."""
+    """What is known of the refused operation; for a change of attributes also the new values."""
     match x.request:
         case OpenRequest(path=path, flags=flags):
             if flags.create:

@@ -1,4 +1,4 @@
-"""Refresh and revoke tokens."""
+"""Refreshing and revoking tokens over HTTP."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def refresh(x: Exchange) -> Reply:
 
 
 async def _record_refresh(services: Services, new: str) -> None:
-    """Tell the trail of the new token's namespace whose it is."""
+    """Record the refresh in the trail of the token's namespace."""
     assert services.verifier is not None
     with suppress(Unauthenticated):  # of another service, by a key that is not known here yet
         claims = services.verifier.claims(new, grace_s=0)
@@ -66,7 +66,7 @@ async def _record_refresh(services: Services, new: str) -> None:
 
 
 def _record_refused(services: Services, token: str, error: Forbidden) -> None:
-    """Tell the trail of the token's namespace: it was signed, and must not go on."""
+    """Record, in the trail of its namespace, that a correctly signed token was not refreshed."""
     assert services.verifier is not None
     with suppress(Unauthenticated):
         claims = services.verifier.claims(token, grace_s=services.settings.refresh_grace_s)
@@ -94,7 +94,7 @@ async def revoke(x: Exchange) -> Reply:
 async def _record_revocation(
     services: Services, principal: Principal, revocation: Revocation
 ) -> None:
-    """Tell the trail of the namespace that it is about; of a token no more than that it was one."""
+    """Record it in the trail of the namespace that it is about, without the token itself."""
     details: dict[str, str] = {"kind": revocation.kind}
     if revocation.kind != "token":
         details["subject"] = revocation.subject

@@ -93,10 +93,10 @@ async def _download(x: Exchange, session: Session, file: File) -> Reply:
 
 
 def _may_lend(x: Exchange, info: FileInfo, part: ByteRange | None) -> bool:
-    """May the proxy send it? Only what it can do no other than we: conditions are judged here.
+    """May the proxy send the file itself? Never for a conditional request, which is decided here.
 
-    Not a file that has just changed: if it changes again before the proxy opens it, the time
-    must show it, by the second.
+    Nor a file that has just changed: if it changed again before the proxy opens it, the time of its
+    modification, which proxies know in whole seconds, would be the same.
     """
     length = info.size if part is None else part.length
     settled_ns = x.context.services.clock.now_ns() - _SETTLED_NS
@@ -110,7 +110,7 @@ def _may_lend(x: Exchange, info: FileInfo, part: ByteRange | None) -> bool:
 
 
 async def _lent(lend: Lend, file: File, headers: Headers) -> Reply | None:
-    """The answer without its body; the proxy adds that, and does what `Range` says."""
+    """The answer without a body, which the proxy adds; it also handles `Range`."""
     plain = file.open_file.plain
     if plain is None:
         return None
@@ -132,7 +132,7 @@ def _version_headers(info: FileInfo) -> Headers:
 async def _send(
     x: Exchange, session: Session, file: File, part: ByteRange, status: int, headers: Headers
 ) -> Reply:
-    """Exactly the bytes of `part`."""
+    """An answer with exactly the bytes of `part`."""
     media_type = content_type(split(file.info.path)[1])
     pieces = _pieces(x, session, file, part, exact=True)
     if x.method == "HEAD":  # nothing is read: the driver closes the stream
@@ -144,7 +144,7 @@ async def _send(
 
 
 async def _send_until_end(x: Exchange, session: Session, file: File, headers: Headers) -> Reply:
-    """Whatever is there: of a file without a size, one made up as it is read, an empty one."""
+    """An answer that reads to the end: the file has no size, or its content is made when read."""
     media_type = content_type(split(file.info.path)[1])
     pieces = _pieces(x, session, file, ByteRange(0, OFFSET_MAX), exact=False)
     first = await pieces.prefetch()
