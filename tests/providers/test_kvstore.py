@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,6 +20,7 @@ from fs9.quota import Quota
 from fs9.types import MKDIR, REPLACE
 from tests.conformance.driver import ProviderDriver
 from tests.conformance.steps import content_of, make_directory, make_file
+from tests.providers.killed import last_answered
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,7 +111,7 @@ async def test_a_directory_that_is_no_store(disk: Any, tmp_path: Path):
         await disk()
 
 
-# argv: data directory. Says what has been answered; the parent kills it.
+#: For `last_answered`.
 _VICTIM = """
 import asyncio, sys
 from pathlib import Path
@@ -149,18 +146,8 @@ asyncio.run(main())
 async def test_killed_at_any_time(disk: Any, tmp_path: Path):
     """What was answered is there, whole; nothing is half; the counts agree with the tree."""
     dice = random.Random()
-    answered = 0
     for _ in range(4):
-        child = subprocess.Popen(  # noqa: ASYNC220
-            [sys.executable, "-c", _VICTIM, str(tmp_path)], stdout=subprocess.PIPE, text=True
-        )
-        assert child.stdout is not None
-        for _ in range(dice.randrange(2, 40)):
-            answered = int(child.stdout.readline())
-        os.kill(child.pid, signal.SIGKILL)
-        answered = int((child.stdout.read().split() or [answered])[-1])
-        child.wait()
-        child.stdout.close()
+        answered = last_answered(_VICTIM, tmp_path, dice.randrange(2, 40))
         kv = ProviderDriver(await disk())
         seen = []
         for info in await kv.readdir("/"):

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import re
-import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +19,7 @@ from fs9.types import READ, OpenFlags
 from tests.conformance.driver import ProviderDriver
 from tests.conformance.message_suite import all_of, publish
 from tests.conformance.steps import exists, names_in
+from tests.providers.killed import last_answered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -224,7 +221,7 @@ async def test_of_a_removed_topic_memory_has_the_newest(make: Any):
     assert (quota.bytes_used, quota.files_used) == (0, 0)
 
 
-# argv: data directory. Says what has been answered; the parent kills it.
+#: For `last_answered`.
 _VICTIM = """
 import asyncio, sys
 from pathlib import Path
@@ -251,18 +248,8 @@ asyncio.run(main())
 
 async def test_killed_at_any_time(make: Any, tmp_path: Path):
     """What was answered is there, once and in order, as far as it is retained."""
-    answered = 0
     for _ in range(3):
-        child = subprocess.Popen(  # noqa: ASYNC220
-            [sys.executable, "-c", _VICTIM, str(tmp_path)], stdout=subprocess.PIPE, text=True
-        )
-        assert child.stdout is not None
-        for _ in range(random.randrange(2, 80)):
-            answered = int(child.stdout.readline())
-        os.kill(child.pid, signal.SIGKILL)
-        answered = int((child.stdout.read().split() or [answered])[-1])
-        child.wait()
-        child.stdout.close()
+        answered = last_answered(_VICTIM, tmp_path, random.randrange(2, 80))
         ps = await make(persistent=True, retention_messages=40)
         numbers = [int(word) for word in (await all_of(ps, "/t")).split()]
         assert numbers == list(range(numbers[0], numbers[-1] + 1))

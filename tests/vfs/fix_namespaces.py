@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,6 +14,7 @@ from fs9.errors import (
     NotFound,
 )
 from fs9.limits import Limits
+from fs9.principal import Principal
 from fs9.providers.memfs import MemFs
 from fs9.quota import NO_BOUNDS, NamespaceQuota
 from fs9.types import FileInfo, MountSpec, OpenFlags
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from fs9.clock import ManualClock
     from fs9.resources import Resources
     from fs9.threads import BlockingPool
+    from fs9.vfs.session import Session
 
 TEMPLATE = (MountSpec("/", "kept"),)
 CREATE = OpenFlags(read=True, write=True, create=True)
@@ -115,15 +118,17 @@ def limits() -> Limits:
 
 
 @pytest.fixture
-async def namespaces(
+def make_namespaces(
     store: Store,
     registry: Registry,
     limits: Limits,
     clock: ManualClock,
     pool: BlockingPool,
     tmp_path: Path,
-) -> Namespaces:
-    return Namespaces(
+) -> Callable[..., Namespaces]:
+    """Makes the namespaces of one worker; all that are made share store, registry and clock."""
+    return partial(
+        Namespaces,
         store=store,
         registry=registry,
         template=TEMPLATE,
@@ -132,6 +137,16 @@ async def namespaces(
         pool=pool,
         data_dir=tmp_path,
     )
+
+
+@pytest.fixture
+async def namespaces(make_namespaces: Callable[..., Namespaces]) -> Namespaces:
+    return make_namespaces()
+
+
+async def attach(namespaces: Namespaces, name: str = "acme") -> Session:
+    """A session of alice in the namespace, which is loaded if it is not."""
+    return (await namespaces.find(name, create=False)).attach(Principal("alice", name))
 
 
 async def idle_for(namespaces: Namespaces, clock: ManualClock, seconds: float) -> None:

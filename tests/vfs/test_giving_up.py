@@ -14,32 +14,27 @@ from fs9.errors import (
     OwnerUnavailable,
 )
 from fs9.limits import Limits
-from fs9.principal import Principal
 from fs9.types import REPLACE, MountSpec, OpenFlags
 from fs9.vfs.journal import HandleJournal
-from fs9.vfs.namespaces import Namespaces
 from tests.vfs.fix_namespaces import (
     CREATE,
-    TEMPLATE,
     Kept,
     Record,
-    Registry,
-    Store,
+    attach,
     idle_for,
     limits,
+    make_namespaces,
     namespaces,
     registry,
     store,
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
-    from fs9.clock import ManualClock
-    from fs9.threads import BlockingPool
-    from fs9.vfs.session import Session
+    from fs9.vfs.namespaces import Namespaces
 
-__all__ = ["limits", "namespaces", "registry", "store"]
+__all__ = ["limits", "make_namespaces", "namespaces", "registry", "store"]
 
 
 class Locks:
@@ -73,30 +68,9 @@ async def shared_locks(namespaces: Namespaces, locks: Locks) -> Locks:
 
 
 @pytest.fixture
-def elsewhere(
-    store: Store,
-    registry: Registry,
-    limits: Limits,
-    clock: ManualClock,
-    pool: BlockingPool,
-    tmp_path: Path,
-    shared_locks: Locks,
-) -> Namespaces:
+def elsewhere(make_namespaces: Callable[..., Namespaces], shared_locks: Locks) -> Namespaces:
     """The namespaces of another worker."""
-    return Namespaces(
-        store=store,
-        registry=registry,
-        template=TEMPLATE,
-        limits=limits,
-        clock=clock,
-        pool=pool,
-        data_dir=tmp_path,
-        locks=shared_locks,
-    )
-
-
-async def attach(namespaces: Namespaces) -> Session:
-    return (await namespaces.find("acme", create=False)).attach(Principal("alice", "acme"))
+    return make_namespaces(locks=shared_locks)
 
 
 async def test_the_lock_is_around_everything(namespaces, store, registry, shared_locks):

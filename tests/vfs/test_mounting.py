@@ -10,19 +10,25 @@ import pytest
 
 from fs9.errors import BackendUnavailable, Conflict, Forbidden, NotFound, QuotaExceeded
 from fs9.limits import Limits
-from fs9.principal import Principal
-from fs9.types import MountSpec, OpenFlags
-from fs9.vfs.namespaces import Namespaces
-from tests.vfs.fix_namespaces import TEMPLATE, Kept, Record, Registry, Store
+from fs9.types import MountSpec
+from tests.vfs.fix_namespaces import (
+    CREATE,
+    TEMPLATE,
+    Kept,
+    Record,
+    Registry,
+    Store,
+    attach,
+    make_namespaces,
+    namespaces,
+    registry,
+)
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from fs9.vfs.namespaces import Namespaces
 
-    from fs9.clock import ManualClock
-    from fs9.threads import BlockingPool
-    from fs9.vfs.session import Session
+__all__ = ["make_namespaces", "namespaces", "registry"]
 
-CREATE = OpenFlags(read=True, write=True, create=True)
 EXTRA = MountSpec("/extra", "kept")
 
 
@@ -50,28 +56,8 @@ def store() -> Mountable:
 
 
 @pytest.fixture
-def registry() -> Registry:
-    return Registry()
-
-
-@pytest.fixture
-async def namespaces(
-    store: Mountable, registry: Registry, clock: ManualClock, pool: BlockingPool, tmp_path: Path
-) -> Namespaces:
-    limits = Limits(handle_close_timeout_s=0.05, mounts_per_namespace_max=3)
-    return Namespaces(
-        store=store,
-        registry=registry,
-        template=TEMPLATE,
-        limits=limits,
-        clock=clock,
-        pool=pool,
-        data_dir=tmp_path,
-    )
-
-
-async def attach(namespaces: Namespaces) -> Session:
-    return (await namespaces.find("acme", create=False)).attach(Principal("alice", "acme"))
+def limits() -> Limits:
+    return Limits(handle_close_timeout_s=0.05, mounts_per_namespace_max=3)
 
 
 async def mount(namespaces: Namespaces, spec: MountSpec, *, force: bool = False) -> bool:

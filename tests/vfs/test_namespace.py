@@ -22,12 +22,13 @@ from tests.vfs.fix_namespaces import (
     Store,
     idle_for,
     limits,
+    make_namespaces,
     namespaces,
     registry,
     store,
 )
 
-__all__ = ["limits", "namespaces", "registry", "store"]
+__all__ = ["limits", "make_namespaces", "namespaces", "registry", "store"]
 
 
 async def test_parallel_first_requests_share_one_load(namespaces, store, registry):

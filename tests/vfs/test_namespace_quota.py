@@ -8,21 +8,20 @@ import msgspec
 import pytest
 
 from fs9.errors import InvalidArgument, NotFound, QuotaExceeded
-from fs9.principal import Principal
 from fs9.providers import builtin
 from fs9.quota import NO_BOUNDS, NamespaceQuota
 from fs9.types import REPLACE, MountSpec, OpenFlags
-from fs9.vfs.namespaces import Namespaces
+from tests.vfs.fix_namespaces import attach, make_namespaces
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
 
-    from fs9.clock import ManualClock
-    from fs9.limits import Limits
-    from fs9.threads import BlockingPool
+    from fs9.providers.registry import Registry
     from fs9.vfs.namespace import Namespace
+    from fs9.vfs.namespaces import Namespaces
     from fs9.vfs.session import Session
+
+__all__ = ["make_namespaces"]
 
 MOUNTS = (
     MountSpec("/", "localfs", {"root": "{data_dir}/{namespace}"}),
@@ -59,33 +58,24 @@ def store() -> Store:
 
 
 @pytest.fixture
+def registry() -> Registry:
+    return builtin.registry()
+
+
+@pytest.fixture
 async def start(
-    store: Store, limits: Limits, clock: ManualClock, pool: BlockingPool, tmp_path: Path
+    make_namespaces: Callable[..., Namespaces],
 ) -> AsyncIterator[Callable[..., Namespaces]]:
     started: list[Namespaces] = []
 
     def start(quota: NamespaceQuota = NO_BOUNDS) -> Namespaces:
-        namespaces = Namespaces(
-            store=store,
-            registry=builtin.registry(),
-            template=(),
-            limits=limits,
-            clock=clock,
-            pool=pool,
-            data_dir=tmp_path,
-            quota=quota,
-        )
+        namespaces = make_namespaces(template=(), quota=quota)
         started.append(namespaces)
         return namespaces
 
     yield start
     for namespaces in started:
         await namespaces.aclose()
-
-
-async def attach(namespaces: Namespaces, name: str = "acme") -> Session:
-    namespace = await namespaces.find(name, create=False)
-    return namespace.attach(Principal("alice", name))
 
 
 async def put(session: Session, path: str, size: int) -> None:

@@ -14,7 +14,7 @@ from fs9.errors import (
     OwnerUnavailable,
 )
 from fs9.providers.localfs import LocalFs
-from fs9.types import FileInfo, StatChanges
+from fs9.types import StatChanges
 from tests.vfs.fix_owners import CREATE, Owners, owners, put
 
 if TYPE_CHECKING:
@@ -23,12 +23,30 @@ if TYPE_CHECKING:
 __all__ = ["owners"]
 
 
-async def test_first_uses_at_once_share_one_open(owners: Owners, monkeypatch):
+async def left_open(owners: Owners) -> tuple[str, Session]:
+    """A handle of `/f`, which holds `abc`, whose owner has crashed; and the next owner."""
     first = await owners.next()
     handle_id, _ = await first.open("/f", CREATE)
     await first.write(handle_id, 0, b"abc")
     owners.crash()
-    second = await owners.next()
+    return handle_id, await owners.next()
+
+
+def slow_opens(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """From now on localfs opens no file before the event is set."""
+    go_on = asyncio.Event()
+    original = LocalFs.open
+
+    async def slow(self: LocalFs, *args: Any) -> Any:
+        await go_on.wait()
+        return await original(self, *args)
+
+    monkeypatch.setattr(LocalFs, "open", slow)
+    return go_on
+
+
+async def test_first_uses_at_once_share_one_open(owners: Owners, monkeypatch):
+    handle_id, second = await left_open(owners)
     opened = []
 
     async def counted(self, path: str, *args: Any) -> Any:
@@ -49,11 +67,7 @@ async def test_first_uses_at_once_share_one_open(owners: Owners, monkeypatch):
 
 async def test_a_first_use_during_a_rename_waits_for_its_end(owners: Owners, monkeypatch):
     """Between the rename at the provider and its record the file is at neither path for us."""
-    first = await owners.next()
-    handle_id, _ = await first.open("/f", CREATE)
-    await first.write(handle_id, 0, b"abc")
-    owners.crash()
-    second = await owners.next()
+    handle_id, second = await left_open(owners)
     renamed, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow(self, *args: Any) -> None:
@@ -75,11 +89,7 @@ async def test_a_first_use_during_a_rename_waits_for_its_end(owners: Owners, mon
 
 async def test_a_first_use_during_a_rename_to_and_fro_finds_the_file(owners: Owners, monkeypatch):
     """The open met the file at its other path; by the time it says so the file is back."""
-    first = await owners.next()
-    handle_id, _ = await first.open("/f", CREATE)
-    await first.write(handle_id, 0, b"abc")
-    owners.crash()
-    second = await owners.next()
+    handle_id, second = await left_open(owners)
     missed, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow(self, *args: Any) -> Any:
@@ -104,18 +114,8 @@ async def test_a_first_use_during_a_rename_to_and_fro_finds_the_file(owners: Own
 
 async def test_closed_while_it_is_reopened(owners: Owners, monkeypatch):
     """The close wins, and no file stays open."""
-    first = await owners.next()
-    handle_id, _ = await first.open("/f", CREATE)
-    owners.crash()
-    second = await owners.next()
-    go_on = asyncio.Event()
-
-    async def slow(self, *args: Any) -> Any:
-        await go_on.wait()
-        return await original(self, *args)
-
-    original = LocalFs.open
-    monkeypatch.setattr(LocalFs, "open", slow)
+    handle_id, second = await left_open(owners)
+    go_on = slow_opens(monkeypatch)
     reading = asyncio.create_task(second.read(handle_id, 0, 9))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -175,20 +175,9 @@ async def test_operations_race_with_changes(owners: Owners):
 
 async def test_given_up_while_a_handle_is_reopened(owners: Owners, monkeypatch):
     """That use ends well or at the next owner; the handle goes on."""
-    first = await owners.next()
-    handle_id, _ = await first.open("/f", CREATE)
-    await first.write(handle_id, 0, b"abc")
-    owners.crash()
-    second = await owners.next()
-    go_on = asyncio.Event()
-
-    async def slow(self, *args: Any) -> tuple[Any, FileInfo]:
-        await go_on.wait()
-        return await original(self, *args)
-
-    original = LocalFs.open
+    handle_id, second = await left_open(owners)
     with monkeypatch.context() as patched:
-        patched.setattr(LocalFs, "open", slow)
+        go_on = slow_opens(patched)
         reading = asyncio.create_task(second.read(handle_id, 0, 9))
         closing = asyncio.create_task(second.close(handle_id, sync=True))
         await asyncio.sleep(0.01)

@@ -87,6 +87,17 @@ def refuse(node: Node, monkeypatch: pytest.MonkeyPatch, hold_s: float) -> None:
     monkeypatch.setattr(limiter, "refusal", lambda *_: refused)
 
 
+async def hold_a_refusal(
+    node: Node, client: WireClient, monkeypatch: pytest.MonkeyPatch
+) -> Connection:
+    """A connection whose request is refused, but not yet answered."""
+    refuse(node, monkeypatch, hold_s=0.2)
+    await client.send(STAT)
+    connection = connection_of(node)
+    await until(lambda: connection.exchange is not None)
+    return connection
+
+
 @pytest.mark.parametrize("refused", [False, True])
 async def test_no_turn_of_the_loop_goes_to_many_requests_of_one_connection(
     served: tuple[Node, WireClient], monkeypatch: pytest.MonkeyPatch, refused: bool
@@ -124,10 +135,7 @@ async def test_what_comes_while_a_refusal_is_held_is_not_read(
 ) -> None:
     """Not even little; then it is answered."""
     node, client = served
-    refuse(node, monkeypatch, hold_s=0.2)
-    await client.send(STAT)
-    connection = connection_of(node)
-    await until(lambda: connection.exchange is not None)
+    connection = await hold_a_refusal(node, client, monkeypatch)
     await client.send(STAT)
     await until(lambda: connection.flow.read_paused)
     assert [(await client.response()).status for _ in range(2)] == [TooManyRequests.status] * 2
@@ -154,10 +162,7 @@ async def test_a_body_behind_a_request_that_took_its_time_is_read(
 ) -> None:
     """It is small enough to be collected, and more than what is kept of requests ahead."""
     node, client = served
-    refuse(node, monkeypatch, hold_s=0.2)
-    await client.send(STAT)
-    connection = connection_of(node)
-    await until(lambda: connection.exchange is not None)
+    connection = await hold_a_refusal(node, client, monkeypatch)
     monkeypatch.undo()
     node.context.limiting.requests.on = False
     body = b" " * 3 * INPUT_BYTES_MAX + b"{}"
