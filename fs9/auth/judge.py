@@ -30,7 +30,7 @@ class ChangeRecords(Protocol):
 
 
 class Judge:
-    """A `fs9.meta.service.Tokens`, with one secret. Of one event loop."""
+    """A `fs9.meta.issuing.Tokens`, with one secret. Of one event loop."""
 
     def __init__(self, secret: str, records: ChangeRecords, clock: Clock) -> None:
         """Raises ValueError when the secret cannot be one."""

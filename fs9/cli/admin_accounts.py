@@ -12,7 +12,7 @@ import importlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fs9.cli import admin_setup
 from fs9.cli.admin_access import AdminError, secret_text
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from fs9.cli.admin_setup import Commands
 
+T = TypeVar("T")
 #: An `Administration` of `fs9.meta.administration`.
 Accounts = Any
 _API = "/api/v1"
@@ -125,10 +126,10 @@ def _add_password(parser: argparse.ArgumentParser) -> None:
 
 def accounts(
     args: argparse.Namespace,
-    work: Callable[[Accounts], Awaitable[Any]],
+    work: Callable[[Accounts], Awaitable[T]],
     environ: Mapping[str, str] | None = None,
-) -> Any:  # noqa: ANN401
-    """What `work` comes to, where the options and then the environment say.
+) -> T:
+    """The result of `work` at the place that the options name, or else the environment.
 
     Raises UsageError, AdminError, Fs9Error.
     """
@@ -146,11 +147,13 @@ def accounts(
     try:
         if url:
             url = url if "://" in url else f"http://{url}"
-            return administration.at_service(url, _key(args, environ), work)
+            result: T = administration.at_service(url, _key(args, environ), work)
+            return result
         if data_dir:
             dsn = f"sqlite:{Path(data_dir) / 'meta.db'}"
         if dsn:
-            return administration.at_database(dsn, work)
+            result = administration.at_database(dsn, work)
+            return result
     except ValueError as error:
         raise UsageError(str(error)) from None
     raise UsageError(_WHERE)
@@ -205,7 +208,7 @@ def _create_user(args: argparse.Namespace) -> int:
 
 
 def _list_users(args: argparse.Namespace) -> int:
-    async def work(accounts: Accounts) -> Any:  # noqa: ANN401
+    async def work(accounts: Accounts) -> Any:  # noqa: ANN401  JSON values
         return await accounts.call("GET", _USERS)
 
     users = accounts(args, work)
@@ -341,7 +344,7 @@ def _said_of_role(args: argparse.Namespace, user: dict[str, Any], *, granted: bo
 
 
 def _list_roles(args: argparse.Namespace) -> int:
-    async def work(accounts: Accounts) -> Any:  # noqa: ANN401
+    async def work(accounts: Accounts) -> Any:  # noqa: ANN401  JSON values
         user = await _found(accounts, args.user)
         return await accounts.call("GET", f"{_USER}/roles", {"id": user["id"]})
 
@@ -396,7 +399,7 @@ def _create_key(args: argparse.Namespace) -> int:
 
 
 def _list_keys(args: argparse.Namespace) -> int:
-    async def work(accounts: Accounts) -> Any:  # noqa: ANN401
+    async def work(accounts: Accounts) -> Any:  # noqa: ANN401  JSON values
         query = {"namespace": args.namespace} if args.namespace else None
         return await accounts.call("GET", _KEYS, query=query)
 
@@ -423,7 +426,7 @@ def _list_keys(args: argparse.Namespace) -> int:
 
 
 def _revoke_key(args: argparse.Namespace) -> int:
-    async def work(accounts: Accounts) -> Any:  # noqa: ANN401
+    async def work(accounts: Accounts) -> Any:  # noqa: ANN401  JSON values
         return await accounts.call("DELETE", f"{_KEYS}/{{id}}", {"id": args.id}, query={"by": _BY})
 
     accounts(args, work)

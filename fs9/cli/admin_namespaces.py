@@ -126,7 +126,7 @@ def _path(name: str) -> str:
     return f"/namespaces/{quote(name)}"
 
 
-def _asked(server: Server, name: str, method: str, **rest: Any) -> Any:  # noqa: ANN401
+def _asked(server: Server, name: str, method: str, **rest: Any) -> Any:  # noqa: ANN401  as `administer`
     """The answer about one namespace, or AdminError with what people are told."""
     try:
         return server.administer(method, _path(name), **rest)

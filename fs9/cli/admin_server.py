@@ -64,7 +64,7 @@ class Server:
         body: object = None,
         query: Mapping[str, str] | None = None,
         shape: Any = None,  # noqa: ANN401  a type
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401  JSON values, or a `shape`
         """As an admin of the server. Raises Fs9Error, AdminError for another answer's shape."""
         token = self._access.token_for(self._access.admin_namespace, "admin")
         return self._call(token, None, method, path, body, query, shape)
@@ -78,7 +78,7 @@ class Server:
         body: object = None,
         query: Mapping[str, str] | None = None,
         shape: Any = None,  # noqa: ANN401  a type
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401  JSON values, or a `shape`
         """In a namespace, with a role there. Raises as `administer`."""
         token = self._access.token_for(namespace, role)
         # A token that was signed for the namespace says which it is meant for.
@@ -129,7 +129,7 @@ class Server:
         body: object,
         query: Mapping[str, str] | None,
         shape: Any,  # noqa: ANN401  a type
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401  JSON values, or a `shape`
         request = Request(
             method,
             path,

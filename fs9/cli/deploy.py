@@ -19,6 +19,7 @@ from fs9.config import ConfigError, add_flags, flags_of, load
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+    from types import ModuleType
 
     from fs9.config import Settings
 
@@ -97,7 +98,7 @@ def _render(args: argparse.Namespace, settings: Settings) -> str:
     return text
 
 
-def _front(args: argparse.Namespace, settings: Settings, render: Any) -> object:  # noqa: ANN401
+def _front(args: argparse.Namespace, settings: Settings, render: ModuleType) -> object:
     _check_listen(args.listen, settings)
     slots_module = importlib.import_module("workers.slots")
     run_directory = slots_module.run_directory_of(settings.data_dir)
@@ -191,7 +192,7 @@ def _group(user: str) -> str:
         return user
 
 
-def _unit(args: argparse.Namespace, settings: Settings, render: Any) -> object:  # noqa: ANN401
+def _unit(args: argparse.Namespace, settings: Settings, render: ModuleType) -> object:
     settings = dataclasses.replace(settings, data_dir=settings.data_dir.absolute())
     slots = importlib.import_module("workers.slots")
     if not slots.run_directory_path(settings.data_dir).is_relative_to(settings.data_dir.resolve()):

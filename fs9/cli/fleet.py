@@ -18,6 +18,7 @@ from fs9.config import ConfigError, add_flags, flags_of, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
 _WATCH_EVERY_S = 1.0
 #: ECMA-48: the cursor to the first line; erase to the end of the line, and of the screen.
@@ -160,7 +161,7 @@ def _watch_in_place(text: Callable[[], str]) -> None:
             shown = f"{shown.partition(_STALE)[0]}{_STALE}{error}"
 
 
-def _as_dict(status: Any) -> dict[str, Any]:  # noqa: ANN401
+def _as_dict(status: Any) -> dict[str, Any]:  # noqa: ANN401  router.messages.Status
     slots = [
         {
             "slot": slot.slot,
@@ -182,7 +183,7 @@ def _as_dict(status: Any) -> dict[str, Any]:  # noqa: ANN401
     }
 
 
-def _table(status: Any) -> str:  # noqa: ANN401
+def _table(status: Any) -> str:  # noqa: ANN401  router.messages.Status
     rows = [_COLUMNS] + [
         (
             str(slot.slot),
@@ -233,7 +234,7 @@ def _scale(args: argparse.Namespace, ask: Callable[[object, float], Any]) -> int
     return _changing("scale", _scale_request, _SLOTS_MAX)(args, ask)
 
 
-def _scale_request(messages: Any, args: argparse.Namespace) -> object:  # noqa: ANN401
+def _scale_request(messages: ModuleType, args: argparse.Namespace) -> object:
     return messages.ScaleRequest(args.count, args.timeout)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -33,10 +33,14 @@ from fs9.threads import BlockingPool
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
+T = TypeVar("T")
+
 _OK = range(200, 300)
 
 
 class Administration(Protocol):
+    """Calls the routes of the metadata service, wherever they are run."""
+
     async def call(
         self,
         method: str,
@@ -45,7 +49,7 @@ class Administration(Protocol):
         *,
         query: Mapping[str, str] | None = None,
         body: object = None,
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401  JSON values
         """The answer of a route, as JSON values. Raises Fs9Error."""
 
 
@@ -63,7 +67,7 @@ class Remote:
         *,
         query: Mapping[str, str] | None = None,
         body: object = None,
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401  JSON values
         """As `Administration.call`."""
         path = template.format(**{key: _segment(text) for key, text in (params or {}).items()})
         status, data = await self._calls.call(
@@ -96,7 +100,7 @@ class Local:
         *,
         query: Mapping[str, str] | None = None,
         body: object = None,
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401  JSON values
         """As `Administration.call`."""
         route = self._routes[method, template]
         made = Call(self._service, self._issuer, dict(params or {}), dict(query or {}))
@@ -111,23 +115,23 @@ class Local:
 class _NoTokens:
     """There is no secret here; the commands sign tokens themselves."""
 
-    def claims(self, token: str, grace_s: float = 0) -> Any:  # noqa: ANN401
+    def claims(self, token: str, grace_s: float = 0) -> NoReturn:
         raise NotSupported("tokens, without the metadata service")
 
-    def sign(self, claims: Mapping[str, Any]) -> str:
+    def sign(self, claims: Mapping[str, Any]) -> NoReturn:
         raise NotSupported("tokens, without the metadata service")
 
-    def origin(self, token: str, claims: Any) -> Mapping[str, str]:  # noqa: ANN401
+    def origin(self, token: str, claims: object) -> NoReturn:
         raise NotSupported("tokens, without the metadata service")
 
-    async def revoked(self, token: str, claims: Any) -> bool:  # noqa: ANN401
+    async def revoked(self, token: str, claims: object) -> NoReturn:
         raise NotSupported("tokens, without the metadata service")
 
 
-def at_service(url: str, key: str, work: Callable[[Administration], Awaitable[Any]]) -> Any:  # noqa: ANN401
-    """What `work` comes to, with the service at this URL. Raises Fs9Error, ValueError (the URL)."""
+def at_service(url: str, key: str, work: Callable[[Administration], Awaitable[T]]) -> T:
+    """The result of `work` with the service at this URL. Raises Fs9Error, ValueError (the URL)."""
 
-    async def run() -> Any:  # noqa: ANN401
+    async def run() -> T:
         calls = Wire([url], key, Limits(), SystemClock())
         try:
             return await work(Remote(calls))
@@ -137,13 +141,13 @@ def at_service(url: str, key: str, work: Callable[[Administration], Awaitable[An
     return asyncio.run(run())
 
 
-def at_database(dsn: str, work: Callable[[Administration], Awaitable[Any]]) -> Any:  # noqa: ANN401
-    """What `work` comes to, with this database, which must be there.
+def at_database(dsn: str, work: Callable[[Administration], Awaitable[T]]) -> T:
+    """The result of `work` with this database, which must exist.
 
     Raises Fs9Error, ValueError (the DSN).
     """
 
-    async def run() -> Any:  # noqa: ANN401
+    async def run() -> T:
         async with _service(dsn) as service:
             return await work(Local(service))
 

@@ -14,7 +14,7 @@ import hmac
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import falcon
 import falcon.asgi
@@ -49,6 +49,7 @@ _METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "TRACE",
 
 encode = msgspec.json.Encoder().encode
 
+T = TypeVar("T")
 Start: TypeAlias = Callable[[], Awaitable[tuple["MetaService", "Issuer"]]]
 Stop: TypeAlias = Callable[[], Awaitable[None]]
 
@@ -189,7 +190,7 @@ def _query(req: falcon.asgi.Request) -> dict[str, str]:
     }
 
 
-async def _body(req: falcon.asgi.Request, decoder: msgspec.json.Decoder[Any]) -> Any:  # noqa: ANN401
+async def _body(req: falcon.asgi.Request, decoder: msgspec.json.Decoder[T]) -> T:
     check_json_type(req.content_type)
     data = bytearray()
     try:

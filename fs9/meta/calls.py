@@ -164,7 +164,7 @@ class Wire:
         path: str,
         query: Mapping[str, object],
         wait_s: float,
-        into: Any,  # noqa: ANN401
+        into: Any,  # noqa: ANN401  a type
     ) -> tuple[int, bytes]:
         """Ask once for what may be answered after `wait_s`; answers and errors as of `call`.
 
@@ -255,7 +255,7 @@ class Wire:
         finally:
             await response.aclose()
 
-    def _check(self, url: str, status: int, body: bytes, into: Any) -> None:  # noqa: ANN401
+    def _check(self, url: str, status: int, body: bytes, into: Any) -> None:  # noqa: ANN401  a type
         """Raise _Failed unless it is an answer."""
         if status in _NO_ANSWER or status in _REDIRECTS:
             said = wire.words_of(body)

@@ -62,9 +62,9 @@ class Tokens(Protocol):
 
     def sign(self, claims: Mapping[str, Any]) -> str: ...
 
-    def origin(self, token: str, claims: Any) -> Mapping[str, str]: ...  # noqa: ANN401
+    def origin(self, token: str, claims: Any) -> Mapping[str, str]: ...  # noqa: ANN401  TokenClaims
 
-    async def revoked(self, token: str, claims: Any) -> bool: ...  # noqa: ANN401
+    async def revoked(self, token: str, claims: Any) -> bool: ...  # noqa: ANN401  TokenClaims
 
 
 class Issued(msgspec.Struct, frozen=True):

@@ -72,7 +72,7 @@ class Library:
                 f"{self.path} is made for version {version} of the interface, not {SDK_VERSION}"
             )
 
-    def _text(self, what: str, pointer: Any, length: int) -> str:  # noqa: ANN401
+    def _text(self, what: str, pointer: Any, length: int) -> str:  # noqa: ANN401  C memory
         if not pointer:
             return ""
         try:

@@ -15,7 +15,7 @@ import logging
 import os
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import multiprocess
 import multiprocess.util  # registers its exit before ours, which so comes first
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from fs9.types import Buffer
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Never a fork: the worker has threads, sockets and an event loop.
 _SPAWN: Any = multiprocess.get_context("spawn")
@@ -176,7 +178,7 @@ class PluginProcess:
             raise answer.error()
         return answer, content
 
-    async def _answer(self, link: Link, future: asyncio.Future[Any], timeout_s: float) -> Any:  # noqa: ANN401
+    async def _answer(self, link: Link, future: asyncio.Future[T], timeout_s: float) -> T:
         loop = asyncio.get_running_loop()
         deadline = loop.call_later(timeout_s, self._expire, link)
         try:
