@@ -72,12 +72,16 @@ class ChangeFeed:
         async with self._lock:
             more = True
             while more:
-                changes = await self._records.changes_since(self._last_id)
-                if not changes.complete:
-                    # What was revoked is told from the beginning; namespaces are read anew.
+                since_id = self._last_id
+                changes = await self._records.changes_since(since_id)
+                is_gap = not changes.complete
+                if is_gap:
+                    changes = await self._records.changes_since(0)
+                # From the beginning all revocations are told, and no namespace: what is loaded now
+                # may have been read before the last change.
+                if is_gap or (not since_id and changes.last_id):
                     for name in self._loaded():
                         self._apply(NamespaceChanged(name))
-                    changes = await self._records.changes_since(0)
                 more = self._take(changes)
             self.caught_up += 1
 

@@ -58,12 +58,30 @@ async def test_after_a_gap_everything_is_read_anew() -> None:
     """What is loaded, and all revocations from the beginning."""
     applied: list[Change] = []
     records = Records(Changes(5), Changes(99, complete=False), Changes(99, (), (revocation(1),)))
-    feed = ChangeFeed(records, applied.append, lambda: ["a", "b"])
+    loaded: list[str] = []
+    feed = ChangeFeed(records, applied.append, lambda: [*loaded, f"{len(records.asked)} asked"])
     await feed.catch_up()
+    applied.clear()
+    loaded += ["a", "b"]
     await feed.catch_up()
     assert records.asked == [0, 5, 0]
-    expected = [NamespaceChanged("a"), NamespaceChanged("b"), Revoked((revocation(1),))]
-    assert applied == expected
+    names = ("a", "b", "3 asked")
+    assert applied == [*map(NamespaceChanged, names), Revoked((revocation(1),))]
+
+
+async def test_what_was_loaded_before_the_first_answer_is_read_anew() -> None:
+    """Its first answer names no namespace, for who starts is thought to know none; but while the
+    store answered nothing, or only other questions, some may have been read, and changed since."""
+    applied: list[Change] = []
+    records = Records(BackendUnavailable("down"), Changes(0), Changes(0), Changes(7), Changes(7))
+    feed = ChangeFeed(records, applied.append, lambda: ["a"])
+    await feed.try_catch_up()
+    for _ in range(2):
+        await feed.catch_up()
+        assert applied == [], "nothing has ever changed, or the store tells no changes"
+    for _ in range(2):
+        await feed.catch_up()
+        assert applied == [NamespaceChanged("a")]
 
 
 async def test_an_outage_is_waited_out() -> None:
