@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fs9.auth.tokens import sign
 from tests.fix_fleet import SECRET
 from tests.workers.wire_client import Response, WireClient, request
+from workers.slots import RunDirectory
 
 if TYPE_CHECKING:
     from tests.deploy.conftest import Proxy
@@ -60,6 +61,20 @@ async def ask(
     answer = await asyncio.wait_for(client.response(to_head=method == "HEAD"), 30)
     await client.close()
     return answer
+
+
+async def answered_by(fleet: Fleet, slot: int, target: str) -> int | None:
+    """Which slot answers a GET at the front socket of `slot`, as a proxy asks there; None when
+    nobody does."""
+    front = RunDirectory(fleet.run_directory).front_socket(slot)
+    try:
+        client = FrontClient(*await asyncio.open_unix_connection(str(front)))
+        await client.send(request("GET", target))
+        answer = await asyncio.wait_for(client.response(), 30)
+        await client.close()
+    except (OSError, asyncio.IncompleteReadError):
+        return None
+    return int(answer.headers["x-fs9-slot"])
 
 
 async def make_namespaces(fleet: Fleet, names: list[str]) -> None:
