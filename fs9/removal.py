@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from fs9.auth.revocations import TIME_MAX_S
-from fs9.directories import storage_directories
+from fs9.directories import journals, storage_directories
 from fs9.errors import Fs9Error, InvalidArgument, NotFound, OwnerUnavailable
 from fs9.meta.announce import Revoked
 from fs9.meta.models import Revocation
@@ -151,8 +151,7 @@ class Removal:
         try:
             for spec in record.mounts:
                 await self._destroy(record, spec)
-            for path in storage_directories(self._resources.data_dir, record.storage):
-                await self._resources.pool.run(_remove_tree, path)
+            await self._resources.pool.run(_remove_files, self._resources.data_dir, record.storage)
             # When the record is gone, nobody knows any more that there was one.
             revoked = await self._store.revoke([last_tokens_of(record)])
             await self._store.forget_namespace(record.id)
@@ -188,6 +187,10 @@ class Removal:
                 await provider.aclose()
 
 
-def _remove_tree(path: Path) -> None:
-    with suppress(FileNotFoundError):
-        shutil.rmtree(path)
+def _remove_files(data_dir: Path, storage: str) -> None:
+    """Remove all that is kept of the namespace on this host."""
+    for path in storage_directories(data_dir, storage):
+        with suppress(FileNotFoundError):
+            shutil.rmtree(path)
+    for path in journals(data_dir, storage):
+        path.unlink(missing_ok=True)

@@ -54,12 +54,15 @@ class AuditTrails:
         self._loaded: dict[str, AuditTrail] = {}
         self._passing: dict[str, AuditTrail] = {}
 
-    async def load(self, name: str) -> AuditTrail:
-        """The namespace's, for its owner, who holds its lock until the trail is closed."""
+    async def load(self, name: str, storage: str = "") -> AuditTrail:
+        """The namespace's, for its owner, who holds its lock until the trail is closed.
+
+        The journal is that of the `storage`, which no other namespace ever has ("": as the name).
+        """
         await self._store_passing(name)  # else who asks now does not see it
         journal = left = None
         if self._directory is not None:
-            path = self._directory / name
+            path = self._directory / (storage or name)
             left = await self._pool.run(load, path)
             journal = AuditJournal(path, left.lines, left.bytes)
         trail = AuditTrail(name, self._store, self._limits, self._clock, journal, left)

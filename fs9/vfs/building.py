@@ -90,11 +90,14 @@ async def record_of(
 
 
 async def begin_watch(
-    files: WatchFiles | None, namespace: Namespace, specs: Iterable[MountSpec]
+    files: WatchFiles | None, namespace: Namespace, specs: Iterable[MountSpec], storage: str = ""
 ) -> None:
-    """Go on with the log that an earlier owner left, if logs are kept; tell what goes unasked."""
+    """Go on with the log that an earlier owner left, if logs are kept; tell what goes unasked.
+
+    `storage` is the record's ("": as the name).
+    """
     if files is not None:
-        file, left = await files.load(namespace.name)
+        file, left = await files.load(storage or namespace.name)
         mounts = hashlib.sha256(repr(tuple(specs)).encode()).hexdigest()
         volatile = [mount.path for mount in namespace.vfs.mounts if mount.provider.volatile]
         namespace.watch.go_on(file, left, mounts, volatile)

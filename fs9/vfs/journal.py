@@ -106,12 +106,12 @@ class HandleJournal:
         self._directory = directory
         self._pool = pool
 
-    async def load(self, name: str) -> NamespaceJournal:
-        """The namespace's journal; the caller holds its lock until the journal is closed.
+    async def load(self, storage: str) -> NamespaceJournal:
+        """That of the namespace with this storage; the caller holds its lock until it is closed.
 
         One that cannot be read is set aside, and its handles are lost.
         """
-        path = self._directory / name
+        path = self._directory / storage
         return NamespaceJournal(path, *await self._pool.run(_load, path), self._pool)
 
 

@@ -221,8 +221,8 @@ class Namespaces:
         quota = Quota(own.bytes_max, own.files_max, self.refusals)
         mounts = await self._builder.table(name, record, quota)
         try:
-            journal = None if self._journal is None else await self._journal.load(name)
-            trail = await self._trails.load(name)
+            journal = await self._journal.load(record.storage or name) if self._journal else None
+            trail = await self._trails.load(name, record.storage)
         except BaseException:
             await close_providers([mount.provider for mount in mounts])
             raise
@@ -236,7 +236,7 @@ class Namespaces:
         )
         try:
             namespace.watch.stats = self.watching
-            await begin_watch(self._watch_files, namespace, record.mounts)
+            await begin_watch(self._watch_files, namespace, record.mounts, record.storage)
             await self._set_quota(namespace, record.quota)
             await namespace.revival.settle()
             if self._closed:

@@ -99,9 +99,9 @@ class WatchFiles:
         self._directory = directory
         self._pool = pool
 
-    async def load(self, name: str) -> tuple[WatchFile, Left | None]:
-        """The caller holds the namespace's lock until the file is closed."""
-        path = self._directory / name
+    async def load(self, storage: str) -> tuple[WatchFile, Left | None]:
+        """That of the namespace with this storage; the caller holds its lock until it is closed."""
+        path = self._directory / storage
         return WatchFile(path), await self._pool.run(_load, path)
 
 

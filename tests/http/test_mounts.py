@@ -346,11 +346,11 @@ async def test_a_thousand_first_requests_load_a_namespace_once(
     registry, count = server.context.services.registry, 0
     create = registry.create
 
-    async def counted(spec: MountSpec, **rest: Any) -> Provider:
+    async def counted(*given: Any, **rest: Any) -> Provider:
         nonlocal count
         count += 1
         await asyncio.sleep(0.01)
-        return await create(spec, **rest)
+        return await create(*given, **rest)
 
     monkeypatch.setattr(registry, "create", counted)
     answers = await asyncio.gather(*(client.get("stat?path=/") for _ in range(1000)))

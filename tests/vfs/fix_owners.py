@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fs9.limits import Limits
+from fs9.observe.audit_trails import AuditTrails, MemoryEvents
 from fs9.principal import Principal
 from fs9.providers import builtin
 from fs9.types import REPLACE, MountSpec, OpenFlags
 from fs9.vfs.journal import HandleJournal
 from fs9.vfs.locks import FileLocks
 from fs9.vfs.namespaces import Namespaces
+from fs9.vfs.watchfile import WatchFiles
 from tests.vfs.fix_namespaces import Record, Store
 
 if TYPE_CHECKING:
@@ -36,12 +38,15 @@ class Owners:
         self.limits = Limits(owner_wait_s=5.0)
         self.volatile = (MountSpec("/mem", "memfs"),)
         self.made: list[Namespaces] = []
+        self.events = MemoryEvents(1000)
+        #: Of the record that the next owner reads.
+        self.storage = ""
 
     async def next(self, revoked: Callable[[Principal], bool] = lambda by: False) -> Session:
         store = Store()
         root = MountSpec("/", "localfs", {"root": str(self.path / "files")})
         mounted = MountSpec("/m", "localfs", {"root": str(self.path / "mounted")})
-        store.records["acme"] = Record(mounts=(root, mounted, *self.volatile))
+        store.records["acme"] = Record(storage=self.storage, mounts=(root, mounted, *self.volatile))
         namespaces = Namespaces(
             store=store,
             registry=builtin.registry(),
@@ -52,6 +57,10 @@ class Owners:
             data_dir=self.path,
             locks=FileLocks(self.path / "locks", self.limits.owner_wait_s),
             journal=HandleJournal(self.path / "handles", self.pool),
+            watch_files=WatchFiles(self.path / "watch", self.pool),
+            trails=AuditTrails(
+                self.events, self.limits, self.clock, self.pool, self.path / "audit"
+            ),
         )
         namespaces.revoked = revoked
         self.made.append(namespaces)
@@ -62,6 +71,8 @@ class Owners:
         namespaces = self.made[-1]
         session = namespaces._loaded.pop("acme")
         session.handles.journal._broken = True
+        if session.audit._task is not None:
+            session.audit._task.cancel()
         namespaces.locks.release("acme")
 
     async def give_up(self) -> None:

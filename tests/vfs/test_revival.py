@@ -19,10 +19,12 @@ from fs9.errors import (
     QuotaExceeded,
 )
 from fs9.limits import Limits
+from fs9.observe.audit import EventFilter
 from fs9.principal import Principal
 from fs9.providers.localfs import LocalFs
 from fs9.types import MKDIR, READ, REPLACE, OpenFlags, StatChanges
 from tests.vfs.fix_owners import ALICE, APPEND, CREATE, Owners, owners, put
+from tests.vfs.fix_watched import Seen
 
 if TYPE_CHECKING:
     from fs9.clock import ManualClock
@@ -318,3 +320,28 @@ async def test_handles_of_a_revoked_token_end(owners: Owners, when: str):
     assert bytes(await second.read(kept, 0, 9)) == b""
     owners.crash()
     assert len((await owners.next()).namespace.handles) == 1
+
+
+@pytest.mark.parametrize("how", ["crash", "give_up"])
+async def test_a_new_namespace_of_the_same_name_takes_nothing_over(owners: Owners, how: str):
+    """No handle of the deleted one, none of its events and no word of what changed there."""
+    first = await owners.next()
+    seen = Seen(first)
+    handle_id, _ = await first.open("/secret", CREATE)
+    await first.write(handle_id, 0, b"abc")
+    assert await seen.all()
+    if how == "crash":
+        owners.crash()
+    else:
+        await owners.give_up()
+    told = len(owners.events._kept["acme"])
+    owners.storage = "acme.2"
+    second = await owners.next()
+    with pytest.raises(InvalidHandle):
+        await second.read(handle_id, 0, 9)
+    assert len(await second.events(EventFilter())) == told
+    new = Seen(second)
+    await second.open("/new", CREATE)
+    told_now = await new.all()
+    epoch = new.cursor.partition("-")[0]
+    assert await Seen(second, cursor=f"{epoch}-0").all() == told_now != []
