@@ -1,4 +1,7 @@
-"""fs9.vfs.departures: watchers hear of keys that expire, once, whoever owns the namespace."""
+"""fs9.vfs.departures: watchers hear of keys that expire, once, whoever owns the namespace.
+
+And of files whose time in a trash is over.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from fs9.limits import Limits
 from fs9.principal import Principal
 from fs9.providers import kvfs
 from fs9.providers.kvexpiry import Expiry
+from fs9.providers.pagefs import backends
 from fs9.providers.registry import ProviderContext
 from fs9.types import MountSpec, StatChanges
 from fs9.vfs.building import begin_watch
@@ -26,7 +30,11 @@ if TYPE_CHECKING:
     from fs9.vfs.namespace import Namespace
     from fs9.vfs.session import Session
 
-SPECS = (MountSpec("/kv", "kvfs"),)
+#: Provider -> how it is made, and its settings.
+KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "kvfs": (kvfs.create, {"ttl_s": 5}),
+    "pagefs": (backends.create, {"trash_retention_secs": 5}),
+}
 
 
 @pytest.fixture
@@ -37,13 +45,15 @@ def owner(
     make_namespace: Callable[..., Namespace],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[], Any]:
-    """Makes the next owner of a namespace with a kvfs at /kv, whose timer stands still."""
+    """Makes the next owner of a namespace, with one mount; the timer of a kvfs stands still."""
     monkeypatch.setattr(Expiry, "_wait_for", lambda *_: None)
 
-    async def take() -> Session:
-        context = ProviderContext("acme", tmp_path, Limits(), clock, pool)
-        namespace = make_namespace({"/kv": await kvfs.create({"ttl_s": 5}, context)})
-        await begin_watch(WatchFiles(tmp_path / "watch", pool), namespace, SPECS)
+    async def take(path: str = "/kv", kind: str = "kvfs") -> Session:
+        context = ProviderContext("acme", tmp_path, Limits(), clock, pool, mount=path)
+        create, config = KINDS[kind]
+        namespace = make_namespace({path: await create(config, context)})
+        specs = (MountSpec(path, kind),)
+        await begin_watch(WatchFiles(tmp_path / "watch", pool), namespace, specs)
         return namespace.attach(Principal("alice", "acme"))
 
     return take
@@ -110,4 +120,28 @@ async def test_what_expires_between_two_owners_is_told_by_the_next_one(
     again = Seen(two, cursor=seen.cursor)
     await sweep(two)
     assert (await again.all(), again.lost) == ([("chmod", "/kv"), ("remove", "/kv/b")], 0)
+    await two.namespace.aclose()
+
+
+async def test_what_leaves_a_trash_in_time_is_told(owner: Callable[..., Any], clock: ManualClock):
+    """Once: before the change that it made way for, or by the next owner."""
+    one = await owner("/p", "pagefs")
+    seen = Seen(one)
+    for name in "abc":
+        await put(one, f"/p/{name}")
+    await one.remove("/p/a")
+    clock.advance(6)
+    await one.remove("/p/b")
+    *_, before, told = await seen.all()
+    assert (before[0], before[1].endswith("~a")) == ("remove", True)
+    assert told == ("remove", "/p/b")
+    assert sum(".trash" in event["path"] for event in seen.events) == 1
+    await one.namespace.aclose()
+    clock.advance(6)
+    two = await owner("/p", "pagefs")
+    again = Seen(two, cursor=seen.cursor)
+    (mount,) = two.namespace.vfs.mounts
+    await mount.provider.core.settle()
+    ((kind, path),) = await again.all()
+    assert (kind, path.endswith("~b"), again.lost) == ("remove", True, 0)
     await two.namespace.aclose()

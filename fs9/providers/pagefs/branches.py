@@ -87,8 +87,6 @@ class Branches:
             await self._tree.recover(view)
         async with core.lock:
             await self._make_trash()
-        if self._tree.has_trash:
-            await self._tree.purge(core.head, 1 << 30)
         clean = await store.get(records.CLEAN)
         closed = 0 if clean is None else records.decode_number(clean)
         if store.epoch > 1 and closed != store.epoch - 1:

@@ -46,6 +46,7 @@ from fs9.providers.values import check_values
 from fs9.types import ALWAYS, POSIX_LIKE, Capability, FsStats, StatChanges
 
 if TYPE_CHECKING:
+    from fs9.provider import Departures
     from fs9.providers.pagefs.content import Changes
     from fs9.providers.pagefs.core import Core, OpenInode
     from fs9.providers.pagefs.view import View
@@ -83,6 +84,10 @@ class PageFs(BaseProvider):
     async def destroy(self) -> None:
         with Translated("/"):
             await remove_all(self.core.store, self.core.blocks)
+
+    def tell_departures(self, to: Departures) -> None:
+        """See `fs9.provider.Departing`: what has been in the trash for long."""
+        self.tree.expiry.begin(to)
 
     async def aclose(self) -> None:
         with Translated("/"):

@@ -25,7 +25,7 @@ from fs9.providers.pagefs import records
 from fs9.providers.pagefs.core import PAGE_ROWS
 from fs9.providers.pagefs.records import DIRECTORY, REGULAR, ROOT, SYMLINK, Inode
 from fs9.providers.pagefs.rules import only_removed
-from fs9.providers.pagefs.view import after
+from fs9.providers.pagefs.trash import STAMP_DIGITS, Expiry
 from fs9.providers.values import check_target
 from fs9.types import ALWAYS, Condition, FileInfo, FileType
 
@@ -40,10 +40,6 @@ LINKS_MAX = 65_000
 #: Extended attributes of one inode, and the size of one.
 ATTRIBUTES_MAX = 64
 ATTRIBUTE_BYTES_MAX = 32 * 1024
-#: Expired files that one removal takes out of the trash.
-PURGED_AT_ONCE = 16
-#: Of the time in nanoseconds that a name in the trash begins with.
-_STAMP_DIGITS = 20
 
 _TYPES = {
     REGULAR: FileType.REGULAR,
@@ -78,6 +74,7 @@ class Tree:
     def __init__(self, core: Core, content: Content) -> None:
         self._core = core
         self._content = content
+        self.expiry = Expiry(core, self.remove)
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -342,7 +339,7 @@ class Tree:
         return is_here and found[1] != DIRECTORY
 
     def _trash_name(self, name: str) -> str:
-        serial = f"{self._core.clock.now_ns():0{_STAMP_DIGITS}d}-{self._core.serial():x}~"
+        serial = f"{self._core.clock.now_ns():0{STAMP_DIGITS}d}-{self._core.serial():x}~"
         return serial + name.encode()[: 255 - len(serial)].decode(errors="ignore")
 
     async def displace(
@@ -366,26 +363,7 @@ class Tree:
     async def purge_some(self, view: View) -> None:
         """Before a change that may put something into the trash, when there is one."""
         if self.has_trash and view is self._core.head:
-            await self.purge(view, PURGED_AT_ONCE)
-
-    async def purge(self, view: View, limit: int) -> None:
-        """Remove what has been in the trash for longer than it is kept; `limit` files at most."""
-        oldest_ns = self._core.clock.now_ns() - int(self._core.policy.trash_retention_s * 1e9)
-        first, end = records.entries(records.TRASH)
-        while limit > 0:
-            rows = await view.scan(first, end, min(limit, PAGE_ROWS))
-            for key, _ in rows:
-                name = records.entry_name(key)
-                stamp = name.partition("-")[0]
-                if len(stamp) != _STAMP_DIGITS or not stamp.isdecimal():
-                    continue  # from a time when there was no retention
-                if int(stamp) > oldest_ns:
-                    return
-                await self.remove(view, f"/.trash/{name}", ALWAYS)
-            if len(rows) < PAGE_ROWS:
-                return
-            first = after(rows[-1][0])
-            limit -= len(rows)
+            await self.expiry.purge(view)
 
     async def unlink(
         self, view: View, changes: Changes, number: int
