@@ -1,1 +1,1 @@
-"""The processes of the fleet: slots, gunicorn, the HTTP protocol class. Composes the others."""
+"""The processes of the fleet: slots, gunicorn, the HTTP protocol class. Composes router and fs9."""

@@ -1,8 +1,8 @@
-"""Accounts for each request that a worker answers: counts, access line, span.
+"""Records each request that a worker answers: metrics, access log, trace span.
 
     Connection ── begin ──> id; a trail when somebody looks ── … ── end ──> metrics, line, span
 
-Access lines and spans are off unless asked for, and then cost one look at an attribute.
+Access lines and spans are off by default, and then cost one check of an attribute.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NAMESPACES_ROUTE = f"{PREFIX}/namespaces/:ns"
 
 
 class Account:
-    """The account of one worker."""
+    """Records the requests of one worker."""
 
     def __init__(self, services: Services) -> None:
         self._metrics = services.metrics
@@ -71,13 +71,13 @@ class Account:
         return reply_to_error(error)
 
     def begin_refusal(self) -> bytes:
-        """The id of an answer to what was no request."""
+        """The id of an answer to bytes that were not a request."""
         request_id = self._ids.of(None)
         REQUEST_ID.set(request_id)
         return request_id
 
     def end(self, connection: Connection, seconds: float) -> None:
-        """The answer is written. Without a request it was not HTTP."""
+        """Record an answer that is written; without a request the client did not send HTTP."""
         request, status = connection.request, connection.status
         sent_bytes, connection.sent_bytes = connection.sent_bytes, 0
         if request is None:
@@ -97,7 +97,7 @@ class Account:
             self._tell(connection, request, request.trail, status, seconds, sent_bytes)
 
     def broke_off(self, connection: Connection, seconds: float) -> None:
-        """The client left with a request in progress."""
+        """Record a request whose client left before the answer was complete."""
         request = connection.request
         if request is not None and request.trail is not None:
             status = connection.status or CLIENT_LEFT
@@ -172,7 +172,7 @@ def _method(request: Request) -> str:
 
 
 def _route(path: bytes) -> str:
-    """The template of a path: the label of its counts."""
+    """The route of a path, as a label of metrics."""
     route = _ROUTES.get(path)
     if route is None:
         route = _NAMESPACES_ROUTE if path.startswith(_NAMESPACES_PATH) else OTHER

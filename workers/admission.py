@@ -66,7 +66,7 @@ class Admission:
 
     @property
     def may_bid_farewell(self) -> bool:
-        """Is there room for a connection that is refused, until the client has read why?"""
+        """May a refused connection stay open until the client has read the reason?"""
         return self._total <= self._most + _FAREWELLS_MAX
 
     def _address(self, peer: str) -> str:
@@ -84,7 +84,7 @@ def files_max() -> int:
 def raise_files_max() -> None:
     """Let this process open as many files as the system allows (setrlimit(2)).
 
-    The usual 1,024 are a courtesy to programs that use select(2).
+    The usual limit of 1,024 is meant for programs that use select(2).
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, _FILES_MAX)

@@ -36,7 +36,7 @@ _BODILESS = frozenset({204, 304})
 def run_small(
     connection: Connection, request: Request, operation: Operation, body: bytes
 ) -> Coroutine[Any, Any, None] | None:
-    """Answer now, or return what is left to be run as a task."""
+    """Answer now; returns the rest, to be run as a task, if the operation waits."""
     exchange, operation = _exchange(connection, request, operation, BytesBody(body))
     sessions, block = connection.node.sessions, request.block
     sessions.enter(exchange, block, request.tenant)
@@ -77,7 +77,7 @@ async def run_in_pieces(
 def perform(
     connection: Connection, request: Request, operation: Operation, body: SocketBody
 ) -> Coroutine[Any, Any, Reply]:
-    """The operation's coroutine, through the same door as Falcon's."""
+    """The coroutine of the operation, made as for Falcon: by `fs9.http.dispatch.answer`."""
     exchange, operation = _exchange(connection, request, operation, body)
     authorization = request.block.text_fields.get("authorization")
     return answer(operation, exchange, authorization, request.tenant)
@@ -117,7 +117,7 @@ def _raising(error: Fs9Error) -> Callable[[Exchange], Coroutine[Any, Any, Reply]
 def _resumed(
     coroutine: Coroutine[object, object, Reply], future: object
 ) -> Generator[object, object, Reply]:
-    """Go on with a coroutine that was stepped once and then yielded `future`."""
+    """Continue a coroutine that was stepped once and yielded `future`."""
     while True:
         try:
             try:

@@ -51,14 +51,14 @@ class Blocks:
 
 
 def changing(block: Block) -> bool:
-    """Does the block have a field that may differ at each request?"""
+    """Does the block have a field whose value may differ in each request?"""
     return not _CHANGING.keys().isdisjoint(block.fields)
 
 
 def _cut(data: bytes) -> tuple[bytes, dict[bytes, bytes]]:
-    """The lines without those that change, and these; the first of each name alone.
+    """The lines without those that may change, and the first of these for each name.
 
-    A name that is also the end of another one's, before it, stays in: then all is parsed.
+    A name that ends another one before it is not cut out: the whole block is parsed then.
     """
     found: dict[bytes, bytes] = {}
     lower = data.lower()
@@ -76,9 +76,9 @@ def _cut(data: bytes) -> tuple[bytes, dict[bytes, bytes]]:
 
 
 def _with(block: Block, cut: dict[bytes, bytes]) -> Block | None:
-    """The block with these fields more, which change nothing that a block says of itself.
+    """The block with these fields added; they affect neither framing nor the connection.
 
-    None when it has one of them itself.
+    None when it has one of them already.
     """
     if not cut.keys().isdisjoint(block.fields):
         return None

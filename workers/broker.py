@@ -71,7 +71,7 @@ def main(
     show_life: Callable[[], None] = lambda: None,
     parent: int | None = None,
 ) -> None:
-    """Be the broker, in a process of its own, until SIGTERM or the end of the arbiter.
+    """Run the broker in this process until SIGTERM or the end of the arbiter.
 
     `workers` counts for a fleet that begins: one without a saved view. `silence_s`: a worker
     that says nothing for so long is killed. `wake_arbiter` makes it look at what is written
@@ -129,7 +129,7 @@ class Broker:
         self.do(self.state.start())
 
     def step(self, timeout_s: float = 1.0) -> None:
-        """Wait for something to happen, or the next tick, and see to it."""
+        """Wait for the next event or tick, and handle it."""
         state = self.state
         wait_s = state.next_tick_s(time.monotonic()) - time.monotonic()
         ready = self.server.poll(min(timeout_s, max(0.0, wait_s)))
@@ -191,7 +191,7 @@ class Broker:
             self._tell_arbiter(effect)
 
     def _tell_arbiter(self, effect: WriteWorkers | Renew) -> None:
-        """Write the number for the arbiter; on a full disk the operator is told."""
+        """Write what the arbiter is to do; on a full disk the operator gets an error."""
         directory, now_s = self._run_directory, time.monotonic()
         if isinstance(effect, Renew):
             error = self._written(directory.renewal_file, effect.id.encode())
@@ -202,7 +202,7 @@ class Broker:
             self.do(self.state.on_written(effect.workers, error, now_s))
 
     def _written(self, path: Path, data: bytes) -> str:
-        """Write it and wake the arbiter; returns why that failed, or an empty text."""
+        """Write it and wake the arbiter; returns the error as text, or an empty one."""
         try:
             replace_file(path, data)
         except OSError as error:
@@ -211,7 +211,7 @@ class Broker:
         return ""
 
     def _save(self) -> None:
-        """Save, and try again until it succeeds: on a full disk the fleet goes on unsaved."""
+        """Save the state, if need be again at the next step: on a full disk the fleet goes on."""
         if self._unsaved is None:
             return
         try:
@@ -252,7 +252,7 @@ class Broker:
 
 
 def load(run_directory: RunDirectory) -> Saved | None:
-    """The state that an earlier broker left; None: nothing that can be read."""
+    """The state that an earlier broker saved; None when there is none that can be read."""
     with suppress(FileNotFoundError):
         data = run_directory.view_file.read_bytes()
         try:
@@ -263,7 +263,7 @@ def load(run_directory: RunDirectory) -> Saved | None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Whoever reads it sees the old or the new content; not meant to survive the power."""
+    """Replace a file atomically, for readers; it need not survive a loss of power."""
     new = path.with_name(f"{path.name}.new")
     new.write_bytes(data)
     new.replace(path)

@@ -106,7 +106,7 @@ def _connect(sock: zmq.Socket[bytes], address: str, keys_dir: Path | None) -> No
 
 
 def _watch_peer(sock: zmq.Socket[bytes]) -> None:
-    """Notice a peer that vanished silently; for Unix sockets the kernel tells."""
+    """Notice a peer that vanished without closing its connection; over TCP the kernel cannot."""
     sock.setsockopt(zmq.IPV6, 1)
     sock.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
     sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
@@ -114,7 +114,7 @@ def _watch_peer(sock: zmq.Socket[bytes]) -> None:
 
 
 def prepare_bus(run_directory: RunDirectory, bind: str, keys_dir: Path) -> None:
-    """Say where the bus of a fleet that starts is, and make the keys that are missing.
+    """Write down the address of the bus of a fleet that starts, and make missing keys.
 
     Raises UnusableKeys.
     """
@@ -130,7 +130,7 @@ def prepare_bus(run_directory: RunDirectory, bind: str, keys_dir: Path) -> None:
 
 
 class _Doorman:
-    """Lets in clients that have the clients' key; ZeroMQ asks over ZAP (RFC 27)."""
+    """Authenticates clients by the clients' key; ZeroMQ asks over ZAP (RFC 27)."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys_dir: Path) -> None:
         self._allowed = zmq.curve_public(broker_keys(keys_dir)[1])
@@ -181,11 +181,11 @@ class BusServer:
         return [each for each, _ in ready if isinstance(each, int)]
 
     def publish(self, data: bytes) -> None:
-        """Send to all; never waits. A peer that is too slow loses the message."""
+        """Send to all workers; never waits. A peer that is too slow loses the message."""
         self._publications.send(data, zmq.NOBLOCK)
 
     def reply(self, client: bytes, data: bytes) -> None:
-        """Send to one; a client that is gone, or does not read, loses the message."""
+        """Send to one client; if it is gone, or does not read, the message is lost."""
         try:
             self._requests.send_multipart([client, data], zmq.NOBLOCK)
         except zmq.Again:
@@ -202,7 +202,7 @@ class BusServer:
                 yield frames[0], frames[1]
 
     def subscribed(self) -> bool:
-        """Has somebody begun to listen since the last call?"""
+        """Has a client subscribed since the last call?"""
         found = False
         while True:
             try:
@@ -254,7 +254,7 @@ class BusClient:
     async def start(
         self, on_message: Callable[[Announcement], None], on_snapshot: Callable[[View], None]
     ) -> None:
-        """Connect, and wait until nothing is missing.
+        """Connect, and wait until no announcement is missing.
 
         A caller that stops waiting need not start again: the client goes on trying, and a
         worker serves without a broker, too.
@@ -281,7 +281,7 @@ class BusClient:
         await self._synced.wait()
 
     def report(self, message: Report) -> None:
-        """Send it; never waits. The broker gets it once, in order, a `Status` at most once."""
+        """Send it; never waits. It arrives exactly once and in order, a `Status` at most once."""
         if not isinstance(message, Told) and not message.pid:
             message = msgspec.structs.replace(message, pid=self._pid)
         if isinstance(message, Drained) and not message.view and self.view is not None:
@@ -290,11 +290,11 @@ class BusClient:
         self._pump()
 
     async def tell(self, message: Told, timeout_s: float) -> bool:
-        """Have every worker apply it; False: not all are known to have done so in time."""
+        """Have every worker apply it; False when not all confirmed that in time."""
         return await self._telling.tell(message, timeout_s)
 
     async def flush(self, timeout_s: float = 1.0) -> bool:
-        """Wait until the broker has every report; False: not in time."""
+        """Wait until the broker has every report; False when that takes too long."""
         try:
             while self._reporter.outstanding:
                 self._confirmed.clear()
@@ -305,7 +305,7 @@ class BusClient:
 
     @property
     def view(self) -> View | None:
-        """The latest; None before the first."""
+        """The latest view; None before the first."""
         return self._subscriber.view
 
     @property
@@ -318,12 +318,12 @@ class BusClient:
 
     @property
     def gaps(self) -> int:
-        """How often announcements were found missing, or the broker another one."""
+        """How often announcements were missing, or the broker was a new one."""
         return self._subscriber.gaps
 
     @property
     def lag_s(self) -> float:
-        """Seconds since nothing was missing."""
+        """Seconds since every announcement was there."""
         return self._subscriber.lag_s(self._now_s())
 
     @property
@@ -356,7 +356,7 @@ class BusClient:
         self._schedule(RETRY_S if self._busy() else _IDLE_TICK_S)
 
     def _busy(self) -> bool:
-        """Is there something to ask for or to send again?"""
+        """Is there anything to request, or to send again?"""
         return self._reporter.outstanding > 0 or not self._subscriber.in_sync(self._now_s())
 
     def _schedule(self, delay_s: float) -> None:
@@ -474,7 +474,7 @@ class OperatorLine:
         self._socket.send(data)
 
     def receive(self, timeout_s: float) -> bytes | None:
-        """The broker's next answer; None: nothing in time."""
+        """The broker's next answer; None when there is none in time."""
         if not self._socket.poll(max(0, round(timeout_s * 1000)), zmq.POLLIN):
             return None
         return self._socket.recv()

@@ -1,6 +1,6 @@
 """Changes of the metadata as messages of the control bus, and back.
 
-To the router they are bytes: it knows nothing of what they mean.
+To the router they are bytes, whose meaning it does not know.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""One request at a time on a connection: its tasks, its time, its end.
+"""The request in progress on a connection: its tasks, its deadline and its end.
 
-`workers.protocol` reads the connection and decides who answers; what it begins ends here.
+`workers.protocol` reads the connection and decides who answers; this module is its base.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _TOO_MANY = TooManyRequests.status
 
 
 class Progress:
-    """A request in progress: its namespace does not move before the `end`."""
+    """Counts a request as in progress until `end`: its namespace does not move before."""
 
     __slots__ = ("_key", "_membership", "_over")
 
@@ -82,7 +82,7 @@ class Progress:
 
 
 class Connection(HttpToolsProtocol):
-    """What every connection has, whoever answers its requests.
+    """The base of every connection, whichever lane answers its requests.
 
     `private`: it came over the slot's own socket from another worker, so it never moves.
     `handed`: what another worker had read from it.
@@ -178,7 +178,7 @@ class Connection(HttpToolsProtocol):
             self.node.admission.leave(self.peer)
 
     def turn_away(self, error: Fs9Error) -> None:
-        """Say why the connection ends before any request, if there is room for so much."""
+        """Answer with the error and close the connection, if there is room for that."""
         self.intake.clear()
         self._is_new = False
         if isinstance(error, TooManyRequests):
@@ -223,7 +223,7 @@ class Connection(HttpToolsProtocol):
         task.add_done_callback(self._ran)
 
     def release_endless(self) -> None:
-        """When the answer has no end of its own, nobody waits for it, and it is no work."""
+        """Stop counting an endless answer as in progress: nothing waits for its end."""
         if self.is_endless:
             self._uncount()
             if self._progress is not None:
@@ -231,12 +231,12 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _is_held(self) -> bool:
-        """Is a refusal on its way that comes late? Until then nothing more is wanted."""
+        """Is a refusal being delayed? Until it is sent nothing more is read."""
         return self.exchange is not None and self.exchange.held
 
     @property
     def is_endless(self) -> bool:
-        """Is an answer under way that goes on as long as the client stays?"""
+        """Is the answer in progress one that goes on as long as the client stays?"""
         return self.exchange is not None and self.exchange.endless
 
     def _ran(self, task: asyncio.Task[None]) -> None:
@@ -248,7 +248,7 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
     def _abandon_task(self) -> None:
-        """Let go of the task; it ends in its own time and must not answer any more."""
+        """Cancel the task without waiting for its end; it must not answer any more."""
         if self.cycle is not None:
             self.cycle.disconnected = True
         if self._task is not None:
@@ -355,7 +355,7 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
 
     def break_off(self, *, reset: bool = False) -> None:
-        """End the connection within an answer, which must not look whole.
+        """Abort the connection within an answer, so that it cannot look complete.
 
         `reset`: what is on its way to the client is given up.
         """
@@ -389,7 +389,7 @@ class Connection(HttpToolsProtocol):
         return self._ending
 
     def refuse(self, error: Fs9Error) -> None:
-        """Answer a request that goes no further."""
+        """Answer a request with an error that was found before its operation began."""
         request = self.request
         if self._state is State.MOVE and request is not None:
             self._begin(request)
@@ -399,7 +399,7 @@ class Connection(HttpToolsProtocol):
         self.finish()
 
     def finish(self) -> None:
-        """The answer is written: go on with the next request, or close."""
+        """After the answer is written: go on with the next request, or close."""
         self._uncount()
         if self.status:
             self.node.account.end(self, self.loop.time() - self._since_s)
@@ -439,7 +439,7 @@ class Connection(HttpToolsProtocol):
             self._advance()
 
     def _linger(self, *, unread: bool = False) -> None:
-        """Close, but read on for a moment, lest a reset destroys the answer on its way.
+        """Close, but read on for a moment: a reset could destroy the answer before it arrives.
 
         `unread`: something may be on its way that nobody has asked for.
         """
@@ -462,7 +462,7 @@ def _moved(framer: Framer) -> int:
 
 
 def unsent_bytes(transport: asyncio.Transport) -> int:
-    """What the transport still has to write; a closed one that is not gone yet has nothing."""
+    """Bytes that the transport has not written yet; 0 for a closed one."""
     try:
         return transport.get_write_buffer_size()
     except RuntimeError:  # uvloop's, of a handle that is closed

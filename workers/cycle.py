@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def take_over(connection: Connection, cycle: RequestResponseCycle) -> None:
-    """Put ourselves between the cycle and the connection."""
+    """Put a `CycleTransport` between the cycle and the connection."""
     send = cycle.send
     scope = cast("dict[str, object]", cycle.scope)
 
@@ -67,7 +67,7 @@ def _with_id(message: HTTPResponseStartEvent, request_id: bytes) -> HTTPResponse
 
 
 def cancellable(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
-    """The application; that it is cut because the client has left is no failure to be logged."""
+    """The application; its cancellation, when the client has left, is not logged as an error."""
 
     async def run(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         try:
@@ -82,8 +82,8 @@ def cancellable(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Appl
 class CycleTransport:
     """The transport as the cycle sees it.
 
-    After a complete answer `Connection.finish` closes the connection, lingering; before that
-    the cycle closes it only because the answer broke off, and it must look so.
+    After a complete answer `Connection.finish` closes the connection, lingering. When the cycle
+    closes it before, the answer is incomplete, and the connection is aborted.
     """
 
     def __init__(self, connection: Connection, cycle: RequestResponseCycle) -> None:

@@ -35,7 +35,7 @@ _BODY_AHEAD_BYTES_MAX = 256 * 1024
 
 
 class Departure:
-    """How one connection's requests leave for their owners; keeps count of the moves."""
+    """Takes the requests of one connection to their owners, and counts its moves."""
 
     def __init__(self, connection: Connection, handed: Handed | None) -> None:
         self._connection = connection
@@ -76,7 +76,7 @@ class Departure:
     def _is_forwarded(self, request: Request) -> bool:
         """Should the request be forwarded, not handed over with the connection?
 
-        Never HTTP/1.0: its answer may end with the connection, so the owner must have that.
+        Never for HTTP/1.0: its answer may end with the connection, so the owner must have that.
         """
         if not self._connection.node.forwarding or not request.line.minor:
             return False
@@ -93,11 +93,11 @@ class Departure:
         connection.let_go()
 
     def must_wait(self) -> bool:
-        """Was the connection sent here by a view that this worker does not know yet?"""
+        """Was the connection sent here according to a view that this worker does not know yet?"""
         return self._view > self._connection.node.membership.number
 
     async def wait_for_view(self) -> None:
-        """Wait for that view; without it we go on by the one we have."""
+        """Wait for that view, for a bounded time; then go on by the one that is known."""
         view, self._view = self._view, 0
         with suppress(TimeoutError):
             await self._connection.node.membership.wait_for_view(view, VIEW_WAIT_S)
@@ -166,7 +166,7 @@ class Departure:
         self._come_home(request)
 
     async def _send_back(self, request: Request, key: str) -> bool:
-        """Bring it to the earlier owner if that keeps the namespace; False if it does not."""
+        """Send the request to the earlier owner if that still has the namespace; False if not."""
         connection, node = self._connection, self._connection.node
         keeper = node.services.namespaces.locks.noted(key)
         if not keeper.isdecimal() or int(keeper) == node.slot:
@@ -183,7 +183,7 @@ class Departure:
         return True
 
     def _come_home(self, request: Request) -> None:
-        """The namespace is ours now, even if another worker may still hold it."""
+        """Answer here: the namespace is ours now, though another worker may still hold it."""
         self._connection.flow.resume_reading()
         self._connection.route(request)
 
@@ -257,12 +257,12 @@ class Departure:
                 self._upstreams.pop(slot).abort()
 
     def resume(self) -> None:
-        """Go on sending: the client takes bytes again."""
+        """Go on with the forwarded answer: the client takes bytes again."""
         if self._active is not None:
             self._active.resume()
 
     def abort(self) -> None:
-        """The client is gone, or gets another answer."""
+        """Stop forwarding: the client is gone, or gets another answer."""
         self._active = None
         self._drop_upstreams()
 

@@ -78,7 +78,7 @@ def _near(address: str) -> str:
 
 
 def set_endpoint(run_directory: RunDirectory, bind: str, keys_dir: Path) -> None:
-    """For a fleet that starts; `bind` is `ipc` or `tcp://HOST:PORT`."""
+    """Write the address for a fleet that starts; `bind` is `ipc` or `tcp://HOST:PORT`."""
     if bind == "ipc":
         run_directory.bus_file.unlink(missing_ok=True)
         return
@@ -92,7 +92,7 @@ def set_endpoint(run_directory: RunDirectory, bind: str, keys_dir: Path) -> None
 
 
 def make_keys(keys_dir: Path, make_pair: Callable[[], tuple[bytes, bytes]]) -> None:
-    """Make what is missing; `make_pair` gives a public and a secret key."""
+    """Make the keys that are missing; `make_pair` gives a public and a secret key."""
     keys_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (keys_dir / _BROKER).exists():
         if (keys_dir / _BROKER_PUBLIC).exists():
@@ -106,7 +106,7 @@ def make_keys(keys_dir: Path, make_pair: Callable[[], tuple[bytes, bytes]]) -> N
 
 
 def broker_keys(keys_dir: Path) -> tuple[bytes, bytes]:
-    """The broker's secret key, and that of the clients, whose public one it lets in."""
+    """The broker's secret key, and the clients' key, whose public part it accepts."""
     return _read(keys_dir / _BROKER), _read(keys_dir / _CLIENT)
 
 

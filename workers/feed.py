@@ -1,4 +1,4 @@
-"""How current this worker's knowledge is: when it last knew everything that was announced.
+"""How current this worker's knowledge of the fleet and the metadata is.
 
 It learns changes in two ways: from the bus, and from the metadata (`fs9.changes`), which is read on
 a timer. When the bus has been silent for longer than a bound, the worker is not ready; when the
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Hearing(NamedTuple):
-    """`unheard_s`: since the bus was complete; `stale_s`: since either source was."""
+    """Seconds since the bus was complete (`unheard_s`), and since either source was (`stale_s`)."""
 
     unheard_s: float
     stale_s: float
@@ -33,7 +33,7 @@ class Feed:
         self._certain_s = now_s
 
     def hearing(self, now_s: float) -> Hearing:
-        """To be asked more often than matters: a reading counts from when it is noticed."""
+        """The state now. Call it often: a reading of the metadata counts from the next call."""
         if self._caught_up() != self._seen:
             self._seen, self._certain_s = self._caught_up(), now_s
         unheard_s = self._lag_s()

@@ -1,4 +1,4 @@
-"""Starts and supervises the fleet: gunicorn's arbiter, with slots. `fs9 serve` ends here."""
+"""Starts and supervises the fleet, for `fs9 serve`: gunicorn's arbiter, with slots."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _try_out(settings: Settings) -> None:
     """The preflight, in a process of its own. Raises ConfigError.
 
     Threads that providers start, and libraries that they load, would be in the workers, which are
-    forked from this process, without the threads: what waits for one waits for ever.
+    forked from this process, without the threads: a lock held by one would never be released.
     """
     said_fd, say_fd = os.pipe()
     server = os.getpid()
@@ -228,8 +228,8 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
     def load(self) -> None:
         """Make what all workers have in common before they are forked, so that they share it.
 
-        What belongs to a process, its threads or its event loop each worker opens itself. In
-        one that takes a killed one's place this is not to be done while others serve.
+        Each worker opens what belongs to its process, threads or event loop itself. A worker that
+        replaces a killed one then has less to do while the others serve.
         """
         for name in ("uvicorn.lifespan.off", f"uvicorn.loops.{self.settings.event_loop}"):
             import_module(name)
@@ -238,7 +238,7 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
         prepare_ring(range(self.settings.workers))
 
     def serve(self) -> int:
-        """Until told to stop; the exit status."""
+        """Serve until told to stop; the exit status."""
         try:
             FleetArbiter(self).run()
         except SystemExit as end:

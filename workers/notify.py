@@ -7,10 +7,10 @@ import socket
 
 
 class Notifier:
-    """One datagram a change of state, to the socket that the service manager has named.
+    """Sends a datagram for each change of state to the socket that the service manager named.
 
-    `address` is the value of NOTIFY_SOCKET; without it nothing is sent. That nobody hears it
-    is no error: the fleet serves all the same.
+    `address` is the value of NOTIFY_SOCKET; without it nothing is sent. A datagram that cannot be
+    delivered is ignored: the fleet serves all the same.
     """
 
     def __init__(self, address: str | None) -> None:
@@ -18,11 +18,11 @@ class Notifier:
         self._address = address and ("\0" + address[1:] if address[0] == "@" else address)
 
     def ready(self, status: str) -> None:
-        """All workers serve."""
+        """Tell that all workers serve."""
         self._send(f"READY=1\nSTATUS={status}")
 
     def stopping(self) -> None:
-        """The fleet has begun to stop."""
+        """Tell that the fleet has begun to stop."""
         self._send("STOPPING=1\nSTATUS=finishing requests")
 
     def _send(self, state: str) -> None:

@@ -17,7 +17,7 @@ HEAD, BODY, ANSWER, REST = "head", "body", "answer", "rest"
 
 
 class Pace:
-    """Of one connection. Each period must have its bytes, counted from its own start."""
+    """The pace of one connection: in each period it must move a minimum of bytes."""
 
     __slots__ = ("_doing", "_from_bytes", "_from_s", "_request_s")
 

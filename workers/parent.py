@@ -1,6 +1,6 @@
-"""Makes a process end when its parent ends, however the parent died.
+"""Makes a process end when its parent ends, even by SIGKILL.
 
-Otherwise it would go on serving, and keep the address from the next fleet.
+Otherwise it would go on serving, and the next fleet could not bind the address.
 """
 
 from __future__ import annotations

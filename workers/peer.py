@@ -21,7 +21,7 @@ _PREFIX = b"\0fs9-forwards/"
 
 
 def peer_of(transport: asyncio.Transport, *, private: bool) -> str:
-    """An IP address, `unix` for a proxy at the front socket, or empty: it cannot be known."""
+    """The client's IP address, `unix` for a proxy at the front socket, or empty if unknown."""
     sock = transport.get_extra_info("socket")
     if sock is None:
         return ""
@@ -42,7 +42,7 @@ def forwarding_name(peer: str, view: int) -> bytes:
 
 
 def forwarding_view(transport: asyncio.Transport) -> int | None:
-    """The number of the view by which a connection forwards to us; None: it does not say."""
+    """The number of the view by which a connection forwards to us; None when it has none."""
     sock = transport.get_extra_info("socket")
     try:
         parts = None if sock is None else _forwarding_parts(sock.getpeername())
@@ -52,7 +52,7 @@ def forwarding_view(transport: asyncio.Transport) -> int | None:
 
 
 def _forwarding_parts(name: object) -> tuple[str, str] | None:
-    """View and client; None: nobody forwards."""
+    """View and client; None for a connection that does not forward."""
     if not isinstance(name, bytes) or not name.startswith(_PREFIX):
         return None
     parts = name[len(_PREFIX) :].decode("ascii", "replace").split("/", 2)

@@ -65,7 +65,7 @@ _IDLE, _COLLECT, _ANSWER = State.IDLE, State.COLLECT, State.ANSWER
 
 
 class Fs9Protocol(Connection):
-    """One client connection: reads it, and brings each request to who answers."""
+    """One client connection: reads requests, and passes each to the lane that answers it."""
 
     # -- asyncio.Protocol -------------------------------------------------------------------
 
@@ -117,7 +117,7 @@ class Fs9Protocol(Connection):
             self.flow.pause_reading()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Keep a half-closed connection while what came whole is answered."""
+        """Keep a half-closed connection until the requests that arrived completely are answered."""
         self._eof = True
         if self.is_endless:
             return False
@@ -176,12 +176,12 @@ class Fs9Protocol(Connection):
             self.cycle.keep_alive = False
 
     def _part(self) -> None:
-        """Close, if no request came; one that came was answered with `connection: close`."""
+        """Close unless a request has come; that one is answered with `connection: close`."""
         if self._state is State.IDLE:
             self.transport.close()
 
     def forget_leavers(self) -> None:
-        """The view has changed: keep no connection to a worker that may want to leave."""
+        """After a change of the view: close connections to workers that may leave."""
         self._departure.forget_leavers()
 
     def _move_out(self) -> None:
@@ -240,7 +240,7 @@ class Fs9Protocol(Connection):
     # -- Whose request is it, and which lane? -----------------------------------------------
 
     def route(self, request: Request) -> None:
-        """Answer here, or bring the connection or the request to the owner."""
+        """Answer here, or take the connection or the request to the owner."""
         node = self.node
         claimed = request.block.claimed_namespace
         if claimed is None and node.auth and request.path.startswith(API):
@@ -268,7 +268,7 @@ class Fs9Protocol(Connection):
         self.stay(request)
 
     def _still_has(self, key: str) -> bool:
-        """Was the request sent back to us, who have the namespace for a moment more?"""
+        """Was the request sent back to this worker, which has the namespace for a moment more?"""
         return self.private and self.node.services.namespaces.loaded(key) is not None
 
     def stay(self, request: Request) -> None:
@@ -403,5 +403,5 @@ class Fs9Protocol(Connection):
 
 
 def _is_elsewhere(namespaces: Namespaces, key: str) -> bool:
-    """Has an earlier owner it still? What no namespace is called is refused later."""
+    """Does an earlier owner still have the namespace? Invalid names are refused later."""
     return is_namespace_name(key) and namespaces.elsewhere(key)

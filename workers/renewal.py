@@ -47,7 +47,7 @@ _SHOWN_BYTES_MAX = 2000
 
 
 class KeptWorker(msgspec.Struct):
-    """A worker of the program before this one. `watch_fd`: its sign of life (gunicorn)."""
+    """A worker that the earlier program forked. `watch_fd`: gunicorn's file of its heartbeat."""
 
     pid: int
     slot: int
@@ -56,7 +56,7 @@ class KeptWorker(msgspec.Struct):
 
 
 class Handover(msgspec.Struct, tag="go on"):
-    """What the arbiter's next program must know; descriptors are by number."""
+    """The state that the arbiter passes to its next program; descriptors are numbers."""
 
     renewal: str
     note: str
@@ -138,22 +138,22 @@ class Rehearsal:
 
 
 def command_line() -> list[str]:
-    """What this program was started with."""
+    """The command line that this program was started with."""
     return [sys.executable, *sys.orig_argv[1:]]
 
 
 def environment(order: Handover | _Question, environ: Mapping[str, str]) -> dict[str, str]:
-    """That of this program's start, with an order for the next one."""
+    """The environment of this program's start, with an order for the next program."""
     return {**environ, VARIABLE: msgspec.json.encode(order).decode()}
 
 
 def order_of(text: str) -> Handover | _Question:
-    """What the variable says."""
+    """The order that is in the variable of the environment."""
     return msgspec.json.decode(text, type=Handover | _Question)
 
 
 def rehearse(question: _Question, read_settings: Callable[[], Settings]) -> None:
-    """In the fresh interpreter: can code and settings be used by the fleet that serves?"""
+    """Try out, in a fresh interpreter, whether the running fleet could use code and settings."""
     running: Settings = pickle.loads(_content(question.settings_fd))
     verdict = Verdict()
     try:
@@ -169,14 +169,14 @@ def rehearse(question: _Question, read_settings: Callable[[], Settings]) -> None
 
 
 def settings_of(handover: Handover) -> Settings:
-    """Those that were rehearsed."""
+    """The settings that were rehearsed."""
     settings: Settings = pickle.loads(_content(handover.settings_fd))
     os.close(handover.settings_fd)
     return settings
 
 
 def _note(read: Settings, running: Settings) -> str:
-    """What was changed and stays as it is. A fleet's own number of workers is `fs9 fleet scale`."""
+    """Names changed settings that a reload does not apply. `fs9 fleet scale` sets the workers."""
     keys = [key for name, key in _FIXED.items() if getattr(read, name) != getattr(running, name)]
     if not keys:
         return ""

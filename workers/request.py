@@ -1,4 +1,4 @@
-"""The head of one request: from the bytes on the wire to what decides where it goes. Sans-IO."""
+"""Parses the head of a request, as far as it decides who answers it. Sans-IO."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NO_QUERY: Mapping[str, str] = {}
 
 
 class Head:
-    """A head, parsed; nothing in it changes, so equal bytes share one.
+    """A parsed head. It is immutable, so equal bytes share one.
 
     `path` is without the tenant's prefix. `bad_query`: why `query` is empty.
     """
@@ -107,7 +107,7 @@ class Request:
 
 
 class Heads:
-    """Reads heads for one worker, and keeps what it has parsed."""
+    """Parses heads for one worker, and caches them."""
 
     def __init__(self, limits: Limits, blocks: Blocks) -> None:
         self._limits = limits

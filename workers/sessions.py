@@ -24,7 +24,7 @@ class _Kept(NamedTuple):
 
 
 class Sessions:
-    """Of one worker. `entered` counts the tokens that needed no look."""
+    """The sessions of one worker. `entered` counts the requests whose token was not looked at."""
 
     def __init__(self, services: Services) -> None:
         self._clock = services.clock
@@ -36,7 +36,7 @@ class Sessions:
         self.entered = 0
 
     def enter(self, exchange: Exchange, block: Block, tenant: str | None) -> None:
-        """Give the exchange the block's session, if there is one that still holds."""
+        """Give the exchange the session kept with its header block, if that is still valid."""
         kept = cast("_Kept | None", block.kept)
         if kept is None or tenant is not None:
             return
@@ -51,7 +51,7 @@ class Sessions:
         exchange.session = session
 
     def keep(self, exchange: Exchange, block: Block, tenant: str | None) -> None:
-        """Keep the session of an exchange that came through the gate, for `enter`."""
+        """Keep the session of an authenticated exchange, for `enter`."""
         session = exchange.session
         verifier = self._verifier
         if session is None or tenant is not None or not self._on or verifier is None:

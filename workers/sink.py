@@ -43,7 +43,7 @@ class BufferPool:
 
 
 class _Half:
-    """One of the two buffers: `filled` content bytes at its front."""
+    """One of the two buffers; its first `filled` bytes are content."""
 
     __slots__ = ("buffer", "filled", "view")
 
@@ -94,7 +94,7 @@ class SocketBody(asyncio.BufferedProtocol):
 
     @property
     def waits(self) -> bool:
-        """Is it the client's turn to send?"""
+        """Does the reader wait for bytes of the client?"""
         return self._receiving and not self._paused
 
     async def read(self) -> memoryview:
@@ -241,7 +241,7 @@ class SocketBody(asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """The client may still hear why nothing comes of its request."""
+        """The body is incomplete; keep the connection half open, to answer with an error."""
         self._connection.end_after_this(True)
         self.fail(MalformedRequest(CUT_SHORT))
         return True

@@ -34,36 +34,36 @@ class RunDirectory:
 
     @property
     def bus_publications(self) -> Path:
-        """Where the broker publishes to all workers."""
+        """The socket where the broker publishes to all workers."""
         return self.path / "bus.publications"
 
     @property
     def bus_requests(self) -> Path:
-        """Where the broker takes reports and requests."""
+        """The socket where the broker takes reports and requests."""
         return self.path / "bus.requests"
 
     @property
     def bus_file(self) -> Path:
-        """Where the bus is, if not in these two (`workers.endpoint`)."""
+        """The address of the bus, unless it uses the two sockets above (`workers.endpoint`)."""
         return self.path / "bus.json"
 
     @property
     def lent(self) -> Path:
-        """The directory of what is lent to nginx (`workers.lending`)."""
+        """The directory of files that nginx sends for us (`workers.lending`)."""
         return self.path / "lent"
 
     @property
     def view_file(self) -> Path:
-        """What a restarted broker goes on with; a fleet that starts anew removes it."""
+        """The saved state of the broker, for the next one; a fleet that starts anew removes it."""
         return self.path / "view.json"
 
     @property
     def wanted_file(self) -> Path:
-        """How many workers the arbiter is to keep, as decimal text; the broker writes it."""
+        """The number of workers that the arbiter keeps, as decimal text; the broker writes it."""
         return self.path / "workers"
 
     def wanted(self) -> int | None:
-        """What the file says; None when nobody has asked for another number."""
+        """The number in that file; None when nobody has asked for another one."""
         try:
             return int(self.wanted_file.read_text())
         except FileNotFoundError:
@@ -76,18 +76,18 @@ class RunDirectory:
 
     @property
     def renewed_file(self) -> Path:
-        """How that ended, as JSON: the id, the error or nothing, what the operator is to know."""
+        """The result of that, as JSON: the id, an error or nothing, a note for the operator."""
         return self.path / "renewed"
 
     def renewal(self) -> str:
-        """The id; empty when nothing was asked."""
+        """The id in that file; empty when no reload was asked for."""
         try:
             return self.renewal_file.read_text()
         except FileNotFoundError:
             return ""
 
     def forget_fleet(self) -> None:
-        """What an earlier fleet left about its members: for one that starts anew."""
+        """Remove what an earlier fleet saved about its members; for a fleet that starts anew."""
         for path in (self.view_file, self.wanted_file, self.renewal_file, self.renewed_file):
             path.unlink(missing_ok=True)
 
@@ -102,15 +102,15 @@ class RunDirectory:
         return self.path / "handles"
 
     def handoff_socket(self, slot: int) -> Path:
-        """Where the slot takes connections over."""
+        """The socket where the slot takes over connections from other workers."""
         return self.path / f"slot-{slot}.handoff"
 
     def front_socket(self, slot: int) -> Path:
-        """Where the slot takes connections of a proxy in front, as from its TCP port."""
+        """The socket where the slot accepts connections from a proxy in front."""
         return self.path / f"slot-{slot}.front"
 
     def lend_front(self, slot: int, to: int) -> None:
-        """Who connects to the slot's front comes to another one from now on.
+        """Let another slot accept the connections to this slot's front socket.
 
         A proxy may repeat only what it has not sent, and cannot always tell; so it is not to
         find a socket without a listener. Until a process of the slot listens there again.
@@ -130,16 +130,16 @@ class RunDirectory:
         return front.is_socket() and not front.is_symlink()
 
     def private_socket(self, slot: int) -> Path:
-        """Where the slot takes forwarded requests, of other workers only: they never move."""
+        """The socket where the slot takes requests that other workers forward."""
         return self.path / f"slot-{slot}.http"
 
     @property
     def log_levels(self) -> Path:
-        """What to log, as `logging.filter` says it; workers read it when they get SIGUSR1."""
+        """Log levels, in the form of `logging.filter`; workers read them when they get SIGUSR1."""
         return self.path / "log-level"
 
     def lock_slot(self, slot: int) -> int:
-        """Wait for the slot's lock; the descriptor that holds it."""
+        """Wait for the slot's lock; returns the descriptor that holds it."""
         fd = os.open(self.path / f"slot-{slot}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX)
         # All of one length: who reads it meanwhile finds the process before or this one.

@@ -35,7 +35,7 @@ class _Open:
 
 
 class Telling:
-    """For one worker. `report` brings a message to the broker."""
+    """The announcements of one worker. `report` sends a message to the broker."""
 
     def __init__(self, report: Callable[[Told], None]) -> None:
         self._report = report
@@ -45,7 +45,7 @@ class Telling:
         self._epoch = ""
 
     async def tell(self, message: Told, timeout_s: float) -> bool:
-        """Returns when every worker has applied it (True), or when the time is over."""
+        """Announce it; True when every worker has applied it, False when the time is over."""
         ticket = f"{self._prefix}.{next(self._numbers)}"
         message = msgspec.structs.replace(message, ticket=ticket)
         waiting = self._open[ticket] = _Open(message)
@@ -59,20 +59,20 @@ class Telling:
         return True
 
     def heard(self, message: Told, epoch: str, sequence: int) -> None:
-        """An announcement was applied here; it has this number, or a lower one."""
+        """Note that an announcement, with this number or a lower one, was applied here."""
         waiting = self._open.get(message.ticket)
         if waiting is not None:
             waiting.after = (epoch, sequence)
 
     def acknowledged(self, epoch: str, sequence: int) -> None:
-        """All have applied the announcements of the epoch up to this one."""
+        """Note that all workers have applied the announcements of the epoch up to this one."""
         for waiting in self._open.values():
             if waiting.after is not None and waiting.after[0] == epoch:
                 done = waiting.after[1] <= sequence
                 (waiting.known.set if done else waiting.known.clear)()
 
     def on_broker(self, epoch: str) -> None:
-        """To be called with the epoch of whatever is heard."""
+        """Note the broker's epoch; to be called for everything that it sends."""
         if epoch != self._epoch:
             self._epoch = epoch
             for waiting in list(self._open.values()):
