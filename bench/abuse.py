@@ -1,41 +1,48 @@
 """One tenant at a hundred times its limit, and what the others notice of it.
 
-The others are tenants of the same worker, asking at a steady pace as people and programs do. They
-are measured alone, beside the abusive tenant, and beside one that does the very same to a sink:
-a process that reads and drops. What the sink makes of their waits is not fs9's doing, but that of
-a sender and a network stack on the same two cores. The three take turns, in another order in each
-round, so that a drift of the machine is no difference between them.
+The others are tenants of the same worker, asking at a steady pace as people and programs do
+(`bench.others`). They are measured in five arms, which take turns, in another order in each round,
+so that a drift of the machine is no difference between them: twice alone; beside a tenant who
+does what the abusive one does, but as often as it may; beside the abusive tenant; and beside
+one that does the very same to a sink, a process that reads and drops: what the sink makes of their
+waits is not fs9's doing, but that of a sender and a network stack on the same two cores. The
+abusive tenant is given one form at a time (`bench.abusers`).
 
-The abusive tenant is given one form at a time (`bench.abusers`). One that keeps to its limit is
-measured as well: so much of the difference it is entitled to make.
-
-A ratio is that of the medians of the rounds' p99; the interval is that of 95 % of the ratios of
-as many rounds drawn from them (bootstrap).
+A ratio is that of the p99 of all requests of an arm to that of another, with the interval that
+drawing whole rounds again gives (`bench.bootstrap`). Counted are the requests during which the
+machine did not stall (`bench.stalls`); with all of them there is a column of its own. That of the
+two arms alone says what the method makes of no difference.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
+import math
 import os
 import random
 import resource
 import statistics
-import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bench import cpu
-from bench.abusers import FORMS, LIMIT_QPS, OTHERS_FROM, abuse, connect, start
-from bench.fleet import bearer, fleet, temporary, token
-from bench.load import request
+from bench.abusers import ABUSIVE, FORMS, LIMIT_QPS, MODEST, abuse
+from bench.bootstrap import Ratio, p99_ratio
+from bench.fleet import fleet, temporary, token
+from bench.others import others
+from bench.stalls import awake, watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from bench.abusers import Form
     from bench.fleet import Fleet
+    from bench.others import Record
+    from bench.stalls import Stalls
 
 _YAML = f"""
 server:
@@ -45,23 +52,19 @@ mounts:
 namespace_template:
 - {{path: /, provider: memfs}}
 """
-_OTHERS = 20
-#: Of all others together; below their limits, and well below what a worker can.
-_OTHERS_PER_S = 1000.0
-_DRAWS = 2000
-_FOREIGN_MAX = 0.02
-_ARMS = ("alone", "sink", "fs9")
+_OTHERS = [f"tenant{number}" for number in range(40)]
+#: Of all others together; each asks at half its limit, all at a fifth of what a worker can.
+_OTHERS_PER_S = 2000.0
+_FOREIGN_MAX = 0.05
+_ALONE, _AGAIN, _LIMIT, _SINK, _ABUSED = _ARMS = ("alone", "again", "limit", "sink", "abused")
 
 
-@dataclass
-class _Sample:
-    """Of the others in one turn; `busy`: the share of its core that the fleet used.
+class _Window(NamedTuple):
+    """`busy`: the share of its core that the fleet used; `foreign`: that of the machine that was
+    used by nobody of ours."""
 
-    `foreign`: the share of the machine that was used by nobody of ours.
-    """
-
-    p50_us: float
-    p99_us: float
+    begin_s: float
+    end_s: float
     busy: float
     foreign: float
 
@@ -72,70 +75,134 @@ class _Pace:
 
     seconds: float
     rounds: int
-    #: Until an abuser has had what is given at once, and its sockets are as full as they get.
-    settle_s: float = 1.0
+    #: Until an abuser has had what is given at once; and until nothing is left of one that ended.
+    settle_s: float = 1.2
+    rest_s: float = 0.3
     #: While somebody else is at work on the machine.
-    tries_max: int = 4
+    tries_max: int = 3
 
 
-@dataclass
-class _Round:
-    alone: _Sample
-    sink: _Sample
-    fs9: _Sample
+_Round = dict[str, _Window]
+
+
+class _Measured:
+    """A form's rounds, with what the others waited in them."""
+
+    def __init__(self, rounds: Sequence[_Round], record: Record, stalls: Stalls) -> None:
+        self._rounds = rounds
+        self._waits = [
+            {arm: record.waits(each.begin_s, each.end_s, stalls) for arm, each in turns.items()}
+            for turns in rounds
+        ]
+        self._stalls = stalls
+
+    def ratio(self, arms: Sequence[str], bases: Sequence[str], *, every: bool = False) -> Ratio:
+        return p99_ratio(
+            [
+                (self._of(number, arms, every), self._of(number, bases, every))
+                for number in range(len(self._rounds))
+            ]
+        )
+
+    def p99_us(self, *arms: str) -> float:
+        waits = [wait for n in range(len(self._rounds)) for wait in self._of(n, arms, every=False)]
+        return sorted(waits)[len(waits) * 99 // 100] * 1e6 if waits else math.nan
+
+    def _of(self, number: int, arms: Sequence[str], every: bool) -> list[float]:
+        of_arms = [self._waits[number][arm] for arm in arms]
+        return [wait for waits in of_arms for wait in (waits.every if every else waits.undisturbed)]
+
+    def stalled(self, arm: str) -> float:
+        return self._mean(arm, lambda each: self._stalls.share(each.begin_s, each.end_s))
+
+    def busy(self, arm: str) -> float:
+        return self._mean(arm, lambda each: each.busy)
+
+    def _mean(self, arm: str, value: Callable[[_Window], float]) -> float:
+        return statistics.mean(value(turns[arm]) for turns in self._rounds)
 
 
 def run(quick: bool) -> None:
-    print(f"\n{_OTHERS} others with {_OTHERS_PER_S:,.0f} requests/s together\n")
-    pace = _Pace(0.2, rounds=1, settle_s=0.1, tries_max=1) if quick else _Pace(2.0, rounds=12)
-    with serving() as served:
-        results = {form.name: measure(served, form, pace) for form in FORMS}
-    show(results)
+    pace = _Pace(0.2, rounds=1, settle_s=0.1, rest_s=0.0, tries_max=1)
+    measure(FORMS, pace if quick else _Pace(4.0, rounds=12))
+
+
+def measure(forms: Sequence[Form], pace: _Pace) -> None:
+    print(f"\n{len(_OTHERS)} others with {_OTHERS_PER_S:,.0f} requests/s together\n")
+    print("| the abusive tenant | p99 µs: alone | at its limit | sink | abused |", end="")
+    print(" abused to alone | to at its limit | to sink | alone to alone |", end="")
+    print(" abused to alone, all requests | stalls | CPU |\n" + "| --- " * 12 + "|")
+    with serving() as served, awake():
+        for form in forms:
+            print(f"| {form.name} | {_row(_measure(served, form, pace))} |", flush=True)
+
+
+def _row(found: _Measured) -> str:
+    alone = (_ALONE, _AGAIN)
+    columns = [
+        *(f"{found.p99_us(*arms):,.0f}" for arms in (alone, (_LIMIT,), (_SINK,), (_ABUSED,))),
+        *(found.ratio((_ABUSED,), bases) for bases in (alone, (_LIMIT,), (_SINK,))),
+        found.ratio((_AGAIN,), (_ALONE,)),
+        found.ratio((_ABUSED,), alone, every=True),
+        " → ".join(f"{found.stalled(arm):.0%}" for arm in (_ALONE, _LIMIT, _ABUSED)),
+        " → ".join(f"{found.busy(arm):.1%}" for arm in (_ALONE, _LIMIT, _ABUSED)),
+    ]
+    return " | ".join(map(str, columns))
 
 
 @contextlib.contextmanager
 def serving() -> Iterator[Fleet]:
-    """A worker with limits on, the others' namespaces and the abuser's."""
+    """A worker with limits on, and everybody's namespaces."""
     with temporary() as home, fleet(auth=True, yaml=_YAML, directory=home) as served:
         admin = token("default", roles=["admin"])
-        for name in ("abusive", *(f"tenant{number}" for number in range(_OTHERS))):
+        for name in (ABUSIVE, MODEST, *_OTHERS):
             served.call("POST", "/api/v1/namespaces", json.dumps({"name": name}), admin)
-        _ask(served, 0.3)
         yield served
 
 
-def measure(served: Fleet, form: Form, pace: _Pace) -> list[_Round]:
-    found = []
-    for _ in range(pace.rounds):
-        turns = {}
-        for name in random.sample(_ARMS, 3):
-            beside = abuse(form, served.port, sink=name == "sink")
-            with contextlib.nullcontext() if name == "alone" else beside:
-                time.sleep(pace.settle_s)
-                turns[name] = _ask_undisturbed(served, pace)
-        found.append(_Round(**turns))
-    return found
+def _measure(served: Fleet, form: Form, pace: _Pace) -> _Measured:
+    port = served.port
+    rounds: list[_Round] = []
+    with (
+        watch() as watched,
+        others(port, _OTHERS, _OTHERS_PER_S, core=cpu.LOAD_CORE) as asking,
+    ):
+        time.sleep(pace.settle_s)
+        for _ in range(pace.rounds):
+            beside: dict[str, AbstractContextManager[None]] = {
+                _ALONE: contextlib.nullcontext(),
+                _AGAIN: contextlib.nullcontext(),
+                _LIMIT: abuse(form.within_limit(), port, sink=False),
+                _SINK: abuse(form, port, sink=True),
+                _ABUSED: abuse(form, port, sink=False),
+            }
+            turns = {}
+            for arm in random.sample(_ARMS, len(_ARMS)):
+                with beside[arm]:
+                    time.sleep(pace.rest_s if arm in (_ALONE, _AGAIN) else pace.settle_s)
+                    turns[arm] = _undisturbed(served, pace)
+                time.sleep(pace.rest_s)
+            rounds.append(turns)
+        return _Measured(rounds, asking.end(), watched.end())
 
 
-def _ask_undisturbed(served: Fleet, pace: _Pace) -> _Sample:
+def _undisturbed(served: Fleet, pace: _Pace) -> _Window:
     """Try again while somebody else is at work on the machine; the least disturbed try counts."""
     tries = []
     for _ in range(pace.tries_max):
-        tries.append(_ask(served, pace.seconds))
+        tries.append(_window(served, pace.seconds))
         if tries[-1].foreign < _FOREIGN_MAX:
             break
     return min(tries, key=lambda each: each.foreign)
 
 
-def _ask(served: Fleet, seconds: float) -> _Sample:
+def _window(served: Fleet, seconds: float) -> _Window:
     used_s, ours_s, foreign = cpu.used_s(served.pid), _ours_s(), cpu.Foreign()
-    with start("bench.abuse", {"port": served.port, "seconds": seconds}) as process:
-        output, _ = process.communicate()
-    if process.returncode:
-        raise RuntimeError("the load failed")
-    p50, p99 = json.loads(output)
-    busy = (cpu.used_s(served.pid) - used_s) / seconds
-    return _Sample(p50, p99, busy, foreign.share(_ours_s() - ours_s))
+    begin_s = time.monotonic()
+    time.sleep(seconds)
+    end_s = time.monotonic()
+    busy = (cpu.used_s(served.pid) - used_s) / (end_s - begin_s)
+    return _Window(begin_s, end_s, busy, foreign.share(_ours_s() - ours_s))
 
 
 def _ours_s() -> float:
@@ -144,68 +211,12 @@ def _ours_s() -> float:
     return cpu.used_s(os.getpid()) + ended.ru_utime + ended.ru_stime
 
 
-def show(results: dict[str, list[_Round]]) -> None:
-    print("| the abusive tenant | p99 µs: alone | sink | fs9 | fs9 to alone | fs9 to sink | CPU |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for name, rounds in results.items():
-        columns = [
-            *(f"{_middle(getattr(each, arm).p99_us for each in rounds):,.0f}" for arm in _ARMS),
-            _ratio(rounds, "alone"),
-            _ratio(rounds, "sink"),
-            " → ".join(
-                f"{_middle(getattr(each, arm).busy for each in rounds):.1%}"
-                for arm in ("alone", "fs9")
-            ),
-        ]
-        print("| " + " | ".join([name, *columns]) + " |", flush=True)
-
-
-def _middle(values: Iterable[float]) -> float:
-    return statistics.median(values)
-
-
-def _ratio(rounds: Sequence[_Round], base: str) -> str:
-    """Of the abused fs9's p99 to that of another arm, with its interval."""
-    pairs = [(each.fs9.p99_us, getattr(each, base).p99_us) for each in rounds]
-    drawn = sorted(_of_medians(random.choices(pairs, k=len(pairs))) for _ in range(_DRAWS))
-    low, high = drawn[_DRAWS * 25 // 1000], drawn[_DRAWS * 975 // 1000]
-    return f"{_of_medians(pairs):.2f} ({low:.2f}-{high:.2f})"
-
-
-def _of_medians(pairs: Sequence[tuple[float, float]]) -> float:
-    abused, base = zip(*pairs, strict=True)
-    return _middle(abused) / _middle(base)
-
-
-# -- In a process of its own ----------------------------------------------------------------
-
-
-def _others(port: int, seconds: float) -> tuple[float, float]:
-    """Ask at a steady pace, each other in turn, and wait for each answer before the next."""
-    asking = []
-    for number in range(_OTHERS):
-        sock = connect(port, OTHERS_FROM)
-        key = token(f"tenant{number}", sub=f"user{number}")
-        asking.append((sock, request("GET", "/api/v1/stat?path=/", headers=bearer(key))))
-    waits = []
-    end_s = time.perf_counter() + seconds
-    due_s = time.perf_counter()
-    turn = 0
-    while (now_s := time.perf_counter()) < end_s:
-        if now_s < due_s:
-            time.sleep(due_s - now_s)
-        sock, wire = asking[turn % _OTHERS]
-        turn += 1
-        start_s = time.perf_counter()
-        sock.sendall(wire)
-        answer = sock.recv(65_536)
-        waits.append(time.perf_counter() - start_s)
-        if not answer.startswith(b"HTTP/1.1 200"):
-            raise RuntimeError(f"one of the others got {answer[:200]!r}")
-        due_s = max(due_s + 1 / _OTHERS_PER_S, now_s - 0.01)
-    waits.sort()
-    return waits[len(waits) // 2] * 1e6, waits[len(waits) * 99 // 100] * 1e6
-
-
 if __name__ == "__main__":
-    print(json.dumps(_others(**json.load(sys.stdin))))
+    parser = argparse.ArgumentParser(prog="python -m bench.abuse", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument(
+        "--forms", type=int, nargs="*", metavar="N", help="of bench.abusers, from 0"
+    )
+    arguments = parser.parse_args()
+    chosen = range(len(FORMS)) if arguments.forms is None else arguments.forms
+    measure([FORMS[number] for number in chosen], _Pace(4.0, rounds=arguments.rounds))

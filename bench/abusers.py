@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench import cpu
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 #: What one user may ask in a second.
 LIMIT_QPS = 100
 _ABUSE_QPS = 100 * LIMIT_QPS
-#: Two addresses: limits by address are not what the others are to pay for.
-ABUSER_FROM, OTHERS_FROM = "127.0.0.2", "127.0.0.3"
+#: Limits by address are not what the others are to pay for, nor those who keep to their limit.
+ABUSER_FROM, OTHERS_FROM, _MODEST_FROM = "127.0.0.2", "127.0.0.3", "127.0.0.4"
+ABUSIVE, MODEST = "abusive", "modest"
 _STAT = "/api/v1/stat?path=/"
 _TICK_S = 0.01
 #: Requests that a sink answers in a second: about what fs9 answers somebody who is limited.
@@ -44,7 +45,8 @@ _REFUSAL = b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n"
 class Form:
     """`rate`: requests in a second, sent whether the earlier ones are answered or not; 0: each
     connection asks again as soon as it is answered. `churn`: each request on a new connection.
-    `forged`: with tokens that do not hold, each another one. `body_bytes`: of an upload."""
+    `forged`: with tokens that do not hold, each another one. `body_bytes`: of an upload.
+    `at_once`: requests that a connection sends together, one behind the other."""
 
     name: str
     connections: int
@@ -52,18 +54,26 @@ class Form:
     churn: bool = False
     forged: bool = False
     body_bytes: int = 0
+    at_once: int = 1
+    tenant: str = ABUSIVE
+    address: str = ABUSER_FROM
+
+    def within_limit(self) -> Form:
+        """The same by a tenant with good tokens who asks as often as it may."""
+        return replace(
+            self, rate=LIMIT_QPS, at_once=1, forged=False, tenant=MODEST, address=_MODEST_FROM
+        )
 
 
 FORMS = (
-    Form("keeps to its limit", 10, LIMIT_QPS),
     Form("50 connections, each asks again at once", 50),
     Form("500 connections, each asks again at once", 500),
-    Form("10,000 requests/s on 50 connections", 50, _ABUSE_QPS),
-    Form("10,000 requests/s on 1,000 connections", 1000, _ABUSE_QPS),
+    Form("10,000 requests/s on 50 connections", 50, _ABUSE_QPS, at_once=10),
+    Form("10,000 requests/s on 1,000 connections", 1000, _ABUSE_QPS, at_once=10),
     Form("a new connection for each, 50 at a time", 50, churn=True),
     Form("10,000 new connections/s, or as many as it can", 500, _ABUSE_QPS, churn=True),
     Form("uploads of 1 MiB, 50 connections", 50, body_bytes=1 << 20),
-    Form("10,000 forged tokens/s on 50 connections", 50, _ABUSE_QPS, forged=True),
+    Form("10,000 forged tokens/s on 50 connections", 50, _ABUSE_QPS, forged=True, at_once=10),
 )
 
 
@@ -88,10 +98,17 @@ def abuse(form: Form, port: int, *, sink: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def start(
-    module: str, given: dict[str, Any], *, core: int = cpu.LOAD_CORE, fds: tuple[int, ...] = ()
+    module: str,
+    given: dict[str, Any],
+    *,
+    core: int | None = cpu.LOAD_CORE,
+    fds: tuple[int, ...] = (),
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run a module in a process of its own, which is killed at the end of the block."""
-    with cpu.on_core(core):
+    """Run a module in a process of its own, which is killed at the end of the block.
+
+    It is told in one line of its input what to do. Its input ends with `communicate`.
+    """
+    with contextlib.nullcontext() if core is None else cpu.on_core(core):
         process = subprocess.Popen(
             [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
@@ -100,16 +117,13 @@ def start(
             pass_fds=fds,
         )
     assert process.stdin is not None
-    process.stdin.write(json.dumps(given))
-    process.stdin.close()
-    process.stdin = None
+    process.stdin.write(json.dumps(given) + "\n")
+    process.stdin.flush()
     try:
         yield process
     finally:
         process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+        process.communicate()
 
 
 def connect(port: int, address: str, *, wait: bool = True) -> socket.socket:
@@ -155,9 +169,10 @@ class _Abuser:
             if not form.rate:
                 self._hear(1.0)
                 continue
-            # Many at a time: that saves the abuser the most of what it costs.
+            # Many at a time: that saves the abuser the most of what it costs, and the others
+            # the most of what it costs them that it runs on their core.
             due_s = max(due_s + _TICK_S, time.perf_counter() - 1.0)
-            for _ in range(int(form.rate * _TICK_S)):
+            for _ in range(int(form.rate * _TICK_S) // form.at_once):
                 self._ask_unanswered()
             self._hear(0.0)
             time.sleep(max(0.0, due_s - time.perf_counter()))
@@ -173,7 +188,7 @@ class _Abuser:
             self._ask(self._turns.pop())
 
     def _open(self, *, ask: bool) -> None:
-        sock = connect(self._port, ABUSER_FROM, wait=False)
+        sock = connect(self._port, self._form.address, wait=False)
         self._socks[sock.fileno()] = sock
         self._poll.register(sock, select.EPOLLIN)
         if ask:
@@ -233,15 +248,21 @@ class _Abuser:
 
 
 def _wires(form: Form) -> list[bytes]:
-    good = token("abusive", sub="abuser")
+    """What is sent at once, each a different one when tokens are forged."""
+    good = token(form.tenant, sub=form.tenant)
     if form.forged:
         head, _, signature = good.rpartition(".")
         forged = (f"{head}.{number:06}{signature[6:]}" for number in range(2000))
-        return [request("GET", _STAT, headers=bearer(each)) for each in forged]
-    if form.body_bytes:
+        wires = [request("GET", _STAT, headers=bearer(each)) for each in forged]
+    elif form.body_bytes:
         body = b"x" * form.body_bytes
-        return [request("PUT", "/api/v1/upload?path=/f", body, bearer(good))]
-    return [request("GET", _STAT, headers=bearer(good))]
+        wires = [request("PUT", "/api/v1/upload?path=/f", body, bearer(good))]
+    else:
+        wires = [request("GET", _STAT, headers=bearer(good))] * form.at_once
+    return [
+        b"".join(wires[number : number + form.at_once])
+        for number in range(0, len(wires), form.at_once)
+    ]
 
 
 def _sink(fd: int, *, churn: bool) -> None:
@@ -284,7 +305,7 @@ def _sink(fd: int, *, churn: bool) -> None:
 
 if __name__ == "__main__":
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    told = json.load(sys.stdin)
+    told = json.loads(sys.stdin.readline())
     if told["what"] == "sink":
         _sink(told["fd"], churn=told["churn"])
     else:

@@ -1,8 +1,11 @@
 """4,000 slow sockets on a fleet of two workers, and what the others notice of them.
 
 A third send their heads byte by byte, a third their bodies, a third do not take their answers;
-those that are cut are replaced at once. The others come from another address, as they would: one
-address has a bound of its own. They are measured with and without the slow ones, in turns.
+those that are cut are replaced at once. The others (`bench.others`) come from another address, as
+they would: one address has a bound of its own. They are measured twice without the slow ones and
+once with them, in turns. The ratios are those of `bench.abuse`: of the p99 of all requests during
+which the machine did not stall, with the interval that drawing whole rounds again gives, and of
+all requests in the last column.
 """
 
 from __future__ import annotations
@@ -14,17 +17,23 @@ import random
 import resource
 import select
 import socket
-import statistics
-import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bench.abusers import start
+from bench.bootstrap import p99_ratio
 from bench.fleet import Fleet, bearer, fleet, temporary, token
 from bench.load import request
+from bench.others import others
+from bench.stalls import awake, watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from bench.others import Record, Waits
+    from bench.stalls import Stalls
 
 _YAML = """
 server:
@@ -35,17 +44,30 @@ namespace_template:
 - {path: /, provider: memfs}
 """
 _SOCKETS = 4000
-_OTHERS_PER_S = 500.0
-_STAT = "/api/v1/stat?path=/"
-#: Where the slow ones come from, and the others.
-_SLOW_FROM, _OTHERS_FROM = "127.0.0.2", "127.0.0.3"
+_OTHERS, _OTHERS_PER_S = 20, 1000.0
+#: Where the slow ones come from.
+_SLOW_FROM = "127.0.0.2"
 _BIG_BYTES = 8_000_000
+_WITHOUT, _AGAIN, _WITH = _ARMS = ("without", "without, again", "with")
+#: When an arm was measured.
+_Windows = dict[str, tuple[float, float]]
+
+
+@dataclass
+class _Pace:
+    sockets: int
+    seconds: float
+    rounds: int
+    #: Until the slow sockets are where they belong, and until nothing is left of them.
+    settle_s: float
+    rest_s: float
 
 
 def run(quick: bool) -> None:
-    sockets = 60 if quick else _SOCKETS
-    seconds, rounds = (0.2, 1) if quick else (6.0, 3)
-    results: dict[str, list[tuple[float, float]]] = {"without": [], f"with {sockets:,}": []}
+    measure(_Pace(60, 0.2, 1, 0.2, 0.1) if quick else _Pace(_SOCKETS, 6.0, 8, 6.0, 1.0))
+
+
+def measure(pace: _Pace) -> None:
     with (
         temporary() as home,
         fleet(workers=2, auth=True, yaml=_YAML, directory=home, pinned=False) as served,
@@ -54,22 +76,65 @@ def run(quick: bool) -> None:
         for name in ("slow", "good"):
             served.call("POST", "/api/v1/namespaces", json.dumps({"name": name}), admin)
         served.call("PUT", "/api/v1/upload?path=/big", b"x" * _BIG_BYTES, token("slow"))
-        _measure(served.port, 0.3)
-        held = 0
-        for _ in range(rounds):
-            for name, samples in results.items():
-                if name == "without":
-                    samples.append(_measure(served.port, seconds))
-                    continue
-                with _slow(served, sockets, 0.2 if quick else 6.0):
-                    samples.append(_measure(served.port, seconds))
+        with (
+            awake(),
+            watch() as watched,
+            others(served.port, ["good"] * _OTHERS, _OTHERS_PER_S, core=None) as asking,
+        ):
+            rounds, held = _rounds(served, pace)
+            _show(rounds, held, asking.end(), watched.end())
+
+
+def _rounds(served: Fleet, pace: _Pace) -> tuple[list[_Windows], int]:
+    """When each was measured, and the most connections at the end of one."""
+    rounds, held = [], 0
+    time.sleep(pace.rest_s)
+    for _ in range(pace.rounds):
+        windows: _Windows = {}
+        for arm in random.sample(_ARMS, len(_ARMS)):
+            with contextlib.ExitStack() as stack:
+                if arm == _WITH:
+                    stack.enter_context(_slow(served, pace))
+                begin_s = time.monotonic()
+                time.sleep(pace.seconds)
+                windows[arm] = (begin_s, time.monotonic())
+                if arm == _WITH:
                     held = max(held, _connections(served))
-        print(f"\nheld at the end of a round: {held:,} connections\n")
-    print("| slow sockets | p50 µs | p99 µs | p99 to without |\n| --- | --- | --- | --- |")
-    base = statistics.median(p99 for _, p99 in results["without"])
-    for name, samples in results.items():
-        p50, p99 = (statistics.median(column) for column in zip(*samples, strict=True))
-        print(f"| {name} | {p50:,.0f} | {p99:,.0f} | {p99 / base:.2f} |")
+        rounds.append(windows)
+    return rounds, held
+
+
+def _show(rounds: list[_Windows], held: int, record: Record, stalls: Stalls) -> None:
+    waits = [
+        {arm: record.waits(*window, stalls) for arm, window in windows.items()}
+        for windows in rounds
+    ]
+    print(f"\nheld at the end of a round: {held:,} connections\n")
+    print("| slow sockets | p50 µs | p99 µs | p99 to without | all requests | stalls |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for arm in _ARMS:
+        pooled = sorted(wait for each in waits for wait in each[arm].undisturbed)
+        shown = [
+            f"{pooled[len(pooled) * part // 100] * 1e6:,.0f}" if pooled else "-"
+            for part in (50, 99)
+        ]
+        ratios = (_ratio(waits, arm, every=every) for every in (False, True))
+        shares = [stalls.share(*windows[arm]) for windows in rounds]
+        columns = [arm, *shown, *ratios, f"{sum(shares) / len(shares):.0%}"]
+        print("| " + " | ".join(columns) + " |")
+
+
+def _ratio(waits: list[dict[str, Waits]], arm: str, *, every: bool) -> str:
+    """To those without; `with` to both of them."""
+    if arm == _WITHOUT:
+        return "1.00"
+    bases = (_WITHOUT, _AGAIN) if arm == _WITH else (_WITHOUT,)
+
+    def of(each: dict[str, Waits], *arms: str) -> list[float]:
+        found = [each[name] for name in arms]
+        return [wait for one in found for wait in (one.every if every else one.undisturbed)]
+
+    return str(p99_ratio([(of(each, arm), of(each, *bases)) for each in waits]))
 
 
 def _connections(served: Fleet) -> int:
@@ -80,61 +145,24 @@ def _connections(served: Fleet) -> int:
 
 
 @contextlib.contextmanager
-def _slow(served: Fleet, sockets: int, settle_s: float) -> Iterator[None]:
+def _slow(served: Fleet, pace: _Pace) -> Iterator[None]:
     """Hold the slow sockets, in a process of its own, from its word that all are there."""
-    process = _start("slow", served.port, sockets)
-    try:
+    given = {"port": served.port, "sockets": pace.sockets}
+    with start("bench.slow_clients", given, core=None) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        time.sleep(settle_s)  # until they are where they belong: most came to the wrong worker
+        time.sleep(pace.settle_s)  # most came to the wrong worker
         yield
-    finally:
-        process.kill()
-        process.communicate()
-        time.sleep(settle_s / 6)
+    time.sleep(pace.rest_s)
 
 
-def _measure(port: int, seconds: float) -> tuple[float, float]:
-    output, _ = _start("others", port, seconds).communicate()
-    p50, p99 = json.loads(output)
-    return p50, p99
-
-
-def _start(what: str, port: int, amount: float) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "bench.slow_clients", what, str(port), str(amount)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-# -- In processes of their own --------------------------------------------------------------
-
-
-def _others(port: int, seconds: float) -> tuple[float, float]:
-    """Ask at a steady pace; p50 and p99 in µs."""
-    wire = request("GET", _STAT, headers=bearer(token("good")))
-    socks = [_connect(port, _OTHERS_FROM) for _ in range(10)]
-    waits = []
-    end_s = time.perf_counter() + seconds
-    turn = 0
-    while time.perf_counter() < end_s:
-        sock = socks[turn % len(socks)]
-        turn += 1
-        start_s = time.perf_counter()
-        sock.sendall(wire)
-        answer = sock.recv(65_536)
-        waits.append(time.perf_counter() - start_s)
-        if not answer.startswith(b"HTTP/1.1 200"):
-            raise RuntimeError(f"one of the others got {answer[:200]!r}")
-        time.sleep(max(0.0, 1 / _OTHERS_PER_S - waits[-1]))
-    waits.sort()
-    return waits[len(waits) // 2] * 1e6, waits[len(waits) * 99 // 100] * 1e6
+# -- In a process of its own ----------------------------------------------------------------
 
 
 def _hold(port: int, sockets: int) -> None:
     """Open the slow sockets, say so, and keep them slow until killed."""
-    os.nice(19)  # what it costs itself must not be what the others are late by
+    # What it costs itself must not be what the others are late by.
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     key = bearer(token("slow"))
@@ -170,24 +198,15 @@ def _hold(port: int, sockets: int) -> None:
 
 def _slow_one(port: int, kind: tuple[bytes, bytes]) -> tuple[socket.socket, bytes]:
     first, more = kind
-    sock = _connect(port, _SLOW_FROM, receive_bytes=4096)
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.bind((_SLOW_FROM, 0))
+    sock.connect(("127.0.0.1", port))
     sock.sendall(first)
     sock.setblocking(False)
     return sock, more
 
 
-def _connect(port: int, address: str, receive_bytes: int | None = None) -> socket.socket:
-    sock = socket.socket()
-    if receive_bytes is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.bind((address, 0))
-    sock.connect(("127.0.0.1", port))
-    return sock
-
-
 if __name__ == "__main__":
-    if sys.argv[1] == "others":
-        print(json.dumps(_others(int(sys.argv[2]), float(sys.argv[3]))))
-    else:
-        _hold(int(sys.argv[2]), int(float(sys.argv[3])))
+    _hold(**json.loads(sys.stdin.readline()))

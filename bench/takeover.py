@@ -25,6 +25,7 @@ from bisect import bisect_left
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from bench.bootstrap import p99_ratio
 from bench.fleet import Fleet, fleet
 from bench.load import request
 from router.messages import (
@@ -48,7 +49,6 @@ _TENANTS = 16
 _PAUSE_S = 0.01
 _WINDOW_S = 0.5
 _PATIENCE_S = 20.0
-_RESAMPLES = 1000
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -272,7 +272,8 @@ class Ground:
         # Asking the fleet is work for it, and for this process: not within what is measured.
         await asyncio.sleep(killed_s + _WINDOW_S - time.monotonic())
         await self.all_ready()
-        await asyncio.sleep(2 * _WINDOW_S)
+        # What is put off after a kill is to come at any time of those that follow.
+        await asyncio.sleep((2 + 4 * random.random()) * _WINDOW_S)
         return without_s
 
     async def end(self) -> None:
@@ -373,36 +374,8 @@ def _print_rises(ground: Ground) -> None:
 
 def _rise(pairs: list[_Pair]) -> str:
     """The ratio of the p99 of the first of each pair to that of the second, and its interval."""
-    during, calm = (_Pooled([pair[side] for pair in pairs]) for side in (0, 1))
-    every = [1] * len(pairs)
-    dice = random.Random(0)
-    ratios = []
-    for _ in range(_RESAMPLES):
-        drawn = dice.choices(range(len(pairs)), k=len(pairs))
-        times = [drawn.count(number) for number in range(len(pairs))]
-        ratios.append(during.p99(times) / calm.p99(times))
-    ratios.sort()
-    low, high = ratios[_RESAMPLES // 40], ratios[-_RESAMPLES // 40]
-    return f"{during.p99(every) / calm.p99(every):.2f} | {low:.2f} to {high:.2f}"
-
-
-class _Pooled:
-    """Latencies of several events, of which each can be counted several times, or not at all."""
-
-    def __init__(self, events: list[list[float]]) -> None:
-        self._sizes = [len(event) for event in events]
-        numbered = [(each, number) for number, event in enumerate(events) for each in event]
-        self._worst_first = sorted(numbered, reverse=True)
-
-    def p99(self, times: list[int]) -> float:
-        """With each event so many times."""
-        total = sum(size * count for size, count in zip(self._sizes, times, strict=True))
-        beyond = total / 100
-        for latency, number in self._worst_first:
-            beyond -= times[number]
-            if beyond < 0:
-                return latency
-        raise ValueError("no requests")
+    ratio = p99_ratio(pairs)
+    return f"{ratio.value:.2f} | {ratio.low:.2f} to {ratio.high:.2f}"
 
 
 def _print_failures(ground: Ground, kills_from_s: float, seconds: float) -> None:

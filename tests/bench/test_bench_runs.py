@@ -10,10 +10,12 @@ from bench.__main__ import names
 
 #: What each of ours compares; a row for each must be there.
 ROWS = {
+    "abuse": ["| 50 connections, each asks again at once |", "| 10,000 forged tokens/s"],
     "handoff": ["alternating, hand-off only", "alternating, forwarding"],
     "memory": ["verified token", "idle connection", "upload of", "download of"],
     "plugins": ["read 4 KiB", "write 1 MiB"],
     "requests": ["| Falcon |", "| fast lane |"],
+    "slow_clients": ["| without |", "| without, again |", "| with |"],
     "takeover": ["| drain of a slot |", "| kill -9", "Lost or wrong: 0 []"],
     "transfers": ["| fs9 |", "recv_into + pwrite", "fs9 behind Falcon"],
 }
@@ -46,7 +48,7 @@ def test_a_benchmark_prints_its_rows(name):
 def test_all_of_ours_are_found():
     """A benchmark is a module with `run`; what only supports them is none."""
     assert ROWS.keys() <= set(names())
-    assert not {"load", "fleet", "cpu", "peer", "rounds", "nginx"} & set(names())
+    assert not {"load", "fleet", "cpu", "peer", "rounds", "nginx", "others"} & set(names())
 
 
 def test_an_unknown_name_is_refused_with_those_there_are():
