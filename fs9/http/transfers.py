@@ -181,12 +181,14 @@ async def upload(x: Exchange) -> Reply:
     condition = await condition_of(x, session, path)
     supported, _ = session.capabilities(path)
     flags = REPLACE if Capability.ATOMIC_RENAME in supported else _OVERWRITE
+    # Of a message all must be here before its topic is made, as opening does.
+    message = await _message(x) if Capability.STREAMING in supported else None
     file = await session.open_file(path, flags, condition)
     try:
-        if file.message_like:
-            written = await _write_message(x, session, file)
-        else:
+        if message is None:
             written = await _write_pieces(x, session, file)
+        else:
+            written = await session.write_file(file, 0, message) if message else 0
     except BaseException:
         # Also when the client left or the request was cancelled: the old file stays.
         await session.discard_file(file)
@@ -197,11 +199,9 @@ async def upload(x: Exchange) -> Reply:
     return Reply(200, encode(UploadReply(path, written)), headers=headers)
 
 
-async def _write_message(x: Exchange, session: Session, file: File) -> int:
+async def _message(x: Exchange) -> Buffer:
     limits = x.context.limits
-    bytes_max = min(limits.write_body_bytes_max, limits.message_bytes_max)
-    message = await whole_body(x.body, bytes_max)
-    return await session.write_file(file, 0, message) if message else 0
+    return await whole_body(x.body, min(limits.write_body_bytes_max, limits.message_bytes_max))
 
 
 async def _write_pieces(x: Exchange, session: Session, file: File) -> int:
