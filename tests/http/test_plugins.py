@@ -78,6 +78,8 @@ async def test_what_a_namespace_mounts_is_not_unloaded(
     server = await start_server(template=(*_MEMFS, MountSpec("/p", "odd")), settings=settings)
     answer = await server.client().post("plugin/unload", json={"name": "odd"})
     assert (answer.status_code, answer.json()["kind"]) == (409, "Conflict")
+    answer = await server.client().post("plugin/unload", json={"name": "memfs"})  # is no plugin
+    assert (answer.status_code, answer.json()["error"]) == (404, "not found: plugin memfs")
 
 
 @pytest.fixture

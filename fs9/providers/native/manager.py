@@ -14,11 +14,12 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import math
 import os
 import re
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -48,6 +49,8 @@ log = logging.getLogger(__name__)
 _EXTENSIONS = (".so", ".dylib", ".dll")
 #: Files that are looked at together, each in a process.
 _LOOKED_AT_MAX = 4
+#: A file whose process ended or hung is looked at again: the host may have been too busy.
+_LOOK_AGAIN_S = 60.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -56,6 +59,14 @@ class _Kept(msgspec.Struct, frozen=True):
 
     loaded: dict[str, str] = {}
     unloaded: tuple[str, ...] = ()
+
+
+class _Seen(NamedTuple):
+    """What came of looking at a file: the plugin's name, or None; it holds until then."""
+
+    signature: tuple[int, ...]
+    name: str | None
+    until_s: float
 
 
 class PluginManager:
@@ -78,8 +89,9 @@ class PluginManager:
         self._limits = resources.limits
         self._clock = resources.clock
         self._pool = resources.pool
-        #: File -> what it was when it was looked at, and its name; None: it is no plugin.
-        self._seen: dict[Path, tuple[tuple[int, ...], str | None]] = {}
+        self._seen: dict[Path, _Seen] = {}
+        #: Files that are left out for their names, and the log says so: once.
+        self._left_out: set[tuple[Path, str]] = set()
         self._kept = _Kept()
         self._kept_signature: tuple[int, ...] | None = None
 
@@ -111,12 +123,19 @@ class PluginManager:
         paths = await self._pool.run(self._libraries)
         # Together: one that hangs at its start holds up the answer once, not once for each.
         for path, name in zip(paths, await self._names_of(paths), strict=True):
-            if name is not None and known.setdefault(name, path) != path:
-                log.warning("plugin %s: %s is left out, %s has the name", name, path, known[name])
+            if name in self._taken:
+                self._leave_out(path, name, "a provider of the server")
+            elif name is not None and known.setdefault(name, path) != path:
+                self._leave_out(path, name, str(known[name]))
         known |= {spec.name: spec.path for spec in self._preload}
         known = {name: path for name, path in known.items() if name not in kept.unloaded}
         known |= {name: Path(path) for name, path in kept.loaded.items()}
         return {name: path for name, path in known.items() if name not in self._taken}
+
+    def _leave_out(self, path: Path, name: str, other: str) -> None:
+        if (path, name) not in self._left_out:
+            self._left_out.add((path, name))
+            log.warning("plugin %s: %s is left out, %s has the name", name, path, other)
 
     def _libraries(self) -> list[Path]:
         """Files in the configured directories that may be plugins; not those below them."""
@@ -142,19 +161,27 @@ class PluginManager:
         """What the plugin calls itself; None: it is none. A file is looked at once."""
         signature = _signature(path)
         seen = self._seen.get(path)
-        if seen is not None and seen[0] == signature:
-            return seen[1]
+        now_s = self._clock.monotonic_s()
+        if seen is not None and seen.signature == signature and now_s < seen.until_s:
+            return seen.name
+        until_s = math.inf
         try:
             name: str | None = await self._inspect(path)
             _check_name(name or "")
         except Fs9Error as error:
-            log.warning("%s is left out: %s", path, error)
+            if isinstance(error, BackendUnavailable):
+                until_s = self._clock.monotonic_s() + _LOOK_AGAIN_S
+            if seen is None or seen.signature != signature:
+                log.warning("%s is left out: %s", path, error)
             name = None
-        self._seen[path] = (signature, name)
+        self._seen[path] = _Seen(signature, name, until_s)
         return name
 
     async def _inspect(self, path: Path) -> str:
-        """Load the file in a process of its own. Raises InvalidArgument: it is no plugin."""
+        """Load the file in a process of its own, and say what the plugin calls itself.
+
+        Raises InvalidArgument: it is no plugin, BackendUnavailable: the process ended or hung.
+        """
         process = PluginProcess(
             path.name,
             path,
@@ -168,7 +195,14 @@ class PluginManager:
         try:
             return (await process.inspect()).name
         except BackendUnavailable:
-            raise InvalidArgument(f"{path} crashes when it is loaded") from None
+            raise BackendUnavailable(f"{path} crashes or hangs when it is loaded") from None
+
+    async def _inspect_now(self, path: Path) -> None:
+        """For who waits for the answer: raises InvalidArgument in any case."""
+        try:
+            await self._inspect(path)
+        except BackendUnavailable as error:
+            raise InvalidArgument(error.detail) from None
 
     async def check(self) -> None:
         """Look at what the settings name. Raises Fs9Error with what is wrong."""
@@ -179,7 +213,7 @@ class PluginManager:
             if spec.name in names:
                 raise AlreadyExists(f"provider {spec.name}")
             names.add(spec.name)
-            await self._inspect(spec.path)
+            await self._inspect_now(spec.path)
 
     # -- mounting -------------------------------------------------------------------------------
 
@@ -224,7 +258,7 @@ class PluginManager:
         place = await self._pool.run(self._place, path)
         if name in self._taken or name in await self._known():
             raise AlreadyExists(f"provider {name}")
-        await self._inspect(place)
+        await self._inspect_now(place)
 
         def add(kept: _Kept) -> _Kept:
             if name in kept.loaded:

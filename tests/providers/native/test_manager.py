@@ -235,3 +235,49 @@ async def test_files_are_looked_at_together(
     assert await naming == ["lib0", "lib1", "lib2", "lib3", "lib4", "libanything", "text"]
     assert max(together) == 4
     assert len(await manager.names()) == len(together)  # each once
+
+
+@pytest.mark.parametrize(
+    ("failure", "names"),
+    [
+        (BackendUnavailable("it hangs when it is loaded"), ["libanything", "text"]),
+        (InvalidArgument("it is no plugin"), []),
+    ],
+)
+async def test_a_file_that_could_not_be_looked_at_is_looked_at_again(
+    worker, clock, monkeypatch: pytest.MonkeyPatch, caplog, failure, names
+) -> None:
+    """The host may have been too busy; what is no plugin stays left out until it changes."""
+    manager, _ = worker()
+    looked_at: list[str] = []
+
+    async def inspect(path: Path) -> str:
+        looked_at.append(path.name)
+        if len(looked_at) <= 2:
+            raise failure
+        return path.stem
+
+    monkeypatch.setattr(manager, "_inspect", inspect)
+    for _ in range(3):
+        assert await manager.names() == []
+    assert len(looked_at) == len(caplog.records) == 2
+    clock.advance(60.0)
+    assert await manager.names() == names
+
+
+async def test_names_that_are_taken_are_told_once(worker, plugins, monkeypatch, caplog) -> None:
+    """By a provider of the server, or by another file."""
+    for name in ("memfs.so", "zecond.so"):
+        (plugins / name).write_bytes(compiled("memory").read_bytes())
+    manager, _ = worker()
+
+    async def inspect(path: Path) -> str:
+        return {"memfs.so": "memfs", "text.so": "text"}.get(path.name, "memory")
+
+    monkeypatch.setattr(manager, "_inspect", inspect)
+    for _ in range(3):
+        assert await manager.names() == ["memory", "text"]
+    assert [record.message for record in caplog.records] == [
+        f"plugin memfs: {plugins}/memfs.so is left out, a provider of the server has the name",
+        f"plugin memory: {plugins}/zecond.so is left out, {plugins}/libanything.so has the name",
+    ]
