@@ -24,6 +24,7 @@ import msgspec
 from fs9.config import ConfigError, check_exposure
 from fs9.preflight import check_providers
 from router.messages import VERSION
+from workers.parent import leave_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -69,10 +70,14 @@ class Handover(msgspec.Struct, tag="go on"):
 
 
 class _Question(msgspec.Struct, tag="try"):
-    """The pickled settings of the fleet are in `settings_fd`; there the new ones go."""
+    """The pickled settings of the fleet are in `settings_fd`; there the new ones go.
+
+    `asker`: the process that waits for the answer; programs before this one do not say.
+    """
 
     settings_fd: int
     answer_fd: int
+    asker: int = 0
 
 
 class Verdict(msgspec.Struct):
@@ -92,7 +97,7 @@ class Rehearsal:
         self.settings_fd = _memory(pickle.dumps(settings))
         self._answer_fd, self._errors_fd = _memory(), _memory()
         self._deadline_s = time.monotonic() + _PATIENCE_S
-        question = _Question(self.settings_fd, self._answer_fd)
+        question = _Question(self.settings_fd, self._answer_fd, os.getpid())
         try:
             self._process = subprocess.Popen(
                 command_line(),
@@ -154,6 +159,8 @@ def order_of(text: str) -> Handover | _Question:
 
 def rehearse(question: _Question, read_settings: Callable[[], Settings]) -> None:
     """Try out, in a fresh interpreter, whether the running fleet could use code and settings."""
+    if question.asker:
+        leave_with(question.asker)
     running: Settings = pickle.loads(_content(question.settings_fd))
     verdict = Verdict()
     try:
