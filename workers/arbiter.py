@@ -25,6 +25,7 @@ from gunicorn.workers.workertmp import WorkerTmp
 from router.ring import prepare as prepare_ring
 from workers import broker
 from workers.renewal import Handover, KeptWorker, Rehearsal, command_line, environment
+from workers.scheduling import giving_way
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +56,7 @@ def give_slot(arbiter: FleetArbiter, worker: FleetWorker) -> None:
     """gunicorn's `pre_fork` hook."""
     worker.slot = arbiter.slot_to_fill
     worker.others_serve = arbiter.is_serving
+    worker.usual_nice = arbiter.usual_nice
 
 
 class FleetLogger(Logger):  # type: ignore[misc]
@@ -97,6 +99,8 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
     _untold: broker.Renewed | None = None
     #: Of the process that is about to be forked.
     slot_to_fill = 0
+    #: While it gives way to processes that serve, and what it forks does: its nice value otherwise.
+    usual_nice: int | None = None
     #: Is a slot without a process because its last one was started just now?
     _is_held_back = False
     #: When it was last looked which workers hang, and until when none is taken to hang.
@@ -154,6 +158,12 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
                 log.error("slot %d: no process can be started: %s", slot, error.strerror)
                 self._is_held_back = True
                 break
+
+    def spawn_worker(self) -> int:
+        if not self.is_serving:
+            return int(super().spawn_worker())
+        with giving_way() as self.usual_nice:
+            return int(super().spawn_worker())
 
     def murder_workers(self) -> None:
         """End workers that hang; time in which the arbiter itself stood still does not count.

@@ -25,6 +25,7 @@ from workers.lifecycle import Lifecycle
 from workers.node import Node
 from workers.parent import leave_with
 from workers.protocol import Fs9Protocol
+from workers.scheduling import compete
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -38,6 +39,8 @@ _CLOSING_RESERVE_S = 2.0
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 #: Between the steps of a start while others serve; a step is 3 to 6 ms of work.
 _BREATH_S = 0.01
+#: For how long a worker that took another one's place opens namespaces for those who waited.
+_OPENING_S = 0.5
 
 
 class FleetServer(Server):
@@ -51,6 +54,8 @@ class FleetServer(Server):
 class FleetWorker(UvicornWorker):  # type: ignore[misc]
     """One worker process of the fleet. The arbiter sets, before the fork, its slot, and whether
     others serve meanwhile: then it starts in steps, and lets their requests pass in between.
+    `usual_nice`: unless it is None the process gives way (`workers.scheduling`), until its
+    namespaces are open.
     """
 
     CONFIG_KWARGS = {  # noqa: RUF012 - uvicorn_worker's own declaration
@@ -65,6 +70,7 @@ class FleetWorker(UvicornWorker):  # type: ignore[misc]
     }
     slot: int
     others_serve = False
+    usual_nice: int | None = None
     app: FleetApplication
 
     def __init__(self, *args: object, **kwargs: object) -> None:
@@ -121,6 +127,8 @@ class FleetWorker(UvicornWorker):  # type: ignore[misc]
             lifecycle.serve()
             node.door.watch(self.sockets)
             self.app.worker_is_ready()
+            if self.usual_nice is not None:
+                asyncio.get_running_loop().call_later(_OPENING_S, compete, self.usual_nice)
             await server.serve(sockets=self.sockets)
         finally:
             lifecycle.close()

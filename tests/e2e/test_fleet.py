@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -167,6 +168,11 @@ async def test_scaling_up_and_down_under_load(four: Fleet) -> None:
     assert {slot for slot, info in slots.items() if info["state"] == "ready"} == {0, 1, 2}
 
 
+def of_process(pid: int) -> tuple[int, int]:
+    """How the kernel schedules it: policy and nice value."""
+    return os.sched_getscheduler(pid), os.getpriority(os.PRIO_PROCESS, pid)
+
+
 async def test_a_killed_worker_costs_only_what_was_in_flight_on_it(four: Fleet) -> None:
     running = Running(four, forgiving=True)
     await running.grow(200)
@@ -175,6 +181,13 @@ async def test_a_killed_worker_costs_only_what_was_in_flight_on_it(four: Fleet) 
         await running.grow(200)
     tally = await running.end()
     assert tally.failures == [], "no acknowledged write is lost, open handles go on"
+    usual = of_process(four.pid_of(1))
+
+    async def all_compete() -> bool:
+        """Those that have started while others served gave way to them, for a while."""
+        return {of_process(four.pid_of(slot)) for slot in range(4)} == {usual}
+
+    await until(all_compete)
 
 
 async def test_a_broker_that_dies_is_replaced_and_nobody_notices(four: Fleet) -> None:
