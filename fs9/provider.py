@@ -162,27 +162,27 @@ class Followable(Protocol):
 
 
 class Departures(Protocol):
-    """Who hears of files that go unasked, for the watchers of the namespace."""
+    """Is told of files that disappear without a request, for the watchers of the namespace."""
 
     def going(self, paths: Sequence[str]) -> AbstractContextManager[set[str]]:
-        """Around their removal, which is an operation of the mount; gives a set of the paths.
+        """Around the removal of these files, which is an operation of the mount; yields their set.
 
-        Those that are still in it at the end are told as removed. Raises OwnerUnavailable: the
-        mount is being closed.
+        Watchers are told of those that are still in the set at the end. Raises OwnerUnavailable
+        when the mount is being closed.
         """
 
     def gone(self, path: str) -> None:
-        """Tell of one that another operation found in its way, before that is answered."""
+        """Tell of a file that another operation removed in passing, before that is answered."""
 
     def lost(self) -> None:
-        """Anything may have become of any file of the mount."""
+        """Tell that any file of the mount may have changed or disappeared."""
 
 
 class Departing(Protocol):
-    """What a provider has besides the ten operations when files of it go unasked."""
+    """What a provider has besides the ten operations if its files can disappear by themselves."""
 
     def tell_departures(self, to: Departures) -> None:
-        """From now on files go when it is their time. May be called again."""
+        """From now on report files that disappear. May be called again."""
 
 
 class BaseProvider:

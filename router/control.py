@@ -152,12 +152,12 @@ class BrokerState:
 
     @property
     def operation(self) -> AnyOperation | None:
-        """The operation that is under way."""
+        """The operation that is in progress."""
         return self.work.operation
 
     @property
     def renewal(self) -> str:
-        """The arbiter is at work on it; empty when nothing is asked of it."""
+        """The id of the reload that the arbiter is working on; empty when there is none."""
         return self.operation.renewal if isinstance(self.operation, Reload) else ""
 
     # -- Events -----------------------------------------------------------------------------
@@ -232,7 +232,7 @@ class BrokerState:
         return self._settle()
 
     def on_renewed(self, renewal: str, error: str, note: str, now_s: float) -> list[Effect]:
-        """The arbiter's answer to `Renew`; with an error, why it goes by what it had."""
+        """The arbiter's answer to `Renew`; with an error it keeps the code and settings it had."""
         self._now_s = now_s
         operation = self.operation
         if isinstance(operation, Reload) and operation.renewal == renewal:
@@ -240,7 +240,7 @@ class BrokerState:
         return self._settle()
 
     def on_written(self, workers: int, error: str, now_s: float) -> list[Effect]:
-        """How `WriteWorkers` went; with an error, why the arbiter goes by the number it had."""
+        """The result of `WriteWorkers`; with an error the arbiter keeps the number it had."""
         self._now_s = now_s
         operation = self.operation
         if isinstance(operation, Scale) and operation.writing == workers:
@@ -278,7 +278,7 @@ class BrokerState:
         return effects
 
     def next_tick_s(self, now_s: float) -> float:
-        """When `on_tick` has something to do, at the latest."""
+        """The latest time at which `on_tick` must be called."""
         return min([self._beat_due_s(now_s), *self._expiry.values()])
 
     @property
@@ -293,7 +293,7 @@ class BrokerState:
         self._replace_view(self.view.after_all(events))
 
     def rest(self, slot: int) -> None:
-        """The slot was drained by an operator: it stays drained, also with its next process."""
+        """Keep the slot drained, also when its process is replaced: an operator drained it."""
         self.resting.add(slot)
 
     def renew(self) -> str:
@@ -323,7 +323,7 @@ class BrokerState:
                 self.announce(ReturnOrder(slot))
 
     def leave(self, slots: Iterable[int]) -> None:
-        """Drained slots are to exit: `_settle` tells them."""
+        """Have drained slots exit; `_settle` orders it."""
         self._replace_view(self.view.with_leaving(slots))
 
     def dismiss(self, slot: int, process: Process) -> None:
@@ -331,7 +331,7 @@ class BrokerState:
         self.announce(LeaveOrder(slot, exit=True, pid=process.pid))
 
     def write_workers(self, workers: int) -> None:
-        """Tell the arbiter the number of workers; it holds when `on_written` says so."""
+        """Tell the arbiter the number of workers; `on_written` confirms it."""
         self._effects.append(WriteWorkers(workers))
 
     def announce(self, message: Announcement) -> None:
@@ -440,7 +440,7 @@ class BrokerState:
     # -- Bookkeeping ------------------------------------------------------------------------
 
     def _replace_view(self, view: View) -> None:
-        """The number grows by one, however many steps led here."""
+        """Take the next view; its number grows by one, however many events led to it."""
         if view is not self.view:
             self.view = View(self.view.number + 1, self.epoch, view.slots, view.leaving)
             self._publish_view()
@@ -458,7 +458,7 @@ class BrokerState:
         self._effects.append(Persist(saved))
 
     def _persist_work(self) -> None:
-        """What is done for an operation follows its being saved, and it is saved as it is now."""
+        """Save the operation before its effects, so that another broker can go on with it."""
         work = msgspec.json.encode((self.work, sorted(self.resting)))
         if work != self._saved_work:
             self._saved_work = work
@@ -466,7 +466,7 @@ class BrokerState:
             self._effects.insert(0, self._effects[-1])
 
     def _end(self, answer: Answer | None) -> None:
-        """The operation is over, if there is an answer."""
+        """End the operation if there is an answer."""
         if isinstance(answer, Done | Refused):
             self.work = Work(self.work.id, None, answer)
             self._effects.append(Reply(self._operator, answer))

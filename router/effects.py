@@ -22,7 +22,7 @@ from router.view import View
 
 
 class Work(msgspec.Struct, frozen=True):
-    """The operation that an operator waits for, or how the last one ended.
+    """The operation that an operator waits for, or the result of the last one.
 
     `id` is the request's: asking again with it, for example after the broker was replaced, waits
     for the same operation or gets the same answer.

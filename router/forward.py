@@ -24,13 +24,13 @@ class ForwardingClient(Protocol):
     """The client's side of a forwarded request."""
 
     def relay(self, data: bytes) -> bool:
-        """Pass bytes of the response on; False: hold the owner back until `resume`."""
+        """Pass on bytes of the response; False pauses reading from the owner until `resume`."""
 
     def forwarded(self, *, close: bool) -> None:
         """The response is complete; `close`: the owner will not take another request."""
 
     def forward_broken(self, *, started: bool) -> None:
-        """The owner went away; `started`: after the first byte of the response."""
+        """The connection to the owner broke; `started`: after the first byte of the response."""
 
     def hold_body(self, *, held: bool) -> None:
         """The owner cannot take more of the request body for now (or can again)."""
@@ -50,7 +50,7 @@ class Upstream(asyncio.Protocol):
     ) -> Upstream:
         """Raises OwnerUnavailable when nobody listens there.
 
-        `own_name`: what our end of the connection is to be called, for the owner to see.
+        `own_name`: the name of our end of the connection, which the owner can read.
         """
         loop = asyncio.get_running_loop()
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

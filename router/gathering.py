@@ -22,7 +22,7 @@ TOGETHER_S = 5.0
 
 
 class Gathering:
-    """Of one broker."""
+    """Decides when the first slots join the ring, for one broker."""
 
     def __init__(self) -> None:
         self._first_s: float | None = None

@@ -158,7 +158,7 @@ class _Channel:
         loop.add_reader(sock.fileno(), self._on_readable)
 
     def send(self, fd: int, handed: Handed) -> bool:
-        """False when too many wait already; the connection is the caller's then."""
+        """Queue it; False when too many wait already, and the caller keeps the connection."""
         if len(self._untaken) >= _PENDING_MAX:
             return False
         sent = _Sent(fd, handed, self._loop.time())
@@ -217,7 +217,7 @@ class _Channel:
             self._withdraw()
 
     def _withdraw(self) -> None:
-        """Take back all that the owner has not claimed: it claims in order, so the last ones."""
+        """Take back what the owner has not claimed: the last ones, because it claims in order."""
         self.silent = True
         try:
             ours = len(os.read(self._claims, _PENDING_MAX))
@@ -229,7 +229,7 @@ class _Channel:
             self._loop.call_soon(self._take_back, _adopted(sent.fd), sent.handed)
 
     def _break(self) -> None:
-        """The owner is gone: what it has not taken is ours again."""
+        """Take back all connections that the owner has not taken: it is gone."""
         untaken = list(self._untaken)
         self._untaken.clear()
         self.close()
@@ -351,7 +351,7 @@ class _Peer:
                 self._say(_DECLINED)
 
     def _say(self, what: bytes) -> None:
-        """A sender that does not hear it is gone, and its duplicate with it."""
+        """Confirm to the sender; one that cannot be reached is gone, and its duplicate with it."""
         with suppress(OSError):
             self.sock.send(what)
 
@@ -364,7 +364,7 @@ class _Peer:
 
 
 def _claimed(claims: int) -> bool:
-    """Is the next offer ours? Not if its sender has taken it back."""
+    """Claim the next connection; False when its sender has taken it back."""
     try:
         return os.read(claims, 1) == _CLAIM
     except BlockingIOError:

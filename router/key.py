@@ -33,7 +33,7 @@ def split_tenant(path: bytes) -> tuple[str | None, bytes]:
 
 
 def token_namespace(authorization: bytes | None) -> str | None:
-    """The `ns` claim of a bearer JWT, not verified; None when there is none to be read."""
+    """The `ns` claim of a bearer JWT, not verified; None when none can be read."""
     if authorization is None or not authorization.startswith(_BEARER):
         return None
     parts = authorization[len(_BEARER) :].split(b".")

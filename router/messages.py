@@ -39,8 +39,8 @@ class ViewChanged(Message, frozen=True):
 class LeaveOrder(Message, frozen=True):
     """Drain; with `exit`, leave the process after.
 
-    It is meant for process `pid` of the slot, 0: whichever there is. Who replaces a process
-    is not to follow it.
+    For the process `pid` of the slot, or for any with 0. The process that replaces it must not
+    follow the order.
     """
 
     slot: int
@@ -49,7 +49,7 @@ class LeaveOrder(Message, frozen=True):
 
 
 class ReturnOrder(Message, frozen=True):
-    """Serve again."""
+    """Serve again, after a `LeaveOrder`."""
 
     slot: int
 
@@ -59,7 +59,7 @@ class LogLevel(Message, frozen=True):
 
 
 class NamespaceChanged(Message, frozen=True):
-    """The mounts or settings of a namespace are others; a worker reports it, all hear it."""
+    """The mounts or settings of a namespace have changed: a worker reports it, all are told."""
 
     name: str
     #: By which the worker that reported it knows it again; here and below.
@@ -67,7 +67,7 @@ class NamespaceChanged(Message, frozen=True):
 
 
 class Revoked(Message, frozen=True):
-    """Tokens that hold no more, as the workers pack them; reported and heard in the same way."""
+    """Revoked tokens, as the workers pack them; reported and announced in the same way."""
 
     packed: bytes
     ticket: str = ""
@@ -119,7 +119,7 @@ class Acknowledged(Message, frozen=True):
 
 
 class SnapshotRequest(Message, frozen=True):
-    """What did I miss after `since` of `epoch`? -1: I know nothing. The answer has `nonce`."""
+    """Asks for what came after `since` of `epoch` (-1: everything). The answer has `nonce`."""
 
     nonce: int
     epoch: str
@@ -127,7 +127,7 @@ class SnapshotRequest(Message, frozen=True):
 
 
 class Numbered(msgspec.Struct, frozen=True):
-    """An announcement said before."""
+    """An earlier announcement, with its number."""
 
     sequence: int
     message: ViewChanged | LeaveOrder | ReturnOrder | LogLevel | NamespaceChanged | Revoked
@@ -155,7 +155,7 @@ class Received(Message, frozen=True):
 
 
 class Introduce(Message, frozen=True):
-    """To the worker: who are you? Report again what you are."""
+    """To the worker: the broker does not know you; report your state again."""
 
 
 # -- Operator and broker --------------------------------------------------------------------
@@ -196,7 +196,7 @@ class LogLevelRequest(Message, frozen=True):
 
 
 class Accepted(Message, frozen=True):
-    """The broker is at work on it; another answer follows."""
+    """The request is being worked on; another answer follows."""
 
 
 class Done(Message, frozen=True):

@@ -33,11 +33,11 @@ class Operation(msgspec.Struct, tag=True, tag_field="kind"):
     patience_s: float
 
     def step(self, broker: BrokerState, now_s: float) -> Done | Refused | None:
-        """Go on; the answer, if this was the end."""
+        """Do what can be done now; returns the answer if that was the end."""
         raise NotImplementedError
 
     def resumed(self, now_s: float) -> None:
-        """Another broker goes on with it: what was lost of the time is given again."""
+        """Continue under another broker, with the whole time again."""
         self.deadline_s = now_s + self.patience_s
 
 
@@ -78,7 +78,7 @@ class Drain(Operation):
 
 
 def undrain(broker: BrokerState, slot: int) -> Done | Refused:
-    """Not an operation: it is done at once, or refused."""
+    """Let slots serve again: done at once, or refused; not an operation."""
     state = broker.view.state(slot)
     if slot not in broker.view.slots:
         return Refused(f"there is no slot {slot}")
@@ -106,7 +106,7 @@ def begin_reload(broker: BrokerState, request: ReloadRequest, now_s: float) -> R
 
 
 class Reload(Operation):
-    """Code and settings are read anew; then one slot after the other drains, exits, comes back.
+    """Loads code and settings, then replaces the process of each slot, one after the other.
 
     Only when the arbiter has found them good is the first process told to go. The only slot in
     the ring keeps its place: its process exits and the next one takes over, while requests
@@ -124,7 +124,7 @@ class Reload(Operation):
     note: str = ""
 
     def renewed(self, error: str, note: str, now_s: float) -> Refused | None:
-        """The arbiter has read code and settings, and goes by them unless there is an error."""
+        """The arbiter uses the new code and settings, unless there is an error."""
         if error:
             return Refused(error)
         self.renewal, self.note = "", note
@@ -160,7 +160,7 @@ class Reload(Operation):
         )
 
     def _vanished(self, broker: BrokerState, slot: int) -> bool:
-        """It was gone before its turn came."""
+        """The process ended before its turn came."""
         return self.old_pid == 0 and broker.view.state(slot) is SlotState.GONE
 
     def _begin(self, broker: BrokerState, slot: int) -> None:
@@ -209,7 +209,7 @@ def begin_scale(
 
 
 class Scale(Operation, kw_only=True):
-    """Base of both. The number is another one when the arbiter's file says so."""
+    """Base of growing and shrinking. The new number holds once it is in the arbiter's file."""
 
     name = "change of the number of workers"
 
@@ -222,7 +222,7 @@ class Scale(Operation, kw_only=True):
         broker.write_workers(workers)
 
     def on_written(self, broker: BrokerState, error: str) -> Refused | None:
-        """It was, unless there is an error."""
+        """The number of workers was written, unless there is an error."""
         raise NotImplementedError
 
 
@@ -262,7 +262,7 @@ class Grow(Scale):
 
 
 class Shrink(Scale):
-    """The highest slots drain; the number is written before they exit: nobody replaces them."""
+    """Drains the highest slots. The number is written before they exit, so none is replaced."""
 
     victims: list[int]
     drained_here: list[int]

@@ -51,7 +51,7 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 class Front:
     """A proxy in front of a fleet. `sockets` has the front socket of each slot that serves.
 
-    A slot that is not among them, as it was drained, gets nothing from the proxy.
+    The proxy sends nothing to other slots, such as drained ones.
     """
 
     settings: Settings
@@ -72,7 +72,7 @@ class Front:
 
     @property
     def slots(self) -> list[int]:
-        """In order."""
+        """The slots, in order."""
         return sorted(self.sockets)
 
 
@@ -90,7 +90,7 @@ class Unit:
 
 
 class _Text(Template):
-    """A template whose places are written `@@name`, which none of the languages has."""
+    """A template with placeholders `@@name`, which are not valid in any of the languages."""
 
     delimiter = "@@"
 
@@ -207,7 +207,7 @@ def systemd(unit: Unit) -> str:
 
 
 def _width(slots: Sequence[int]) -> int:
-    """Digits of a slot to the base 36."""
+    """How many base-36 digits a slot number needs."""
     return 1 if max(slots) < len(_DIGITS) else 2
 
 
@@ -220,7 +220,7 @@ def _owners(slots: Sequence[int]) -> list[str]:
 
 
 def _with_spares(front: Front, slot: int) -> list[list[int]]:
-    """The slot itself and those that stand in for it, each first choice before the next."""
+    """The slot and its substitutes, in the order in which they are to be tried."""
     slots = front.slots
     after = slots.index(slot) + 1
     spares = [*slots[after:], *slots[: after - 1]][:_SPARES]
@@ -232,7 +232,7 @@ def _key_source(settings: Settings) -> str:
 
 
 def _head_kib(settings: Settings) -> int:
-    """What a request head may have in the proxy; the workers' own limits lie below."""
+    """The limit of a request head in the proxy, in KiB; the limits of the workers are below it."""
     limits = settings.limits
     return math.ceil((limits.request_line_bytes_max + limits.headers_bytes_max) / 1024) + 4
 
@@ -272,7 +272,7 @@ def _nginx_upstreams(front: Front, slot: int) -> str:
 
 
 def _accel(front: Front, template: str) -> str:
-    """What nginx needs to send files itself; nothing when it is not to."""
+    """The directives with which nginx sends files itself; empty when that is off."""
     prefix = front.settings.accel_redirect
     if prefix is None:
         return ""

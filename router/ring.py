@@ -36,7 +36,7 @@ _KEPT = 8
 
 
 def prepare(slots: Iterable[int]) -> None:
-    """Reckon what a ring of these slots needs: processes forked from this one have it then."""
+    """Compute the points of these slots now, so that forked processes share them."""
     _shares(Ring(slots).slots)
 
 
@@ -58,7 +58,7 @@ class Ring:
         return owner
 
     def share(self, slot: int) -> float:
-        """The part of all names that a slot has, by a sample: to about two hundredths."""
+        """The share of all names that a slot owns, from a sample; off by about 0.02 at most."""
         return _shares(self.slots).get(slot, 0.0)
 
     def table(self) -> tuple[int, ...]:
@@ -71,7 +71,7 @@ class Ring:
 
 @lru_cache(_KEPT)
 def _placed(slots: tuple[int, ...]) -> HashRing:
-    """The points of the slots, which nobody changes: 5 ms of work for four of them."""
+    """The points of the slots on the ring; cached, because four slots take 5 ms."""
     return HashRing(nodes=[str(slot) for slot in slots], hash_fn=_hash, vnodes=POINTS_PER_SLOT)
 
 
@@ -82,7 +82,7 @@ def _shares(slots: tuple[int, ...]) -> dict[int, float]:
 
 
 def bucket_of(namespace: str) -> int:
-    """The bucket of a namespace, of any text: a token may name what no namespace is called."""
+    """The bucket of a namespace name; any text has one, also a name that is not valid."""
     return crc32(namespace.encode("utf-8", "surrogatepass")) % BUCKETS
 
 

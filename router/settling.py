@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def let_serve(broker: BrokerState, gathering: Gathering, now_s: float) -> None:
-    """Who is ready joins the ring, but for slots that are to rest."""
+    """Let ready slots join the ring, except those that operators drained."""
     ready = {slot for slot, process in broker.processes.items() if process.ready}
     admitted = gathering.admitted(broker.view, ready - broker.resting, now_s)
     broker.change([(slot, Event.READIED) for slot in admitted])
 
 
 def drain_surplus(broker: BrokerState) -> None:
-    """Slots beyond the wanted number go, however they came to be there."""
+    """Drain slots beyond the wanted number, however they came to be there."""
     for slot in [slot for slot in broker.view.slots if slot >= broker.workers]:
         process, state = broker.processes.get(slot), broker.view.state(slot)
         if process is None:
@@ -36,7 +36,7 @@ def drain_surplus(broker: BrokerState) -> None:
 
 
 def dismiss_drained(broker: BrokerState) -> None:
-    """Drained slots that are to leave are told to exit."""
+    """Order drained slots that must leave to exit."""
     for slot in broker.view.leaving:
         process = broker.processes.get(slot)
         if broker.view.state(slot) is not SlotState.DRAINED:

@@ -16,14 +16,14 @@ _SAMPLES = 4096
 
 
 class Shares:
-    """What part of all namespaces each slot of the newest ring has; reckoned once for each."""
+    """The share of all namespaces that each slot of the newest ring owns; computed once a ring."""
 
     def __init__(self) -> None:
         self._serving: tuple[int, ...] = ()
         self._shares: dict[int, float] = {}
 
     def of(self, serving: tuple[int, ...]) -> dict[int, float]:
-        """By a sample of names: to about a hundredth."""
+        """The share, from a sample of names; off by about 0.01 at most."""
         if self._serving != serving:
             shares = dict.fromkeys(serving, 0.0)
             if serving:
@@ -35,7 +35,7 @@ class Shares:
 
 
 def fleet_status(broker: BrokerState, shares: Shares, now_s: float) -> FleetStatus:
-    """All slots in order, those without a process too, but for those that nobody wants back."""
+    """All slots in order, also without a process, unless they were scaled away."""
     share_of = shares.of(broker.view.serving)
     rows = []
     for slot in sorted({*broker.view.slots, *broker.processes}):

@@ -50,7 +50,7 @@ class Adopt(NamedTuple):
 
 
 class Send(NamedTuple):
-    """To the broker, in an envelope of this epoch and number."""
+    """Send to the broker, in an envelope with this epoch and number."""
 
     message: Report | Acknowledged | SnapshotRequest
     epoch: str
@@ -91,7 +91,7 @@ class Subscriber:
         return self._based and self._last >= self._known
 
     def in_sync(self, now_s: float) -> bool:
-        """Is every announcement applied, as far as one can know?"""
+        """Is every announcement applied, as far as is known here?"""
         return self._complete and self._heard_s is not None and now_s - self._heard_s < SILENCE_S
 
     def lag_s(self, now_s: float) -> float:
@@ -146,7 +146,7 @@ class Subscriber:
         return self._ask(now_s) if now_s - self._answered_s >= RECONCILE_S else []
 
     def _begin(self, epoch: str) -> None:
-        """Another broker: nothing that is known counts."""
+        """Start anew with another broker: earlier numbers mean nothing to it."""
         self.gaps += bool(self.epoch)
         self.epoch, self._based = epoch, False
         self._last = self._known = 0
@@ -155,7 +155,7 @@ class Subscriber:
         self._asked_s = None
 
     def _settle(self, now_s: float) -> list[Output]:
-        """Deliver what follows, acknowledge it, and ask for what is missing."""
+        """Deliver what is next, acknowledge it, and request what is missing."""
         outputs: list[Output] = []
         if self._based:
             for number in [each for each in self._ahead if each <= self._last]:
@@ -194,7 +194,7 @@ class Subscriber:
 
 
 class Reporter:
-    """Reports go in order, and again until the broker has them; `Status` goes once.
+    """Sends reports in order, and again until the broker confirms them; a `Status` once.
 
     Another broker first hears what the worker is: `Joined`, then `Ready` or `Drained`.
     """
@@ -227,7 +227,7 @@ class Reporter:
         return [Send(message, self._epoch, self._number)]
 
     def on_broker(self, epoch: str, now_s: float) -> list[Output]:
-        """To be called with the epoch of whatever is heard."""
+        """Note the broker's epoch; to be called for everything that it sends."""
         if epoch == self._epoch:
             return []
         self._epoch = epoch
@@ -242,7 +242,7 @@ class Reporter:
         return self._send_all(now_s)
 
     def on_introduce(self, epoch: str, now_s: float) -> list[Output]:
-        """The broker does not know, or no longer, who we are."""
+        """The broker does not know this worker: report its state again."""
         if epoch != self._epoch or self._unconfirmed:
             # It learns it from what is on its way.
             return []

@@ -72,7 +72,7 @@ TRANSITIONS: Mapping[SlotState, Mapping[Event, SlotState]] = {
 
 
 class View(msgspec.Struct, frozen=True):
-    """What all workers agree on. The dict is never changed: `after` makes another view."""
+    """The state of every slot, as all workers see it. Immutable: `after` makes another view."""
 
     #: Grows by one with each change, also across brokers.
     number: int = 0
@@ -92,7 +92,7 @@ class View(msgspec.Struct, frozen=True):
         return tuple(sorted(slot for slot, state in self.slots.items() if state in states))
 
     def state(self, slot: int) -> SlotState:
-        """GONE also when it never was."""
+        """The state of a slot; GONE also for one that never existed."""
         return self.slots.get(slot, SlotState.GONE)
 
     def after(self, slot: int, event: Event) -> View:
@@ -103,7 +103,7 @@ class View(msgspec.Struct, frozen=True):
         return self.after_all([(slot, event)])
 
     def after_all(self, events: Iterable[tuple[int, Event]]) -> View:
-        """The next view, one step for all events, so that what moves moves once."""
+        """The next view, after all events in one step, so that a namespace moves only once."""
         slots, leaving = dict(self.slots), set(self.leaving)
         for slot, event in events:
             old = slots.get(slot, SlotState.GONE)
@@ -119,7 +119,7 @@ class View(msgspec.Struct, frozen=True):
         return self._replaced(self.slots, self.leaving | set(slots))
 
     def with_epoch(self, epoch: str) -> View:
-        """As a new broker goes on with it."""
+        """The same view for a new broker, with its epoch."""
         return View(self.number + 1, epoch, self.slots, self.leaving)
 
     def _replaced(self, slots: dict[int, SlotState], leaving: frozenset[int]) -> View:

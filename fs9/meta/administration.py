@@ -54,7 +54,7 @@ class Administration(Protocol):
 
 
 class Remote:
-    """Over HTTP, with the client's deadlines; what may have been done is not done again."""
+    """Calls the service over HTTP; a call that may have been executed is not repeated."""
 
     def __init__(self, calls: Wire) -> None:
         self._calls = calls
@@ -85,7 +85,7 @@ class Remote:
 
 
 class Local:
-    """In the database, by the rules of the service."""
+    """Runs the service's routes in this process, on the database."""
 
     def __init__(self, service: MetaService) -> None:
         self._service = service
@@ -113,7 +113,7 @@ class Local:
 
 
 class _NoTokens:
-    """There is no secret here; the commands sign tokens themselves."""
+    """Refuses to issue tokens: this process has no secret; the commands sign tokens themselves."""
 
     def claims(self, token: str, grace_s: float = 0) -> NoReturn:
         raise NotSupported("tokens, without the metadata service")

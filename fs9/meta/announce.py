@@ -15,7 +15,7 @@ from fs9.meta.models import Revocation
 
 
 class NamespaceChanged(msgspec.Struct, frozen=True):
-    """Status, quota or mounts of the namespace are others."""
+    """Status, quota or mounts of the namespace have changed."""
 
     name: str
 

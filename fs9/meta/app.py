@@ -184,7 +184,7 @@ class _Unrouted:
 
 
 def _query(req: falcon.asgi.Request) -> dict[str, str]:
-    """Of a name that is given twice, the last."""
+    """The query's fields; of a repeated one the last."""
     return {
         name: value[-1] if isinstance(value, list) else value for name, value in req.params.items()
     }

@@ -129,7 +129,7 @@ async def backup(store: SqlStore, now_s: int) -> AsyncIterator[bytes]:
 
 
 async def restore(store: SqlStore, lines: AsyncIterator[bytes], *, force: bool) -> int:
-    """Put back what `backup` has written, in one transaction; how many rows.
+    """Restore what `backup` has written, in one transaction; returns the number of rows.
 
     Raises Conflict when there is metadata already, unless `force`, which removes it first; and
     InvalidArgument when this is no backup, or not a whole one. Nothing is changed then.

@@ -1,4 +1,4 @@
-"""Calls of a metadata service over HTTP: deadlines, tries, endpoints, breakers.
+"""Calls a metadata service over HTTP, with deadlines, retries, several endpoints and breakers.
 
 A call is tried a few times, each time at the next endpoint whose breaker allows it. A try has one
 deadline, body included, so that a service that hangs or sends a byte at a time counts as failing.
@@ -44,7 +44,7 @@ _KEY_REFUSED = frozenset({401, 403})
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What the process around wants to know. `span` is entered for each try."""
+    """Callbacks of the process; `span` is entered for each try."""
 
     headers: Callable[[], Mapping[str, str]] = dict
     span: Callable[[str, str], AbstractContextManager[object]] = lambda name, endpoint: (
@@ -77,7 +77,7 @@ class _Endpoint:
 
 
 class Wire:
-    """Calls of a service with several endpoints."""
+    """Calls one metadata service that has several endpoints."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class Wire:
 
     @property
     def breaker_state(self) -> State:
-        """Of the endpoint that is best off."""
+        """The best state of the endpoints' breakers."""
         return min(endpoint.breaker.state for endpoint in self._endpoints)
 
     async def aclose(self) -> None:
@@ -131,10 +131,10 @@ class Wire:
         body: object = None,
         repeat: bool = True,
     ) -> tuple[int, bytes]:
-        """Status and body of an answer that is one (below 500, and not about the admin key).
+        """Status and body of the answer, which is below 500 and not about the admin key.
 
-        `into`: the type that the body of a success must be read as; garbage is no answer.
-        `repeat` False: a call that may have been done is not done again.
+        `into`: the type that the body of a success must decode to; any other counts as an outage.
+        `repeat` False: a call that may have been executed is not repeated.
         """
         content = None if body is None else msgspec.json.encode(body)
         given = {name: str(value) for name, value in (query or {}).items() if value is not None}
@@ -166,10 +166,10 @@ class Wire:
         wait_s: float,
         into: Any,  # noqa: ANN401  a type
     ) -> tuple[int, bytes]:
-        """Ask once for what may be answered after `wait_s`; answers and errors as of `call`.
+        """Ask once, for an answer that may take `wait_s` (long polling); otherwise as `call`.
 
-        It is no breaker's business: an endpoint that is left alone is not asked, but what becomes
-        of this says little about other calls, and a probe must not take so long.
+        Endpoints whose breaker is open are not asked, but the outcome does not count for breakers:
+        it says little about other calls, and a probe must not take so long.
         """
         count = len(self._endpoints)
         order = [self._endpoints[(self._preferred + self._held + n) % count] for n in range(count)]
@@ -256,7 +256,7 @@ class Wire:
             await response.aclose()
 
     def _check(self, url: str, status: int, body: bytes, into: Any) -> None:  # noqa: ANN401  a type
-        """Raise _Failed unless it is an answer."""
+        """Raise _Failed unless this is an answer of the service."""
         if status in _NO_ANSWER or status in _REDIRECTS:
             said = wire.words_of(body)
             text = f"{url} answered {status}{': ' if said else ''}{said}"

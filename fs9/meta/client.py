@@ -79,7 +79,7 @@ class MetaClient:
     # -- credentials ------------------------------------------------------------------------
 
     async def validate(self, token: str) -> wire.VerdictReply:
-        """What the service says of a token; anything but a verdict is an outage."""
+        """The service's verdict on a token; any other answer counts as an outage."""
         status, body = await self.calls.call(
             "POST", f"{API}/tokens/validate", body=wire.TokenBody(token), into=wire.VerdictReply
         )
@@ -88,7 +88,7 @@ class MetaClient:
         return decoded(body, wire.VerdictReply)
 
     async def validate_key(self, key: str) -> wire.VerdictReply:
-        """The same of an API key; a service without keys says that none holds."""
+        """The same about an API key; with a service that has no keys none is valid."""
         status, body = await self.calls.call(
             "POST",
             f"{API}/apikeys/validate",
@@ -263,9 +263,9 @@ class MetaClient:
             raise garbage(error) from None
 
     async def mount_default(self, mounts: Sequence[MountSpec], by: str) -> None:
-        """Make `default` of these mounts, if it has none: a service makes it empty.
+        """Give the namespace `default` these mounts, if it has none: a service creates it empty.
 
-        What it has stays. Another file server may be doing the same now.
+        Mounts that exist stay. Another file server may be doing the same now.
         """
         if not (await self.namespace(DEFAULT_NAMESPACE)).mounts:
             for spec in mounts:
@@ -273,7 +273,7 @@ class MetaClient:
                     await self.add_mount(DEFAULT_NAMESPACE, spec, by)
 
     async def mount_untouched_default(self, mounts: Sequence[MountSpec], by: str) -> None:
-        """The same as soon as the service answers, if nobody has changed `default` until then."""
+        """As `mount_default`, once the service answers, unless `default` was changed before."""
         while True:
             try:
                 if (await self.namespace(DEFAULT_NAMESPACE)).updated_at_s is None:
@@ -384,7 +384,7 @@ class MetaClient:
     # -- answers ----------------------------------------------------------------------------
 
     def _needed(self, status: int, body: bytes, what: str, name: str = "") -> bytes:
-        """The body of a route of ours; raises NotSupported when the service has it not."""
+        """The body of a route beyond the contract. Raises NotSupported without such a route."""
         ours = wire.error_of(status, body)
         if status in {404, 405} and not isinstance(ours, NotFound):
             self._lacks(what, "what needs them is refused")

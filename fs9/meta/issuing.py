@@ -55,7 +55,7 @@ class TokenClaims(Protocol):
 
 
 class Tokens(Protocol):
-    """What knows the secret, and what was revoked (`fs9.auth.judge`)."""
+    """Signs and verifies tokens with the secret, and knows revocations (`fs9.auth.judge`)."""
 
     def claims(self, token: str, grace_s: float = ...) -> Any:  # noqa: ANN401  TokenClaims
         """The claims of a token up to `grace_s` after its expiry; raises Unauthenticated."""
@@ -104,7 +104,7 @@ class Issuer:
     async def generate(
         self, user_id: str, namespace: str | None, roles: Sequence[str] | None, ttl_s: int
     ) -> Issued:
-        """For a user; without roles those that they have there, without a namespace their one.
+        """A token for a user; by default with their roles, and for their only namespace.
 
         Raises NotFound (user, namespace), InvalidArgument.
         """
@@ -137,7 +137,7 @@ class Issuer:
         return names.pop()
 
     async def judge(self, token: str) -> Verdict:
-        """Never raises Unauthenticated; raises what the store raises."""
+        """The verdict on a token. Never raises Unauthenticated; raises what the store raises."""
         try:
             claims: TokenClaims = self._tokens.claims(token)
             await self._check(token, claims)
@@ -156,7 +156,7 @@ class Issuer:
         )
 
     async def refresh(self, token: str, ttl_s: int) -> Issued:
-        """A new token of the same claims, with no role that a known user has lost.
+        """A new token with the same claims, except roles that a known user has lost.
 
         Raises Unauthenticated, InvalidArgument (the time).
         """
@@ -224,7 +224,7 @@ class Issuer:
     # -- API keys ---------------------------------------------------------------------------
 
     async def judge_key(self, digest: str) -> Verdict:
-        """Of the key with this SHA-256; one that holds counts as used now."""
+        """The verdict on the key with this SHA-256; a valid one is marked as used now."""
         try:
             record, owner = await self._store.api_key(digest)
             namespace = await self._store.namespace(record.namespace)

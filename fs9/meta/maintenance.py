@@ -1,6 +1,6 @@
-"""What `fs9 meta migrate`, `backup` and `restore` do, in a process of their own.
+"""The work of `fs9 meta migrate`, `backup` and `restore`, and the namespaces for `fs9 fsck`.
 
-And which namespaces there are, for `fs9 fsck`.
+Each command runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PAGE = 500
 
 
 def migrate(settings: Settings) -> str:
-    """Make the database, or bring it to this program's version; a sentence about it.
+    """Create the database, or migrate it to this version; returns a sentence about it.
 
     Raises the errors of the store, as all of these do, and OSError.
     """
@@ -80,7 +80,7 @@ def backup(settings: Settings, file: Path) -> str:
 
 
 def restore(settings: Settings, file: Path, *, force: bool) -> str:
-    """Put back what a backup has; no server should run meanwhile."""
+    """Restore a backup; no server should run meanwhile."""
 
     async def run() -> int:
         async with opened(settings, make=True) as (store, pool):
@@ -94,7 +94,7 @@ def restore(settings: Settings, file: Path, *, force: bool) -> str:
 def namespaces(
     settings: Settings, wanted: Callable[[NamespaceRecord], bool]
 ) -> list[NamespaceRecord]:
-    """Those wanted, deleted ones too while their data is kept; none without any metadata."""
+    """The named namespaces, also deleted ones whose data is kept; none without metadata."""
 
     async def run() -> list[NamespaceRecord]:
         if settings.meta_endpoints:

@@ -1,4 +1,4 @@
-"""Applying migrations: the one rule for both databases, as an operation under their locks."""
+"""Applies migrations: one operation for both databases, which runs under their locks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def migrate(migrations: Sequence[Migration], now_s: int) -> Operation[list[int]]:
-    """Apply what is missing; the versions that were applied.
+    """Apply the missing migrations; returns their versions.
 
     Nobody else may do the same at the same time. Raises BackendUnavailable when the database
     was made by a newer program, or by other statements.

@@ -84,7 +84,7 @@ class ApiKeyRecord(msgspec.Struct, frozen=True):
 
 
 class Revocation(msgspec.Struct, frozen=True):
-    """Tokens that hold no more. `id` grows with every revocation.
+    """A revocation of tokens or of a key. `id` grows with every revocation.
 
     `kind` says what `subject` is:
 
@@ -126,8 +126,8 @@ class Changes(msgspec.Struct, frozen=True):
 class Lease(msgspec.Struct, frozen=True):
     """Who may write to something until when; `epoch` grows with every new holder.
 
-    Who guards the thing keeps the highest epoch it has seen and refuses lower ones (fencing):
-    a holder that slept through its lease does not know that it is over.
+    The store behind it keeps the highest epoch it has seen and refuses lower ones (fencing): a
+    holder that was paused for longer than its lease does not know that the lease is over.
     """
 
     name: str

@@ -29,7 +29,7 @@ _WAITING_MAX = 500
 
 
 class ChangeNotifications:
-    """The watch begins when the first one waits."""
+    """The changes of one database. It is watched from the first wait on."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -56,7 +56,7 @@ class ChangeNotifications:
         return self._last_id > change_id
 
     def end_waits(self) -> None:
-        """Nobody waits any more, and from now on nobody does: the process is to end."""
+        """End all waits, and refuse new ones: the process is about to end."""
         self._ended = True
         self._wake(lambda change_id: True)
 

@@ -23,7 +23,7 @@ _AT_A_TIME = 2
 
 
 class Passwords:
-    """Of one process."""
+    """Hashes and checks passwords, for one process."""
 
     def __init__(self, pool: BlockingPool) -> None:
         self._pool = pool
@@ -32,7 +32,7 @@ class Passwords:
         self._turns = asyncio.Semaphore(_AT_A_TIME)
 
     async def hash(self, password: str) -> str:
-        """What to keep of it; raises InvalidArgument when it is empty or too long."""
+        """The hash to store; raises InvalidArgument for an empty or too long password."""
         data = password.encode(errors="surrogatepass")
         if not 1 <= len(data) <= PASSWORD_BYTES_MAX:
             raise InvalidArgument(f"a password has 1 to {PASSWORD_BYTES_MAX} bytes")
@@ -40,7 +40,7 @@ class Passwords:
             return await self._pool.run(self._hasher.hash, data)
 
     async def fits(self, kept: str | None, password: str) -> bool:
-        """Is it the password of this hash? None, a user that is not there, takes as long."""
+        """Does the password match? Takes as long with None, for a user that does not exist."""
         data = password.encode(errors="surrogatepass")[: PASSWORD_BYTES_MAX + 1]
         async with self._turns:
             if kept is None:

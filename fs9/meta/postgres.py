@@ -220,7 +220,7 @@ class PostgresStore(SqlStore):
 
 
 class _Lent:
-    """A connection of the pool while a call has it."""
+    """A connection of the pool while a call uses it."""
 
     def __init__(self, pool: AsyncConnectionPool[Connection], patience_s: float) -> None:
         self._pool = pool
@@ -240,7 +240,7 @@ class _Lent:
             raise BackendUnavailable("the metadata store did not answer in time")
 
     async def replace(self) -> None:
-        """Another one for one that is dead; all those in the pool may be."""
+        """Replace a dead connection by a new one; those in the pool may all be dead."""
         self._attempts += 1
         if self._late or self._attempts > self._pool.max_size:
             raise BackendUnavailable("the metadata store ended the connection")
@@ -259,7 +259,7 @@ class _Lent:
                 return
 
     def cut(self) -> None:
-        """The deadline is over: whoever waits for the server sees the end of the connection."""
+        """Close the connection at the deadline, which ends the wait for the server."""
         self._late = True
         if self._connection is None or self._connection.closed:
             return
@@ -302,7 +302,7 @@ def _sql(sql: str) -> bytes:
 
 
 def _conninfo(dsn: str, timeout_s: float) -> str:
-    """The DSN with what it leaves open. Raises BackendUnavailable when it is none."""
+    """The DSN, completed by defaults. Raises BackendUnavailable when it is not valid."""
     try:
         given = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:
@@ -328,7 +328,7 @@ def _conninfo(dsn: str, timeout_s: float) -> str:
 
 
 class _Translated:
-    """Errors of the database become ours."""
+    """Turns errors of the database into those of `fs9.errors`."""
 
     def __enter__(self) -> None:
         return None
@@ -374,7 +374,7 @@ class _AtLoader(Loader):
 
 
 class _JsonLoader(Loader):
-    """The text: what is in it, the reader of the row knows."""
+    """Leaves JSON as text, for the reader of the row to decode."""
 
     format = Format.BINARY
 

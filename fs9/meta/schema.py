@@ -18,7 +18,7 @@ class Migration:
 
     @property
     def checksum(self) -> str:
-        """Changes when somebody edits a migration that databases may have applied already."""
+        """A checksum of the migration, to notice edits after databases have applied it."""
         return hashlib.sha256("\0".join(self.statements).encode()).hexdigest()
 
 

@@ -66,7 +66,7 @@ class PasswordHashes(Protocol):
 
 
 class MetaService:
-    """Of one process; everything that is kept is in the store."""
+    """The rules, in one process. It has no state: everything is in the store."""
 
     def __init__(self, store: Store, passwords: PasswordHashes, clock: Clock) -> None:
         self.store = store
@@ -76,7 +76,7 @@ class MetaService:
     # -- namespaces and mounts --------------------------------------------------------------
 
     async def ensure_default(self) -> None:
-        """The namespace `default` is always there; what is mounted in it is the operators'."""
+        """Create the namespace `default`, empty, if it is missing; operators mount in it."""
         try:
             await self.store.namespace(DEFAULT_NAMESPACE)
         except NotFound:
@@ -154,7 +154,7 @@ class MetaService:
         roles: Sequence[str] = (),
         by: str = SYSTEM,
     ) -> UserRecord:
-        """With these roles in the namespace, if one is given.
+        """Create a user, with these roles in the namespace, if one is given.
 
         Raises InvalidArgument, NotFound (the namespace), AlreadyExists.
         """
@@ -173,7 +173,7 @@ class MetaService:
         return user
 
     async def set_user_status(self, user_id: str, status: UserStatus, by: str) -> UserRecord:
-        """What the user was given before holds no more, unless it is made active.
+        """Set the status; unless it is active, revoke the user's tokens and keys.
 
         Raises NotFound.
         """
@@ -191,7 +191,7 @@ class MetaService:
         return await self.store.set_user_status(user_id, status)
 
     async def set_password(self, user_id: str, password: str, by: str) -> UserRecord:
-        """Tokens that the user was given before hold no more; keys do.
+        """Set the password, and revoke the user's earlier tokens, but not their keys.
 
         Raises InvalidArgument (the password), NotFound.
         """
@@ -202,7 +202,7 @@ class MetaService:
         return await self.store.set_password_hash(user_id, kept)
 
     async def password_fits(self, username: str, password: str) -> bool:
-        """Takes as long for a user that is not there."""
+        """Is it the user's password? Takes as long for a user that does not exist."""
         return await self._passwords.fits(await self.store.password_hash(username), password)
 
     async def grant_role(self, user_id: str, namespace: str, role: str, by: str) -> RoleGrant:
@@ -211,7 +211,7 @@ class MetaService:
         return await self.store.grant_role(user_id, namespace, role, by)
 
     async def withdraw_role(self, user_id: str, namespace: str, role: str, by: str) -> None:
-        """The user's tokens of that namespace hold no more. Raises NotFound."""
+        """Withdraw the role, and revoke the user's tokens in that namespace. Raises NotFound."""
         user = await self.store.user(user_id)
         await self.store.withdraw_role(user_id, namespace, role)
         for subject in (user.id, user.username):
@@ -236,7 +236,7 @@ class MetaService:
         user_id: str | None = None,
         expires_in_days: int | None = None,
     ) -> tuple[str, ApiKeyRecord]:
-        """The key, which is said only now, and its record. Without a user it is `system`'s.
+        """A new key and its record; the key cannot be read later. Its owner is by default `system`.
 
         Raises InvalidArgument, NotFound (user, namespace).
         """
@@ -320,7 +320,7 @@ class MetaService:
 
 
 def check_roles(roles: Sequence[str]) -> None:
-    """Raise InvalidArgument for a role that there is not."""
+    """Raise InvalidArgument for an unknown role."""
     for role in roles:
         if role not in ROLES:
             raise InvalidArgument(f"'{role}' is not a role; there are {', '.join(ROLES)}")

@@ -102,7 +102,7 @@ class SqliteStore(SqlStore):
     async def _watch(self, heard: Callable[[int], None]) -> None:
         """Ask SQLite for the number that it changes with every commit, whatever the process.
 
-        By a connection of its own: for one that commits itself that is no change.
+        On a connection of its own, because the number does not change for the one that commits.
         """
         looking = await self._pool.run(_translating, lambda: _connect(self._path))
         try:
@@ -176,7 +176,7 @@ def _look(connection: sqlite3.Connection, version: int) -> tuple[int, int]:
 def _make_private(path: Path) -> None:
     """Make a new file for its owner alone; SQLite gives those beside it the same mode.
 
-    One that is there is not opened: to close it would take away SQLite's locks of this process.
+    An existing file is not opened: closing it would release SQLite's locks in this process.
     """
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

@@ -56,12 +56,12 @@ class Metadata(Protocol):
         """
 
     async def namespace(self, name: str) -> NamespaceRecord:
-        """One that is not deleted, suspended ones too. Raises NotFound."""
+        """The namespace, active or suspended. Raises NotFound, also for a deleted one."""
 
     async def namespaces(
         self, *, after: str = "", limit: int | None = None
     ) -> list[NamespaceRecord]:
-        """Those that are not deleted, sorted by name; only names after `after`."""
+        """Namespaces that are not deleted, by name: those after `after`, at most `limit`."""
 
     async def set_status(self, name: str, status: NamespaceStatus, by: str) -> NamespaceRecord:
         """Suspend, activate or delete. Raises NotFound."""
@@ -70,10 +70,10 @@ class Metadata(Protocol):
         """Raises NotFound."""
 
     async def deleted_namespaces(self, before_s: int) -> list[NamespaceRecord]:
-        """Those deleted before this time whose data was not removed yet."""
+        """Namespaces deleted before this time whose data is not removed yet."""
 
     async def forget_namespace(self, namespace_id: str) -> None:
-        """The data of a deleted namespace is removed; so is the rest of what is known of it."""
+        """Delete the record and events of a deleted namespace, after its data was removed."""
 
     # -- mounts ---------------------------------------------------------------------------------
 
@@ -86,7 +86,7 @@ class Metadata(Protocol):
     # -- revocations and changes ----------------------------------------------------------------
 
     async def revoke(self, revocations: Sequence[Revocation]) -> list[Revocation]:
-        """Keep them, with ids; one that is known already gets the later expiry."""
+        """Store revocations, with ids; one that exists gets the later expiry of both."""
 
     async def changes_since(self, change_id: int, limit: int = 10_000) -> Changes:
         """What changed after `change_id`, oldest first; 0: every revocation that still holds.
@@ -119,7 +119,7 @@ class Metadata(Protocol):
         """The end of the chain."""
 
     async def trim_events(self, name: str, before_ns: int, keep_max: int) -> int:
-        """Forget events older than that, and all but the latest `keep_max`; how many went.
+        """Delete events older than that, and all but the latest `keep_max`; returns how many.
 
         The chain begins later then; its first kept event still names the digest before. The last
         event stays in any case.
@@ -173,7 +173,7 @@ class Store(Metadata, Protocol):
         """Raises NotFound."""
 
     async def password_hash(self, username: str) -> str | None:
-        """None: there is no such active user, or none with a password."""
+        """The hash; None when there is no such active user, or they have no password."""
 
     async def grant_role(self, user_id: str, namespace: str, role: str, by: str) -> RoleGrant:
         """Raises NotFound (user, namespace), AlreadyExists."""
@@ -204,7 +204,7 @@ class Store(Metadata, Protocol):
         """Newest first, revoked ones too."""
 
     async def touch_api_key(self, key_id: str) -> None:
-        """It was used now."""
+        """Record that the key was used now."""
 
     async def revoke_api_key(self, key_id: str) -> ApiKeyRecord:
         """Raises NotFound."""
@@ -212,7 +212,7 @@ class Store(Metadata, Protocol):
     # -- upkeep ---------------------------------------------------------------------------------
 
     async def forget_expired(self, changes_before_s: int) -> int:
-        """Delete revocations that expired, and older changes; how many revocations went."""
+        """Delete expired revocations, and old changes; returns how many revocations."""
 
     # -- leases ---------------------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ class Store(Metadata, Protocol):
         """The lease that holds now."""
 
     async def take_lease(self, name: str, holder: str, ttl_s: float) -> Lease | None:
-        """Take or renew; None while another holder's has not expired. By the database's clock."""
+        """Take or renew the lease; None while another holder has it. By the database's clock."""
 
     async def drop_lease(self, name: str, holder: str) -> None:
-        """Let another take it at once; no error when it is not the holder's."""
+        """Give the lease back, so that another can take it; no error when it is not held."""

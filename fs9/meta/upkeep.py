@@ -25,7 +25,7 @@ CHANGES_KEPT_S = 7 * 86_400
 
 
 class Upkeep:
-    """Of one process."""
+    """The upkeep by one process."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
@@ -33,14 +33,14 @@ class Upkeep:
         self._holder = str(uuid.uuid4())
 
     async def once(self) -> int | None:
-        """How many revocations went; None: another process sees to it."""
+        """Do it once; returns how many revocations went, None when another process does it."""
         if await self._store.take_lease(LEASE, self._holder, 1.5 * INTERVAL_S) is None:
             return None
         before_s = int(self._clock.now_s()) - CHANGES_KEPT_S
         return await self._store.forget_expired(before_s)
 
     async def forever(self) -> None:
-        """To the end of the task; an outage of the database is waited out."""
+        """Repeat it until the task ends; errors of the database do not end it."""
         while True:
             try:
                 await self.once()

@@ -198,14 +198,14 @@ class KeyReply(msgspec.Struct, omit_defaults=True):
 
 
 class KeyRecordReply(msgspec.Struct):
-    """A key and its owner, as they are kept."""
+    """A key and its owner, as they are stored."""
 
     key: ApiKeyRecord
     owner: UserRecord
 
 
 class VerdictReply(msgspec.Struct):
-    """The contract's answer; what follows `error` is ours."""
+    """The verdict on a credential; the contract has the fields up to `error`."""
 
     valid: bool
     user_id: str | None = None
@@ -300,7 +300,7 @@ def namespace_reply(record: NamespaceRecord, user_count: int | None = None) -> N
 
 
 def namespace_record(reply: NamespaceReply, mounts: list[MountSpec]) -> NamespaceRecord:
-    """A status that is none of ours is one that is not active. Raises ValueError (a time)."""
+    """The record; an unknown status counts as not active. Raises ValueError for a bad time."""
     known = reply.status in {ACTIVE, SUSPENDED, DELETED}
     return NamespaceRecord(
         reply.name,
@@ -330,7 +330,7 @@ def mount_reply(record: MountRecord) -> MountReply:
 
 
 def mount_record(reply: MountReply) -> MountRecord:
-    """Raises ValueError (a time)."""
+    """The mount of a reply. Raises ValueError for a bad time."""
     return MountRecord(
         reply.id,
         reply.namespace_id,
@@ -420,7 +420,7 @@ def _sentence(error: Fs9Error) -> str:
 
 
 def error_of(status: int, body: bytes) -> Fs9Error | None:
-    """The error of an answer of ours; None: it is another service's."""
+    """The error that an answer names by its kind; None when it names none."""
     try:
         said = msgspec.json.decode(body, type=ProblemReply)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -430,7 +430,7 @@ def error_of(status: int, body: bytes) -> Fs9Error | None:
 
 
 def words_of(body: bytes) -> str:
-    """What an error answer of any service says; empty when nothing can be understood."""
+    """The text of an error answer of any service; empty when there is none."""
     try:
         said = msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -440,7 +440,7 @@ def words_of(body: bytes) -> str:
 
 
 def whole(query: dict[str, str], name: str, default: int | None = None) -> int | None:
-    """A whole number of a query; raises InvalidArgument."""
+    """An integer field of a query; raises InvalidArgument."""
     text = query.get(name)
     if text is None:
         return default

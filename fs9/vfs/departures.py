@@ -1,4 +1,8 @@
-"""Files that go unasked (their time is over, a plugin crashed), as operations and as events."""
+"""Tells watchers of files that disappear without a request: expired keys, a crashed plugin's files.
+
+A provider reports them (`fs9.provider.Departing`); here each removal becomes an operation of the
+mount and an event for the watchers of the namespace.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +20,13 @@ if TYPE_CHECKING:
 
 
 def tell_departures(vfs: Vfs, mount: Mount) -> None:
-    """Let files of the mount go, if it has any that do, and watchers hear of them."""
+    """Connect the mount's provider to the watchers, if files of it can disappear by themselves."""
     if hasattr(mount.provider, "tell_departures"):
         cast("Departing", mount.provider).tell_departures(Departures(vfs, mount))
 
 
 class Departures:
-    """See `fs9.provider.Departures`."""
+    """Implements `fs9.provider.Departures` for one mount."""
 
     def __init__(self, vfs: Vfs, mount: Mount) -> None:
         self._vfs = vfs

@@ -134,7 +134,7 @@ def _names(start: int, limit: int) -> Query:
 
 
 def _merged(revocations: Sequence[Revocation]) -> list[Revocation]:
-    """Each subject once: a statement must not change a row twice."""
+    """The revocations, one for each subject: a statement cannot change a row twice."""
     merged: dict[tuple[str, str, str | None], Revocation] = {}
     for revocation in revocations:
         key = (revocation.kind, revocation.subject, revocation.namespace)

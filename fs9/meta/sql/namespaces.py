@@ -156,7 +156,7 @@ def _insert(
     description: str,
     now_s: int,
 ) -> Operation[NamespaceRecord | None]:
-    """None when the name is taken."""
+    """Insert the record; None when the name is taken."""
     new_id = str(uuid.uuid4())
     taken = yield Query("SELECT 1 FROM namespaces WHERE storage = ?", (name,))
     # A dot is in no name of a namespace.
@@ -187,7 +187,7 @@ def _insert_mounts(
 
 
 def _touch(name: str, now_s: int) -> Operation[str]:
-    """Lock the namespace until the end of the transaction; its id."""
+    """Lock the namespace until the end of the transaction; returns its id."""
     return (yield from _update(name, "updated_at = ?", (At(now_s),)))
 
 

@@ -59,7 +59,7 @@ def at(seconds: int | None) -> At | None:
 
 
 def seconds(value: float | None) -> int | None:
-    """A time as it was read, in whole seconds."""
+    """A time from the database, as whole seconds."""
     return None if value is None else int(value)
 
 
