@@ -182,7 +182,7 @@ class Connection(HttpToolsProtocol):
         self.intake.clear()
         self._is_new = False
         if isinstance(error, TooManyRequests):
-            self.node.door.refused(self.peer)
+            self.node.connection_filter.refused(self.peer)
         if not self.node.admission.may_bid_farewell:
             self._state = State.CLOSED
             self.transport.abort()
@@ -192,12 +192,12 @@ class Connection(HttpToolsProtocol):
         self.node.account.end(self, 0.0)
         self._linger(unread=True)
 
-    def _knock(self, *, refused: bool) -> None:
-        """Tell the door what became of the first request, as soon as that is known."""
+    def _tell_filter(self, *, refused: bool) -> None:
+        """Tell the filter what became of the first request, as soon as that is known."""
         if self._is_new:
             self._is_new = False
-            door = self.node.door
-            (door.refused if refused else door.welcomed)(self.peer)
+            connections = self.node.connection_filter
+            (connections.refused if refused else connections.served)(self.peer)
 
     # -- Tasks ------------------------------------------------------------------------------
 
@@ -406,7 +406,7 @@ class Connection(HttpToolsProtocol):
         if self.status == _TOO_MANY:
             self._turn_requests = 1
         if self._is_new and self.exchange is not None:
-            self._knock(refused=self.status == _TOO_MANY)
+            self._tell_filter(refused=self.status == _TOO_MANY)
         self.request = self.exchange = None
         if self.transport.is_closing():
             self._state = State.CLOSED

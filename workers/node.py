@@ -30,7 +30,7 @@ from router.handoff import Handed, HandoffReceiver, HandoffSender
 from workers.account import Account
 from workers.admission import Admission
 from workers.blocks import Blocks
-from workers.door import Door
+from workers.connection_filter import ConnectionFilter
 from workers.lending import Lender
 from workers.membership import Membership
 from workers.request import Heads
@@ -111,7 +111,7 @@ class Node:
         #: Did it miss what is announced for too long?
         self._deaf = False
         self.admission = Admission(services)
-        self.door = Door(
+        self.connection_filter = ConnectionFilter(
             asyncio.get_running_loop(),
             TrustedProxies(services.settings.trusted_proxies),
             self.limits.rate_limit_keys_max,

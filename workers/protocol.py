@@ -144,7 +144,7 @@ class Fs9Protocol(Connection):
         self._uncount()
         self.exit()
         if self._is_held:
-            self._knock(refused=True)
+            self._tell_filter(refused=True)
         self.node.account.broke_off(self, self.loop.time() - self._since_s)
         self._state = State.CLOSED
         self.intake.clear()
@@ -342,7 +342,7 @@ class Fs9Protocol(Connection):
         else:
             self.run(self._then_finish(rest))
             if self._is_held:
-                self._knock(refused=True)
+                self._tell_filter(refused=True)
             assert self._task is not None
             # Cut before the task's first step, it is awaited by nobody.
             self._task.add_done_callback(lambda _: rest.close())

@@ -125,7 +125,7 @@ class FleetWorker(UvicornWorker):  # type: ignore[misc]
             await self._breathe()
             await node.start(connection, server.server_state)
             lifecycle.serve()
-            node.door.watch(self.sockets)
+            node.connection_filter.watch(self.sockets)
             self.app.worker_is_ready()
             if self.usual_nice is not None:
                 asyncio.get_running_loop().call_later(_OPENING_S, compete, self.usual_nice)

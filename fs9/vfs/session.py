@@ -1,4 +1,4 @@
-"""A session: one principal attached to one namespace, and the only door to its files.
+"""A session: one principal attached to one namespace, and the only access to its files.
 
     attach → Session → may the principal do that there? → Vfs → record the change
 

@@ -1,4 +1,4 @@
-"""Rates at the door of the operations, over the application."""
+"""Rate limits of the operations, over the application."""
 
 from __future__ import annotations
 

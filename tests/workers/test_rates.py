@@ -20,7 +20,7 @@ from tests.fix_http import TEMPLATE
 from tests.workers.fix_node import start_node_of
 from tests.workers.test_metrics import scrape_until, total
 from tests.workers.wire_client import Response, WireClient, request
-from workers.door import REFUSED_MAX
+from workers.connection_filter import REFUSED_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,7 +154,7 @@ async def test_refusals_that_are_answered_late_are_no_load(
 ) -> None:
     """They take no place from requests that can be answered.
 
-    Who comes with one new connection after the other for them is not heard any more.
+    An address that opens one new connection after the other for them is blocked.
     """
     yaml = YAML.replace("server:", "server:\n  max_concurrent_requests: 4")
     fleet = start_fleet(workers=1, yaml=yaml)

@@ -1,13 +1,14 @@
-"""Who opens one connection after the other, only to be refused, is not heard for a while.
+"""Drops new connections from addresses that connect only to have their requests refused.
 
-To be accepted costs a worker more than to be refused. So when nearly all new connections of an
-address bring a request that a limit of rate refuses (`fs9.http.limiting`), the kernel drops what
-would open more of them: a filter at the listening sockets (socket(7), SO_ATTACH_FILTER)
-looks at the address of each SYN. To the client it is as if the packets were lost; its system
-sends them again after a second, and then ever later. Connections that are open stay as they are.
+Accepting a connection costs a worker more than refusing a request. When a rate limit
+(`fs9.http.limiting`) refuses the first request of nearly every new connection from an address, the
+address is blocked for a while: a filter on the listening sockets (socket(7), SO_ATTACH_FILTER) has
+the kernel drop its SYNs. To the client the packets seem lost; its system sends them again after a
+second, and then at growing intervals. Open connections are not affected.
 
-The workers of a fleet share their listening sockets, so the last filter counts. A worker that
-sees refused connections of an address that it does not hear says so again.
+The workers of a fleet share their listening sockets, and a socket has one filter, so the last one
+attached counts. A worker that still sees refused connections from an address that it has blocked
+attaches its filter again.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fs9.worker")
 
-#: Connections of an address with a refused request that are too many, when there are not as many
-#: others: behind one address there may be many clients, of whom one is refused.
+#: An address is blocked after this many connections whose first request was refused. A connection
+#: whose first request was not takes one off: behind one address there may be many clients.
 REFUSED_MAX = 200
-#: How long until such a bucket is full again.
+#: In this time an address that had used all of them up has all of them again.
 _FORGIVEN_S = 60.0
-#: How long an address is not heard; long enough that what comes in between is next to nothing.
-SHUT_S = 10.0
-#: How soon a filter is attached again that another worker may have replaced.
+#: How long an address is blocked; long enough that what it sends in between costs next to nothing.
+BLOCKED_S = 10.0
+#: A filter that another worker may have replaced is attached again after this time at the earliest.
 _AGAIN_S = 0.05
 #: Addresses in one filter.
-_SHUT_MAX = 64
+_BLOCKED_MAX = 64
 
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 # Of linux/filter.h: load a word, a byte; mask; jump if equal, if a bit is set; return.
@@ -53,8 +54,8 @@ _PASS, _DROP = 0xFFFFFFFF, 0
 _Instruction = tuple[int, int, int, int]
 
 
-class Door:
-    """Of one worker, and of its event loop."""
+class ConnectionFilter:
+    """The filter of one worker. Belongs to its event loop."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, proxies: TrustedProxies, keys_max: int
@@ -63,21 +64,21 @@ class Door:
         self._proxies = proxies
         self._refused = TokenBuckets(Rate.of(REFUSED_MAX, _FORGIVEN_S), keys_max)
         self._listeners: Sequence[socket.socket] = ()
-        #: Until when the networks are not heard.
-        self._shut: dict[str, float] = {}
+        #: Blocked network -> until when.
+        self._blocked: dict[str, float] = {}
         self._attached_s = 0.0
 
     def watch(self, listeners: Sequence[socket.socket]) -> None:
-        """The sockets that connections come from; those of other families are left alone."""
+        """Filter on these listening sockets; those that are not of TCP are left alone."""
         families = {socket.AF_INET, socket.AF_INET6}
         self._listeners = [each for each in listeners if each.family in families]
 
     @property
-    def shut(self) -> Iterable[str]:
-        """The networks that are not heard."""
-        return self._shut.keys()
+    def blocked(self) -> Iterable[str]:
+        """The networks whose connections are dropped."""
+        return self._blocked.keys()
 
-    def welcomed(self, peer: str) -> None:
+    def served(self, peer: str) -> None:
         """The first request of a connection was not refused."""
         if len(self._refused):
             self._refused.give_back(network(peer))
@@ -87,17 +88,19 @@ class Door:
         if not self._listeners or not _is_address(peer) or self._proxies.trusts(peer):
             return
         now_s, key = self._loop.time(), network(peer)
-        if key in self._shut:
+        if key in self._blocked:
             if now_s - self._attached_s > _AGAIN_S:
                 self._attach(now_s)
-        elif self._refused.take(key, now_s) and len(self._shut) < _SHUT_MAX:
-            self._shut[key] = now_s + SHUT_S
-            log.warning("no new connections of %s for %d s: it goes on when refused", key, SHUT_S)
+        elif self._refused.take(key, now_s) and len(self._blocked) < _BLOCKED_MAX:
+            self._blocked[key] = now_s + BLOCKED_S
+            log.warning(
+                "no new connections of %s for %d s: it goes on when refused", key, BLOCKED_S
+            )
             self._attach(now_s)
-            self._loop.call_later(SHUT_S, self._open, key)
+            self._loop.call_later(BLOCKED_S, self._unblock, key)
 
-    def _open(self, key: str) -> None:
-        self._shut.pop(key, None)
+    def _unblock(self, key: str) -> None:
+        self._blocked.pop(key, None)
         self._attach(self._loop.time())
 
     def _attach(self, now_s: float) -> None:
@@ -105,8 +108,8 @@ class Door:
         for listener in self._listeners:
             if listener.fileno() < 0:
                 continue
-            if self._shut:
-                attach(listener, program(self._shut))
+            if self._blocked:
+                attach(listener, program(self._blocked))
             else:
                 listener.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
