@@ -26,7 +26,8 @@ from fs9.limits import Limits
 from fs9.meta import maintenance
 from fs9.meta.models import DELETED
 from fs9.path import clean
-from fs9.providers.pagefs import backends, damagedrows, fileblocks, lmdbstore
+from fs9.providers.pagefs import apart, backends, damagedrows, fileblocks, lmdbstore
+from fs9.providers.pagefs.apart import Seen
 from fs9.providers.pagefs.core import Core, Policy
 from fs9.providers.pagefs.fsck import Checker
 from fs9.providers.pagefs.provider import PageFs
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from fs9.config import Settings
     from fs9.meta.models import NamespaceRecord
+    from fs9.providers.pagefs.apart import Look
     from fs9.providers.pagefs.fsck import Report
     from fs9.providers.pagefs.remote import Stored
     from fs9.types import MountSpec
@@ -87,17 +89,11 @@ def scrub_all(settings: Settings) -> Iterator[Finding]:
 def _each(settings: Settings, *, repair: bool, scrub: bool) -> Iterator[Finding]:
     if not settings.data_dir.is_dir():
         raise InvalidArgument(f"{settings.data_dir} is not a directory")
-    for directory in sorted((settings.data_dir / "pagefs").glob("*/*")):
+    directories = sorted((settings.data_dir / "pagefs").glob("*/*"))
+    found = apart.look(embedded, directories, repair=repair, scrub=scrub)
+    for directory, seen in zip(directories, found, strict=True):
         namespace, mount = unquote(directory.parent.name), unquote(directory.name)
-        try:
-            if lmdbstore.in_use(directory):
-                yield Finding(namespace, mount, error=_IN_USE)
-                continue
-            report = asyncio.run(_look(directory, repair=repair, scrub=scrub))
-        except _FAILURES as failure:
-            yield Finding(namespace, mount, error=_said(failure))
-        else:
-            yield Finding(namespace, mount, report)
+        yield Finding(namespace, mount, seen.report, seen.error)
     try:
         records = maintenance.namespaces(settings, lambda record: bool(_remote_mounts(record)))
     except Fs9Error as failure:
@@ -106,6 +102,16 @@ def _each(settings: Settings, *, repair: bool, scrub: bool) -> Iterator[Finding]
     for record in records:
         for spec in _remote_mounts(record):
             yield _remote(settings, record, spec, repair=repair, scrub=scrub)
+
+
+def embedded(directory: Path, order: Look) -> Seen:
+    """Look at one storage of this host; in a process apart."""
+    try:
+        if lmdbstore.in_use(directory):
+            return Seen(error=_IN_USE)
+        return Seen(asyncio.run(_look(directory, repair=order.repair, scrub=order.scrub)))
+    except _FAILURES as failure:
+        return Seen(error=_said(failure))
 
 
 def _said(failure: BaseException) -> str:

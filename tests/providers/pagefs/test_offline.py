@@ -21,7 +21,7 @@ from fs9.limits import Limits
 from fs9.meta.calls import Hooks, Wire
 from fs9.meta.client import MetaClient
 from fs9.meta.sqlite import SqliteStore
-from fs9.providers.pagefs import backends
+from fs9.providers.pagefs import backends, records
 from fs9.providers.registry import ProviderContext
 from fs9.types import MountSpec
 from fs9.vfs.locks import FileLocks
@@ -30,6 +30,7 @@ from tests.providers.pagefs.scenario import BIG, write
 from tests.providers.pagefs.test_branches import content, make
 from tests.providers.pagefs.test_damage import number_of
 from tests.providers.pagefs.test_killed import check_acknowledged, run_killed
+from tests.providers.pagefs.test_lmdbstore import change_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -375,3 +376,42 @@ async def test_a_storage_that_cannot_be_opened(
         said = capsys.readouterr()
         assert "acme:/: ok" in said.out
         assert "broken:/: " in said.err
+
+
+async def test_damage_that_ends_the_process_that_reads_it(
+    tmp_path: Path, pool: BlockingPool, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    """It is an error of its namespace, with what to do; those before and after it are checked."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b", "c"):
+        context = ProviderContext(name, tmp_path, Limits(), SystemClock(), pool)
+        fs = await backends.create({}, context)
+        await write(fs, "/f", b"x")
+        await fs.aclose()
+    # Pages that are missing at the end of a mapped file are SIGBUS.
+    os.truncate(tmp_path / "pagefs/b/%2F/meta/data.mdb", 2 * 4096)
+    for command in ("fsck", "scrub"):
+        assert await pool.run(main, [command, "--data-dir", str(tmp_path)]) == 1
+        said = capsys.readouterr()
+        assert [line.partition(",")[0] for line in said.out.splitlines()] == ["a:/: ok", "c:/: ok"]
+        assert f"fs9: {command}: b:/: the LMDB file is damaged" in said.err
+        assert "(SIGBUS); restore the metadata from a backup" in said.err
+
+
+async def test_a_damaged_row_in_lmdb_is_named(
+    tmp_path: Path, pool: BlockingPool, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    """With its file, by both commands."""
+    monkeypatch.chdir(tmp_path)
+    fs = await backends.create({}, ProviderContext("a", tmp_path, Limits(), SystemClock(), pool))
+    await write(fs, "/f", b"x")
+    number = await number_of(fs, "/f")
+    await fs.aclose()
+    key = records.inode_key(number)
+    change_rows(
+        tmp_path / "pagefs/a/%2F",
+        lambda k, v: v[:-1] + bytes([v[-1] ^ 1]) if k.startswith(key) else v,
+    )
+    for command in ("fsck", "scrub"):
+        assert await pool.run(main, [command, "--data-dir", str(tmp_path)]) == 1
+        assert "is damaged: a checksum does not match (/f)" in capsys.readouterr().out
