@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.ports import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -38,7 +40,7 @@ class MetaProcesses:
             "FS9_META_DSN": self.dsn,
             "FS9_META_PROCESSES": str(processes),
         }
-        self.port = port
+        self.port = port or free_port()
         self.process: subprocess.Popen[str] | None = None
         self.start()
 

@@ -13,7 +13,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -21,6 +20,8 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +47,7 @@ class PostgresServer:
         self._data = self.directory / "data"
         if os.getuid() == 0:
             shutil.chown(self.directory, _SYSTEM_USER)
-        self.port = _free_port()
+        self.port = free_port()
         self._run("initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust", "-N")
         settings = self.directory / "settings"
         settings.write_text(
@@ -122,12 +123,6 @@ def _runs(process: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state not in {"Z", "X"}
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _programs() -> Path | None:

@@ -11,9 +11,7 @@ import http.client
 import itertools
 import json
 import os
-import random
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +23,8 @@ from typing import TYPE_CHECKING
 import obstore
 import pytest
 from obstore.store import S3Store
+
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ class S3Server:
     def __init__(self, program: Path, address: str = "127.0.0.1") -> None:
         self.address = address
         self.directory = Path(tempfile.mkdtemp(prefix="fs9-s3-"))
-        ports = _free_ports(8)
+        ports = free_ports(8)
         self.port = ports[6]
         names = ("master", "volume", "filer", "s3")
         options = {"ip": address, "ip.bind": address, "dir": str(self.directory)}
@@ -132,26 +132,6 @@ class S3Server:
         self._process.kill()
         self._process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Different ones, below those that connections of clients come from."""
-    probes: list[socket.socket] = []
-    try:
-        for port in random.sample(range(20_000, 32_000), 500):
-            probe = socket.socket()
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                probe.close()
-                continue
-            probes.append(probe)
-            if len(probes) == count:
-                break
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 @pytest.fixture(scope="session")

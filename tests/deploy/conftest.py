@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fix_fleet import SECRET, Fleet
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +48,7 @@ class Proxy:
         self.state_dir.mkdir(parents=True)
         self.access_log = directory / "fs9.access.log"
         self._log_start = 0
-        self.port = _free_port()
+        self.port = free_port()
         self._environ = {"FS9_JWT_SECRET": SECRET} if auth else {}
         if kind == "nginx":
             (directory / "ns.js").write_text(self.render("njs"))
@@ -144,12 +145,6 @@ def program(name: str) -> str:
             pytest.fail(text)
         pytest.skip(text)
     return path
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")

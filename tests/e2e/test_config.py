@@ -16,6 +16,7 @@ import httpx2
 import pytest
 
 from tests.e2e.reference import refused
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -228,9 +229,7 @@ def test_an_open_address_with_the_flag_or_a_secret(program: Program) -> None:
 
 def test_the_start_line_of_the_harness(program: Program) -> None:
     """Contract 4.4: the variables of the reference's test harness start a usable server."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process, said = _serve(
         program,
         FS9_PORT=str(port),

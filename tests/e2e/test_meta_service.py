@@ -14,6 +14,7 @@ import pytest
 from fs9.auth.tokens import sign
 from fs9.meta.administration import Administration, at_database
 from tests.fix_meta import META_KEY, META_SECRET
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,8 +167,8 @@ server:
   request_timeout_secs: 60
 mounts: [{{path: /, provider: memfs}}]
 """
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):  # says nothing
         environ = {"FS9_META_ENDPOINTS": f"http://127.0.0.1:{port}", "FS9_META_KEY": META_KEY}
         # Which waits for less long than a call of the service may take.
         fleet = start_fleet(workers=2, yaml=yaml, environ=environ)

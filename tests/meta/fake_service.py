@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import json
 
+from tests.ports import free_port
+
 
 class FakeService:
     """`mode` is how it answers from now on; `answers` what, by `METHOD path`.
@@ -27,7 +29,7 @@ class FakeService:
         self.headers = []
         self._tasks = set()
         self._server = None
-        self.port = 0
+        self.port = free_port()
 
     @property
     def url(self):
@@ -35,7 +37,6 @@ class FakeService:
 
     async def start(self):
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self):
         self._server.close()

@@ -15,6 +15,7 @@ import zmq
 from fs9.cli.main import main
 from fs9.config import ConfigError, Flags, load
 from router.messages import FleetStatus, NamespaceChanged, StatusRequest, encode
+from tests.ports import free_ports
 from tests.workers.fix_bus import BrokerProcess, Listener, until
 from tests.workers.test_bus import announce
 from workers.asking import NoBroker, bus_request
@@ -31,24 +32,12 @@ if TYPE_CHECKING:
 _UNHEARD_S = 0.5
 
 
-def free_ports() -> int:
-    """A port that is free, and the next one too."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as first:
-            port: int = first.getsockname()[1]
-            try:
-                socket.create_server(("127.0.0.1", port + 1)).close()
-            except OSError:
-                continue
-            return port
-
-
 @pytest.fixture(params=["127.0.0.1", "0.0.0.0", "[::1]"])
 def run_directory(request: pytest.FixtureRequest, tmp_path: Path) -> RunDirectory:
     """Of a fleet whose bus is at TCP ports, also at all addresses of the host."""
     directory = RunDirectory(tmp_path / "run")
     directory.create()
-    prepare_bus(directory, f"tcp://{request.param}:{free_ports()}", tmp_path / "keys")
+    prepare_bus(directory, f"tcp://{request.param}:{free_ports(2)[0]}", tmp_path / "keys")
     return directory
 
 
@@ -171,7 +160,7 @@ def test_keys_that_cannot_be_used_are_refused(
 
 def test_a_fleet_with_its_bus_over_tcp(start_fleet: Callable[..., Fleet]) -> None:
     """Its operators need the data directory and nothing else."""
-    port = free_ports()
+    port, _ = free_ports(2)
     fleet = start_fleet(workers=2, yaml=f"server: {{bus: {{bind: 'tcp://127.0.0.1:{port}'}}}}")
     assert not (fleet.run_directory / "bus.requests").exists()
     data_dir = ["--data-dir", str(fleet.data_dir)]
@@ -201,7 +190,7 @@ def test_a_port_in_use_is_said_at_start(
 ) -> None:
     """Not in the log of a broker that cannot start."""
     monkeypatch.chdir(tmp_path)
-    port = free_ports()
+    port, _ = free_ports(2)
     text = f"server: {{port: 0, bus: {{bind: 'tcp://127.0.0.1:{port}'}}}}"
     (tmp_path / "fs9.yaml").write_text(text)
     with socket.create_server(("127.0.0.1", port + 1)):
