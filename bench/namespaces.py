@@ -20,6 +20,7 @@ from fs9.limits import Limits
 from fs9.principal import Principal
 from fs9.providers import builtin
 from fs9.quota import NO_BOUNDS, NamespaceQuota
+from fs9.resources import Resources
 from fs9.threads import BlockingPool
 from fs9.types import MountSpec
 from fs9.vfs.namespaces import Namespaces
@@ -121,10 +122,7 @@ def _namespaces(spec: MountSpec, directory: Path, pool: BlockingPool) -> Namespa
         store=_Store(spec),
         registry=builtin.registry(),
         template=(spec,),
-        limits=Limits(),
-        clock=SystemClock(),
-        pool=pool,
-        data_dir=directory,
+        resources=Resources(directory, Limits(), SystemClock(), pool),
     )
 
 

@@ -12,7 +12,7 @@ import secrets
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from fs9.auth.identity import Identity
 from fs9.auth.verifier import REVOKED
@@ -64,8 +64,9 @@ from fs9.resources import Resources
 from fs9.threads import BlockingPool
 from fs9.vfs.handles import background
 from fs9.vfs.journal import HandleJournal
-from fs9.vfs.locks import NO_LOCKS, FileLocks, NamespaceLocks
+from fs9.vfs.locks import FileLocks
 from fs9.vfs.namespaces import Namespaces
+from fs9.vfs.ownership import ALONE, Ownership
 from fs9.vfs.watchfile import WatchFiles
 
 if TYPE_CHECKING:
@@ -282,21 +283,15 @@ class Services:
             audit = audit_directory(settings.data_dir) if fleet else None
             trails = AuditTrails(store, settings.limits, clock, pool, audit)
             stack.push_async_callback(trails.aclose)
-            locks, journal, watch_files = _of_fleet(settings, pool) if fleet else _ALONE
             namespaces = Namespaces(
                 store=store,
                 registry=registry if tracing is None else TracedRegistry(registry, tracing),
                 template=settings.namespace_template,
-                data_dir=settings.data_dir,
-                limits=settings.limits,
-                clock=clock,
-                pool=pool,
-                locks=locks,
-                journal=journal,
+                resources=resources,
+                ownership=_ownership(settings, pool) if fleet else ALONE,
                 metrics=metrics,
                 quota=NamespaceQuota(settings.quota_bytes_max, settings.quota_files_max),
                 trails=trails,
-                watch_files=watch_files,
             )
             stack.push_async_callback(namespaces.aclose)
             identity = Identity(settings, clock, pool, store) if settings.auth_enabled else None
@@ -351,13 +346,9 @@ def _nothing_ends(means: Callable[[Principal], bool], error: Fs9Error) -> None:
     """Without a fleet nobody knows of requests in progress."""
 
 
-_OfFleet: TypeAlias = tuple[NamespaceLocks, HandleJournal | None, WatchFiles | None]
-_ALONE: _OfFleet = (NO_LOCKS, None, None)
-
-
-def _of_fleet(settings: Settings, pool: BlockingPool) -> _OfFleet:
-    """What the owners of a namespace leave to each other."""
-    return (
+def _ownership(settings: Settings, pool: BlockingPool) -> Ownership:
+    """Of a fleet: locks and journals are files in the data directory."""
+    return Ownership(
         FileLocks(locks_directory(settings.data_dir), settings.limits.owner_wait_s),
         HandleJournal(handles_directory(settings.data_dir), pool),
         WatchFiles(watch_directory(settings.data_dir), pool),

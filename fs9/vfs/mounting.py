@@ -34,16 +34,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from typing import TypeAlias
 
-    from fs9.limits import Limits
-    from fs9.quota import Quota
     from fs9.types import MountSpec
     from fs9.vfs.building import Builder
-    from fs9.vfs.handles import HandleTable
     from fs9.vfs.inuse import Operations
     from fs9.vfs.mounts import Mount
+    from fs9.vfs.namespace import Namespace
     from fs9.vfs.records import Record
-    from fs9.vfs.vfs import Vfs
-    from fs9.vfs.watch import WatchLog
 
     #: Keeps a change in the metadata.
     Keep: TypeAlias = Callable[[], Awaitable[object]]
@@ -57,25 +53,16 @@ _NOT_USABLE = (NotFound, NotDirectory, PermissionDenied)
 class Mounting:
     """The mounts of one loaded namespace, and what they were made of."""
 
-    def __init__(
-        self,
-        name: str,
-        record: Record,
-        quota: Quota,
-        builder: Builder,
-        limits: Limits,
-        vfs: Vfs,
-        handles: HandleTable,
-        watch: WatchLog,
-    ) -> None:
-        self._name = name
+    def __init__(self, namespace: Namespace, record: Record, builder: Builder) -> None:
+        """`record` is what the namespace was loaded from."""
+        self._name = namespace.name
         self._storage = record.storage
-        self._quota = quota
+        self._quota = namespace.quota
         self._builder = builder
-        self._limits = limits
-        self._vfs = vfs
-        self._handles = handles
-        self._watch = watch
+        self._limits = namespace.limits
+        self._vfs = namespace.vfs
+        self._handles = namespace.handles
+        self._watch = namespace.watch
         self._specs = {spec.path: spec for spec in record.mounts}
         self._lock = asyncio.Lock()
         #: Mounts that are not in the table any more, by their path.

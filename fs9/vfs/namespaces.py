@@ -20,27 +20,22 @@ from fs9.errors import NO_ACCESS, NOT_ACTIVE, Forbidden, Fs9Error, NotFound, Own
 from fs9.observe.audit_trails import AuditTrails, MemoryEvents
 from fs9.observe.metrics import LOCK_WAITS, NAMESPACE_LOADS
 from fs9.quota import NO_BOUNDS, NamespaceQuota, Quota, Refusals
-from fs9.resources import Resources
 from fs9.vfs.building import Builder, Loading, begin_watch, close_providers, outcome, record_of
 from fs9.vfs.handles import background, close_files
-from fs9.vfs.locks import NO_LOCKS, NamespaceLocks
+from fs9.vfs.locks import NO_LOCKS
 from fs9.vfs.mounting import Mounting
 from fs9.vfs.namespace import Namespace
+from fs9.vfs.ownership import ALONE, Ownership
 from fs9.vfs.watch import WatchStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
-    from fs9.clock import Clock
-    from fs9.limits import Limits
     from fs9.observe.metrics import Metrics
     from fs9.principal import Principal
-    from fs9.threads import BlockingPool
+    from fs9.resources import Resources
     from fs9.types import MountSpec
-    from fs9.vfs.journal import HandleJournal
     from fs9.vfs.records import ProviderRegistry, Record, Records
-    from fs9.vfs.watchfile import WatchFiles
 
 log = logging.getLogger(__name__)
 
@@ -56,25 +51,18 @@ class Namespaces:
         store: Records,
         registry: ProviderRegistry,
         template: Sequence[MountSpec],
-        limits: Limits,
-        clock: Clock,
-        pool: BlockingPool,
-        data_dir: Path,
-        locks: NamespaceLocks = NO_LOCKS,
-        journal: HandleJournal | None = None,
+        resources: Resources,
+        ownership: Ownership = ALONE,
         metrics: Metrics | None = None,
         quota: NamespaceQuota = NO_BOUNDS,
-        watch_files: WatchFiles | None = None,
         trails: AuditTrails | None = None,
     ) -> None:
         """`template`: the mounts of a namespace that is created at its first use. `quota`: the
         bounds of those that have none of their own.
-
-        `locks`, `journal`, `watch_files` are a fleet's: a namespace's lock is held from before its
-        record is read until its providers are closed; its handles, and watches, outlive its owner.
         """
+        limits, clock, pool = resources.limits, resources.clock, resources.pool
         self._store = store
-        self._builder = Builder(registry, Resources(data_dir, limits, clock, pool))
+        self._builder = Builder(registry, resources)
         self._quota_defaults = quota
         #: Refusals by quotas, of all namespaces that were ever loaded.
         self.refusals = Refusals()
@@ -89,9 +77,9 @@ class Namespaces:
         self._loading: dict[str, Loading] = {}
         #: Unloads in progress: a namespace is loaded again only after its providers let go.
         self._closing: dict[str, asyncio.Task[None]] = {}
-        self.locks = locks
-        self._journal = journal
-        self._watch_files = watch_files
+        self.locks = ownership.locks
+        self._journal = ownership.journal
+        self._watch_files = ownership.watch_files
         #: Namespaces whose changed records are being read.
         self._reading: dict[str, asyncio.Task[None]] = {}
         #: Called with a namespace that is no longer active, to cut what is in progress for it.
@@ -230,10 +218,7 @@ class Namespaces:
             name, mounts, self._limits, self._clock, journal, self._metrics, quota, trail
         )
         namespace.id = record.id
-        namespace.mounting = Mounting(
-            *(name, record, quota, self._builder, self._limits),
-            *(namespace.vfs, namespace.handles, namespace.watch),
-        )
+        namespace.mounting = Mounting(namespace, record, self._builder)
         try:
             namespace.watch.stats = self.watching
             await begin_watch(self._watch_files, namespace, record.mounts, record.storage)

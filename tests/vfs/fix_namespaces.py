@@ -17,6 +17,7 @@ from fs9.limits import Limits
 from fs9.principal import Principal
 from fs9.providers.memfs import MemFs
 from fs9.quota import NO_BOUNDS, NamespaceQuota
+from fs9.resources import Resources
 from fs9.types import FileInfo, MountSpec, OpenFlags
 from fs9.vfs.namespaces import Namespaces
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fs9.clock import ManualClock
-    from fs9.resources import Resources
     from fs9.threads import BlockingPool
     from fs9.vfs.session import Session
 
@@ -132,10 +132,7 @@ def make_namespaces(
         store=store,
         registry=registry,
         template=TEMPLATE,
-        limits=limits,
-        clock=clock,
-        pool=pool,
-        data_dir=tmp_path,
+        resources=Resources(tmp_path, limits, clock, pool),
     )
 
 

@@ -10,10 +10,12 @@ from fs9.limits import Limits
 from fs9.observe.audit_trails import AuditTrails, MemoryEvents
 from fs9.principal import Principal
 from fs9.providers import builtin
+from fs9.resources import Resources
 from fs9.types import REPLACE, MountSpec, OpenFlags
 from fs9.vfs.journal import HandleJournal
 from fs9.vfs.locks import FileLocks
 from fs9.vfs.namespaces import Namespaces
+from fs9.vfs.ownership import Ownership
 from fs9.vfs.watchfile import WatchFiles
 from tests.vfs.fix_namespaces import Record, Store
 
@@ -51,13 +53,12 @@ class Owners:
             store=store,
             registry=builtin.registry(),
             template=(),
-            limits=self.limits,
-            clock=self.clock,
-            pool=self.pool,
-            data_dir=self.path,
-            locks=FileLocks(self.path / "locks", self.limits.owner_wait_s),
-            journal=HandleJournal(self.path / "handles", self.pool),
-            watch_files=WatchFiles(self.path / "watch", self.pool),
+            resources=Resources(self.path, self.limits, self.clock, self.pool),
+            ownership=Ownership(
+                FileLocks(self.path / "locks", self.limits.owner_wait_s),
+                HandleJournal(self.path / "handles", self.pool),
+                WatchFiles(self.path / "watch", self.pool),
+            ),
             trails=AuditTrails(
                 self.events, self.limits, self.clock, self.pool, self.path / "audit"
             ),

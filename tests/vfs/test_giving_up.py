@@ -16,6 +16,7 @@ from fs9.errors import (
 from fs9.limits import Limits
 from fs9.types import REPLACE, MountSpec, OpenFlags
 from fs9.vfs.journal import HandleJournal
+from fs9.vfs.ownership import Ownership
 from tests.vfs.fix_namespaces import (
     CREATE,
     Kept,
@@ -70,7 +71,7 @@ async def shared_locks(namespaces: Namespaces, locks: Locks) -> Locks:
 @pytest.fixture
 def elsewhere(make_namespaces: Callable[..., Namespaces], shared_locks: Locks) -> Namespaces:
     """The namespaces of another worker."""
-    return make_namespaces(locks=shared_locks)
+    return make_namespaces(ownership=Ownership(locks=shared_locks))
 
 
 async def test_the_lock_is_around_everything(namespaces, store, registry, shared_locks):
