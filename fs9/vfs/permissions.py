@@ -4,8 +4,8 @@
     permissions  ["read", "create:/in", ...] only these rights; with a path, only there and below
 
 An empty or missing claim restricts nothing; with both, only what both allow is allowed, and never
-more than the roles allow. An unknown right, or one whose path does not begin with a slash, grants
-nothing. Paths are compared by whole names: "/a" does not cover "/ab".
+more than the roles allow. An unknown right, or one whose path does not begin with a slash or has a
+name "." or "..", grants nothing. Paths are compared by whole names: "/a" does not cover "/ab".
 
 A path is *inside* when at least one right holds there, *on the way* when it is above such a path,
 and otherwise *hidden*: it appears not to exist, so that its existence is not revealed.
@@ -33,6 +33,7 @@ RENAME = "rename"
 ADMIN = "admin"
 RIGHTS = (LIST, READ, CREATE, OVERWRITE, APPEND, DELETE, RENAME, ADMIN)
 
+_DOTS = {".", ".."}
 #: Narrowed tokens whose parsed claims are cached.
 _KEPT = 1024
 
@@ -142,10 +143,13 @@ def _granted(right: str, permissions: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _prefixes(paths: tuple[str, ...]) -> tuple[str, ...]:
-    """Clean and with a slash at the end; without those that are no paths."""
+    """Clean and with a slash at the end; without those that are no paths.
+
+    Nor those with dots: an issuer that makes "/home/" + user must not give all to a user "..".
+    """
     found = []
     for path in paths:
-        if path.startswith("/"):
+        if path.startswith("/") and _DOTS.isdisjoint(path.split("/")):
             try:
                 found.append(_slashed(clean(path)))
             except InvalidArgument:

@@ -49,7 +49,21 @@ def test_a_word_is_one_right_everywhere_or_below_a_path():
 
 
 @pytest.mark.parametrize(
-    "word", ["write", "READ", "*", "", ":", "read ", "read:", "read:a", "read:*", ":/", "read:\0"]
+    "word",
+    [
+        "write",
+        "READ",
+        "*",
+        "",
+        ":",
+        "read ",
+        "read:",
+        "read:a",
+        "read:*",
+        ":/",
+        "read:\0",
+        "read:/..",
+    ],
 )
 def test_what_is_no_right_gives_nothing(word: str):
     narrowed = permissions(word)
@@ -59,7 +73,10 @@ def test_what_is_no_right_gives_nothing(word: str):
         narrowed.require("/a", "read")
 
 
-@pytest.mark.parametrize("mount", ["", "a", "./a", "*", "/\0", "/" + "x" * 300])
+@pytest.mark.parametrize(
+    "mount",
+    ["", "a", "./a", "*", "/\0", "/" + "x" * 300, "/..", "/a/..", "/a/../b", "/a/.", "/./a"],
+)
 def test_what_is_no_path_is_no_mount(mount: str):
     assert not Permissions((mount,), ()).visible("/")
 
