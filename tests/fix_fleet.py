@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 SECRET = "a secret of the tests, longer than 32 bytes"
-_START_TIMEOUT_S = 30
+_START_TIMEOUT_S = 120
 
 
 class Fleet:

@@ -42,7 +42,7 @@ async def test_no_more_threads_than_allowed():
 
     calls = [asyncio.create_task(pool.run(call)) for _ in range(6)]
     for _ in range(2):
-        await asyncio.to_thread(begun.acquire, timeout=5)
+        await asyncio.to_thread(begun.acquire, timeout=60)
     gate.set()
     await asyncio.gather(*calls)
     assert most == 2

@@ -27,7 +27,7 @@ BODY_BYTES_MAX = 64 * 1024 * 1024
 #: How often Envoy writes its access log.
 LOG_FLUSH_S = 0.05
 _NJS = Path("/usr/lib/nginx/modules/ngx_http_js_module.so")
-_WAIT_S = 20
+_WAIT_S = 60
 _YAML = f"""
 server:
   max_write_size_bytes: {BODY_BYTES_MAX}
@@ -126,7 +126,7 @@ class Proxy:
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=_WAIT_S)
 
 
 def slot_of(socket_path: str) -> str:

@@ -75,7 +75,7 @@ async def read_on(proxy: Proxy, number: int, stop: asyncio.Event) -> int:
             target = f"/{tenant}/api/v1/download?path=/f"
             await client.send(request(method, target))
             head = method == "HEAD"
-            answer = await asyncio.wait_for(client.response(to_head=head), 15)
+            answer = await asyncio.wait_for(client.response(to_head=head), _PATIENCE_S)
             assert (answer.status, answer.body) == (200, b"" if head else b"x"), tenant
         count += 1
     await client.close()
@@ -144,7 +144,7 @@ async def send_and_kill(own_proxy: Proxy, method: str) -> bool:
     await client.send(wire)
     await asyncio.sleep(0.5)
     fleet.kill_worker(VICTIM)
-    answer = await asyncio.wait_for(client.response(), 15)
+    answer = await asyncio.wait_for(client.response(), _PATIENCE_S)
     await client.close()
     await replaced(fleet, pid)
     sent_to = own_proxy.logged(1)[0]["to"]
@@ -168,7 +168,7 @@ class Uploader:
             for method, target in (("PUT", "upload"), ("DELETE", "remove")):
                 target = f"/{self.tenant}/api/v1/{target}?path=/small"
                 await client.send(request(method, target, body=b"x" if method == "PUT" else b""))
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(_PATIENCE_S):
                     answer = await client.response()
                 assert answer.status in {200, 204}, (self.tenant, method, answer.body)
             self.count += 1
@@ -195,7 +195,7 @@ async def test_changes_pass_while_workers_are_replaced_and_their_number_changes(
             command = ["fleet", *arguments, "--data-dir", str(fleet.data_dir)]
             assert await asyncio.to_thread(main, command) == 0, arguments
             counts = [each.count for each in uploaders]
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(_PATIENCE_S):
                 await all_go_on(uploaders, counts)
         stop.set()
     ring = Ring(range(WORKERS))

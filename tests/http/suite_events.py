@@ -137,7 +137,7 @@ async def test_the_chain_can_be_checked_from_outside(auth_server: Server, acme: 
     await put(admin, "/d/ü", b"x")
     ok(await admin.post("wstat", json={"path": "/d/ü", "changes": {"mode": 0o600}}))
     links: list[dict[str, Any]] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(links) < 4:
             after = links[-1]["sequence"] if links else 0
             answer = await admin.get("events/chain", params={"after": after, "limit": 2})

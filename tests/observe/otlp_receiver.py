@@ -39,7 +39,7 @@ class Receiver(service.TraceServiceServicer):
         with self._lock:
             return list(self._spans)
 
-    def wait_for(self, name: str, within_s: float = 15) -> Any:
+    def wait_for(self, name: str, within_s: float = 60) -> Any:
         """The first span of that name, once it is here."""
         deadline = time.monotonic() + within_s
         gate = threading.Event()

@@ -41,7 +41,7 @@ class Asking(BaseProvider):
             return super().__getattribute__(name)
 
         async def operation(*args: Any, **more: Any) -> str:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await asyncio.sleep(0)
                 if args[0] == "/none":
                     raise NotFound("/none")

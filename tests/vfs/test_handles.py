@@ -232,7 +232,7 @@ async def test_in_use_refuses_after_closing(in_use: InUse):
         assert not waiting.done()
         with pytest.raises(OwnerUnavailable), in_use:
             pass
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, 60)
 
 
 def test_message_like_means_streaming(in_use: InUse):

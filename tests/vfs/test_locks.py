@@ -39,7 +39,7 @@ async def test_the_second_waits_until_the_first_lets_go(tmp_path: Path):
     await asyncio.sleep(0.03)
     assert not waiting.done()
     first.release("acme")
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 60)
     second.release("acme")
     await first.acquire("acme")
     assert (tmp_path / "acme").exists()
@@ -84,7 +84,7 @@ async def test_a_killed_process_frees_its_lock_and_a_stopped_one_keeps_it(tmp_pa
     waiting = asyncio.create_task(FileLocks(tmp_path, 10.0).acquire("acme"))
     await asyncio.sleep(0.02)
     holder.kill()
-    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(waiting, 60)
     assert await holder.wait() == -signal.SIGKILL
 
 

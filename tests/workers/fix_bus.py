@@ -67,7 +67,7 @@ class Listener:
         return [each.name for each in self.heard if isinstance(each, NamespaceChanged)]
 
 
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait for what another process does."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - there is no event for what others do

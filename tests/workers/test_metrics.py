@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 Samples = dict[str, float]
 
 
-async def scrape(fleet: Fleet, slot: int) -> Samples:
-    """The samples as one slot tells them."""
+async def scrape(fleet: Fleet, slot: int, headers: dict[str, str] | None = None) -> Samples:
+    """The samples as one slot tells them: all that it counted itself, for it flushes that now."""
     path = fleet.run_directory / f"slot-{slot}.front"
     client = WireClient(*await asyncio.open_unix_connection(str(path)))
-    await client.send(request("GET", "/metrics"))
+    await client.send(request("GET", "/metrics", headers=headers))
     answer = await client.response()
     await client.close()
     assert answer.status == 200
@@ -46,7 +46,7 @@ def total(samples: Samples, name: str, **labels: str) -> float:
 
 
 async def scrape_until(
-    fleet: Fleet, slot: int, reached: Callable[[Samples], bool], within_s: float = 10
+    fleet: Fleet, slot: int, reached: Callable[[Samples], bool], within_s: float = 60
 ) -> Samples:
     """Other workers flush once a second."""
     deadline = time.monotonic() + within_s

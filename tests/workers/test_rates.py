@@ -175,8 +175,9 @@ async def test_refusals_that_are_answered_late_are_no_load(
     for _ in range(1000):
         try:
             knocking.append(await asyncio.wait_for(_knock(fleet, "127.0.0.2"), 0.5))
-        except TimeoutError:
-            break
+        except TimeoutError:  # once, it may be this process that had to wait
+            if len(knocking) >= REFUSED_MAX:
+                break
     assert REFUSED_MAX <= len(knocking) < 1000
     (await _knock(fleet, "127.0.0.3")).close()
     for each in knocking:
