@@ -1,1 +1,1 @@
-"""Storage behind the waist (`fs9.provider`): one file a provider, none imports another."""
+"""Storage: the implementations of `fs9.provider`. Each is one file; none imports another."""

@@ -1,4 +1,4 @@
-"""The one list of built-in providers; what else is installed follows it."""
+"""The list of built-in providers, followed by the installed ones."""
 
 from __future__ import annotations
 

@@ -28,12 +28,12 @@ log = logging.getLogger(__name__)
 
 @cache
 def installed() -> tuple[EntryPoint, ...]:
-    """What this interpreter sees, none of it loaded: looked for once, for it takes 7 ms."""
+    """The entry points of this interpreter, not loaded. Cached, because the search takes 7 ms."""
     return tuple(entry_points(group=GROUP))
 
 
 def register_installed(registry: Registry, found: Iterable[EntryPoint] | None = None) -> None:
-    """Register what is installed; `found` instead of what this interpreter sees.
+    """Register installed providers: `found`, by default those that this interpreter has.
 
     A name that is taken, by a built-in provider or by a distribution that sorts before, is
     refused: an installation must not change what existing mounts mean.

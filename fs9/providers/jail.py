@@ -84,7 +84,7 @@ class Jail(Protocol):
         """The directory of `path` and the last name; not for the root. May block."""
 
     def close(self) -> None:
-        """Let the root go."""
+        """Close the root."""
 
 
 def open_jail(root: str | os.PathLike[str]) -> Jail:

@@ -1,8 +1,8 @@
-"""Keys of `kvfs` go when it is their time: told to watchers, and taken out of the store.
+"""Removes keys of `kvfs` that have expired from the store, and tells watchers.
 
-One timer for each store, for the first of the keys that expire; then what has expired is taken
-out, some in each commit. A key that has expired is not seen by any operation before that, so this
-may be late. One that an operation finds in its way goes with that operation, and is told here.
+Each store has one timer, for the key that expires first; then expired keys are removed, some in
+each commit. That may be late, because no operation sees an expired key. An operation that finds one
+in its way removes it itself, and watchers are told from here.
 
 Nothing goes before somebody is there to be told of it (`begin`): an earlier owner's watchers come
 again, and what expired between the owners is told to them, too.
@@ -42,7 +42,7 @@ _AGAIN_S = 5.0
 
 
 class Expiry:
-    """Of one store. Of the event loop."""
+    """The expiry of one store's keys. Belongs to the event loop."""
 
     def __init__(self, store: Store, clock: Clock, commit: Commit) -> None:
         self._store = store
@@ -55,12 +55,12 @@ class Expiry:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, departures: Departures) -> None:
-        """Tell what goes from now on; may be called again."""
+        """Remove expired keys from now on, and tell watchers. May be called again."""
         self._departures = departures
         self._arm()
 
     def committed(self, gone: Sequence[str], expires_ns: int | None) -> None:
-        """A change is done that had these expired keys in its way; something expires then."""
+        """After a commit: tell of the expired keys that it removed, and set the timer."""
         if self._departures is None:
             return
         for path in gone:
@@ -69,7 +69,7 @@ class Expiry:
             self._wait_for(expires_ns)
 
     async def sweep(self) -> None:
-        """Take out all that has expired. Raises OwnerUnavailable, and what a commit raises."""
+        """Remove all expired keys. Raises OwnerUnavailable, and what a commit raises."""
         departures = self._departures
         assert departures is not None
         while due := self._due():
@@ -85,7 +85,7 @@ class Expiry:
             await asyncio.sleep(0)
 
     async def aclose(self) -> None:
-        """Nothing goes any more, once what is under way is over."""
+        """Remove nothing more; waits for a removal in progress."""
         self._departures = None
         if self._timer is not None:
             self._timer.cancel()
@@ -93,7 +93,7 @@ class Expiry:
             await asyncio.wait([self._task])
 
     def _due(self) -> list[tuple[int, str]]:
-        """(inode, path) of the first ones."""
+        """(inode, path) of the keys that expired first."""
         with self._store.reading() as tx:
             nodes = kvtree.expired(tx, self._clock.now_ns(), _AT_ONCE)
             return [(node.number, kvtree.path_of(tx, node)) for node in nodes]
@@ -135,7 +135,7 @@ class Expiry:
 
 
 def _take_out(due: Sequence[tuple[int, str]], change: Change) -> set[str]:
-    """Those that no operation took out meanwhile."""
+    """Remove those keys that no operation has removed meanwhile."""
     taken = set()
     for number, path in due:
         node = kvtree.inode(change.tx, number)

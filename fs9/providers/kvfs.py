@@ -3,8 +3,8 @@
     kvfs      the operations: what is allowed, what is open
     kvttl     /.ttl, where a key's time to live is read and set
     kvrules   what each change does
-    kvexpiry  keys go when it is their time, and watchers hear of it
-    kvwriter  changes, brought together into commits
+    kvexpiry  removes expired keys, and tells watchers
+    kvwriter  brings changes together into commits
     kvtree    inodes, entries and chunks as keys and values
     kvstore   LMDB, or memory
 
@@ -175,7 +175,7 @@ class KvFs(BaseProvider):
         self._ttls = TtlTree(store, self._writer, context.clock)
 
     def load(self) -> None:
-        """Make the root of a new store; clear what the last process left open. Blocks."""
+        """Make the root of a new store; delete files that the last process had open. Blocks."""
         with self._store.reading() as tx:
             new = kvtree.counters(tx) is None
             left = kvtree.orphans(tx)
@@ -266,7 +266,7 @@ class KvFs(BaseProvider):
         return await self._open_changing(path, flags, condition)
 
     def _open_present(self, path: str, flags: OpenFlags) -> tuple[KvOpen, FileInfo] | None:
-        """Open what is there, without a change; None: it is to be made."""
+        """Open an existing key or directory without a change; None when it must be created."""
         if flags.create and flags.directory:
             return None
         with self._store.reading() as tx:
@@ -395,7 +395,7 @@ class KvFs(BaseProvider):
         self._writer.look_at(opened.number)
 
     def _freed(self, number: int) -> None:
-        """Clear an inode that has no place any more, unless it is open."""
+        """Delete an inode that has no name any more, unless it is open."""
         if number in self._opens:
             return
         with self._store.reading() as tx:

@@ -51,7 +51,7 @@ class Rules:
     def opened_node(
         self, change: Change, path: str, flags: OpenFlags, condition: Condition
     ) -> tuple[Inode, bool]:
-        """What is at the path, emptied or made as the flags say; was it made?"""
+        """The inode at the path, truncated or created as the flags say; was it created?"""
         making = flags.create and flags.directory
         if not flags.create:
             node: Inode | None = kvtree.find(change.tx, path, change.now_ns)
@@ -76,7 +76,7 @@ class Rules:
         return parent, name
 
     def _new(self, change: Change, *, directory: bool = False, target: str | None = None) -> Inode:
-        """A new inode without a place, charged for; not stored yet."""
+        """A new inode without a name, counted in the quota; not stored yet."""
         size = 0 if target is None else len(target.encode())
         change.charge(size, 1)
         now_ns = change.now_ns
@@ -110,7 +110,7 @@ class Rules:
     def stage(
         self, change: Change, path: str, flags: OpenFlags, condition: Condition
     ) -> tuple[Inode, tuple[int, str]]:
-        """A new version without a place, and the place it is for."""
+        """A new version without a name, and the place where it will go."""
         if path == "/":
             raise IsDirectory(path)
         if not flags.create:
@@ -133,7 +133,7 @@ class Rules:
     # -- changing ---
 
     def write(self, change: Change, number: int, offset: int | None, data: Buffer) -> None:
-        """`offset` None: at the end."""
+        """Write at `offset`; None appends."""
         node = present(change.tx, number)
         if offset is None:
             offset = node.size
@@ -152,7 +152,7 @@ class Rules:
         flags: OpenFlags,
         condition: Condition,
     ) -> FileInfo:
-        """Put a staged version in its place, and what is there out of it."""
+        """Put a staged version in its place, instead of what is there."""
         parent_number, name = place
         parent = kvtree.inode(change.tx, parent_number)
         if parent is None or parent.parent == 0:
@@ -227,7 +227,7 @@ class Rules:
             change.unlink_expired(node)
 
     def change(self, change: Change, path: str, changes: StatChanges, condition: Condition) -> None:
-        """Mode, owner, size and times; all of them or, after an error, none."""
+        """Change mode, owner, size and times: all of them or, after an error, none."""
         node = kvtree.find(change.tx, path, change.now_ns)
         check_condition(condition, node, path)
         if changes == StatChanges():
@@ -279,7 +279,7 @@ class Rules:
         kvtree.put_inode(change.tx, directory)
 
     def _content_changed(self, change: Change, node: Inode) -> None:
-        """Another version; its time to live, if it has one, begins again."""
+        """Give it a new version; its time to live, if it has one, begins again."""
         node.mtime_ns = node.ctime_ns = change.now_ns
         node.version = change.next_version()
         # One that has expired is written through a handle alone, and does not come back.
@@ -300,7 +300,7 @@ class Rules:
 
 
 def present(tx: Transaction, number: int) -> Inode:
-    """An inode that is open, so it is there."""
+    """The inode, which exists because it is open."""
     node = kvtree.inode(tx, number)
     assert node is not None
     return node
@@ -328,6 +328,6 @@ def check_condition(condition: Condition, node: Inode | None, path: str) -> None
 
 
 def _copy_owner(old: Inode, new: Inode) -> None:
-    """What a new version of a key keeps from the old one."""
+    """Copy the attributes that a new version of a key keeps."""
     if old.file_type is FileType.REGULAR:
         new.mode, new.uid, new.gid, new.ttl_ns = old.mode, old.uid, old.gid, old.ttl_ns

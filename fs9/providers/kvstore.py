@@ -61,20 +61,20 @@ class Store(Protocol):
         """A consistent view for a few lookups, without an `await` within."""
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
-        """One commit. For each change what it returned, or the Fs9Error that undid it.
+        """Run changes in one commit; returns for each its result, or the Fs9Error that undid it.
 
         Raises StoreFull, with nothing changed: `grow` and try again. Raises BackendUnavailable,
         with nothing changed.
         """
 
     def grow(self) -> None:
-        """Room for more; no transaction is open. Raises QuotaExceeded when there is none."""
+        """Enlarge the store, with no transaction open. Raises QuotaExceeded at its maximum."""
 
     def close(self) -> None: ...
 
 
 class StoreFull(Exception):
-    """The map is used up."""
+    """LMDB's map is full."""
 
 
 # -- on disk --------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ class _LmdbTransaction:
 
 
 class MemoryStore:
-    """The same, gone with the process."""
+    """A store in memory, which ends with the process."""
 
     waits = False
 
@@ -201,7 +201,7 @@ class MemoryStore:
 
 
 class _MemoryTransaction:
-    """Changes the store at once, and remembers how to undo it."""
+    """Changes the store immediately, and keeps a record to undo that."""
 
     __slots__ = ("_before", "_keys", "_values")
 

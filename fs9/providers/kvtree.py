@@ -110,7 +110,7 @@ def _key(kind: bytes, number: int) -> bytes:
 
 
 def counters(tx: Transaction) -> Counters | None:
-    """None: the store is new."""
+    """The counters; None when the store is new."""
     value = tx.get(_COUNTERS)
     return None if value is None else _counters.decode(value)
 
@@ -149,7 +149,7 @@ def next_expiry_ns(tx: Transaction) -> int | None:
 
 
 def expired(tx: Transaction, now_ns: int, most: int) -> list[Inode]:
-    """At most so many of those whose time is over, the first ones first."""
+    """At most so many expired inodes, those that expired first."""
     numbers: list[int] = []
     for key, _ in tx.scan(b"X", b"X"):
         expires_ns, number = _two.unpack(key[1:])
@@ -178,7 +178,7 @@ def children(tx: Transaction, parent: int, after: str = "") -> Iterator[Inode]:
 
 
 def link(tx: Transaction, node: Inode, parent: int, name: str) -> None:
-    """Put the inode, which has no place, at this one."""
+    """Give the inode, which has none, this name."""
     if node.parent == 0:
         tx.delete(_key(b"O", node.number))
     node.parent, node.name = parent, name
@@ -201,7 +201,7 @@ def move(tx: Transaction, node: Inode, parent: int, name: str) -> None:
 
 
 def put_orphan(tx: Transaction, node: Inode) -> None:
-    """An inode without a place: it is cleared at the next start at the latest."""
+    """Record an inode without a name: it is deleted at the next start at the latest."""
     tx.put(_key(b"O", node.number), b"")
     put_inode(tx, node)
 
@@ -211,7 +211,7 @@ def orphans(tx: Transaction) -> list[int]:
 
 
 def clear(tx: Transaction, number: int) -> Inode | None:
-    """Forget an inode without an entry and its bytes; None: that has been done."""
+    """Delete an inode without a name and its bytes; None when that has been done."""
     node = inode(tx, number)
     if node is not None:
         _cut(tx, number, 0)
@@ -252,7 +252,7 @@ def find_parent(tx: Transaction, path: str, now_ns: int) -> tuple[Inode, str]:
 
 
 def path_of(tx: Transaction, node: Inode) -> str:
-    """Where the inode, which has a place, is now."""
+    """The path of an inode that has a name."""
     path, directory = "/" + node.name, node.parent
     while directory != ROOT:
         parent = inode(tx, directory)
@@ -269,7 +269,7 @@ def _chunk_key(number: int, chunk: int) -> bytes:
 
 
 def read(tx: Transaction, node: Inode, offset: int, size: int) -> bytes:
-    """At most `size` bytes; short at the end."""
+    """At most `size` bytes; fewer at the end of the file."""
     end = min(offset + size, node.size)
     if end <= offset:
         return b""
@@ -304,7 +304,7 @@ def write(tx: Transaction, number: int, offset: int, data: Buffer) -> None:
 
 
 def resize(tx: Transaction, node: Inode, size: int) -> None:
-    """Cut off, or add zeros that are not stored; the caller stores the inode."""
+    """Truncate, or extend by zeros that are not stored; the caller stores the inode."""
     if size < node.size:
         last, kept = divmod(size, CHUNK_BYTES)
         key = _chunk_key(node.number, last)

@@ -75,7 +75,7 @@ class Change:
         return self._counters.version
 
     def charge(self, bytes_: int = 0, files: int = 0) -> None:
-        """Raises QuotaExceeded; what a change that fails has charged is given back."""
+        """Count in the quota. Raises QuotaExceeded; undone when the change fails."""
         self._writer.check_room(self.bytes_added + bytes_, self.files_added + files)
         if self._writer.quota is not None:
             self._writer.quota.charge(bytes_, files)
@@ -91,13 +91,13 @@ class Change:
         self.unlink(node)
 
     def set_expiry(self, node: Inode, expires_ns: int) -> None:
-        """0: it does not expire. The caller stores the inode."""
+        """Set when it expires; 0: never. The caller stores the inode."""
         kvtree.set_expiry(self.tx, node, expires_ns)
         if expires_ns:
             self.expires_ns = min(expires_ns, self.expires_ns or expires_ns)
 
     def child(self, parent: Inode, name: str) -> Inode | None:
-        """What is there now; what has expired is taken out."""
+        """The entry of this name, if it exists; an expired one is removed."""
         node = kvtree.child(self.tx, parent.number, name)
         if node is not None and node.expired(self.now_ns):
             self.unlink_expired(node)
@@ -168,7 +168,7 @@ class Writer:
     # -- on the event loop ----------------------------------------------------------------------
 
     async def commit(self, work: Work[T], done: Callable[[T], object] | None = None) -> T:
-        """What `work` returns, once that is committed; or the Fs9Error that undid it.
+        """The result of `work`, after its commit. Raises the Fs9Error that undid it.
 
         `done` is called on the event loop, also when the caller has been cancelled. A cancelled
         caller waits for the end, because the change may be using its buffers.
@@ -192,7 +192,7 @@ class Writer:
             raise
 
     def clear(self, number: int) -> None:
-        """Forget an inode without a place and its bytes, soon: before every later `commit`."""
+        """Delete an inode without a name and its bytes soon: before every later `commit`."""
         job = _Job(_clearing(number), None, None)
         if self._store.waits:
             self._enqueue(job)
@@ -200,7 +200,7 @@ class Writer:
             self._finish(job, self._run([job])[0])
 
     def clear_now(self, number: int) -> None:
-        """The same, when nothing else is going on; blocks."""
+        """As `clear`, at once, while nothing else runs; blocks."""
         while True:
             try:
                 self._run([_Job(_clearing(number), None, None)])
@@ -275,7 +275,7 @@ class Writer:
             self._freed(number)
 
     async def settle(self) -> None:
-        """Until nothing waits for a commit, the clearing of what was removed included."""
+        """Wait until nothing waits for a commit, including deletions of removed inodes."""
         while self._task is not None:
             await asyncio.wait([self._task])
 

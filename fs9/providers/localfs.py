@@ -95,7 +95,7 @@ async def create(config: Mapping[str, Any], context: ProviderContext) -> Provide
 
 
 def configured_root(root: str, data_dir: Path, storage: str) -> Path:
-    """The directory that is meant. Raises InvalidArgument."""
+    """The root directory of the configuration. Raises InvalidArgument."""
     if "/" in storage or storage in {"", ".", ".."}:
         raise InvalidArgument("localfs: the namespace cannot be part of a path")
     root = root.replace("{data_dir}", str(data_dir))
@@ -163,7 +163,7 @@ class LocalFs(BaseProvider):
                 await self._pool.run(shutil.rmtree, self.own_root)
 
     async def count(self) -> None:
-        """Count what is here, and all changes from now on; they wait meanwhile.
+        """Count what the directory holds, and from now on all changes; they wait meanwhile.
 
         Reading goes on. Takes about 5 s for a million files in cache. Raises BackendUnavailable
         and the like; nothing is counted then.
@@ -242,7 +242,7 @@ class LocalFs(BaseProvider):
     async def open(
         self, path: str, flags: OpenFlags, condition: Condition = ALWAYS
     ) -> tuple[OpenFile, FileInfo]:
-        """As the waist says; `truncate` without `write` is an InvalidArgument."""
+        """As `Provider.open`; `truncate` without `write` is an InvalidArgument."""
         _check_flags(flags)
         if not (flags.write or flags.create):
             with Translated(path):

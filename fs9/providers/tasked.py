@@ -1,4 +1,4 @@
-"""Around a provider whose operations need a task around them.
+"""Wraps a provider whose operations must run in a task.
 
 Workers step small operations without a task (`workers.answering`), which gives most of their speed;
 a provider that sets `untasked` supports that. Others may need the current task before they have
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def tasked(provider: Provider) -> Provider:
-    """The provider, or one around it, whose operations may begin anywhere."""
+    """The provider or a wrapper of it, whose operations may begin without a task."""
     return provider if getattr(provider, "untasked", False) else TaskedProvider(provider)
 
 

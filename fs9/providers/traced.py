@@ -1,4 +1,4 @@
-"""Around a provider, when traces are wanted: a span for each of its calls.
+"""Wraps providers when traces are on: a span for each call.
 
 `fs9.services` puts it in place; without tracing no provider is wrapped.
 """
@@ -52,7 +52,7 @@ class TracedRegistry:
 
 
 class TracedProvider:
-    """All calls go to `provider`; its errors pass, and mark the span."""
+    """Passes all calls to `provider`; its errors pass through, and mark the span."""
 
     def __init__(self, provider: Provider, tracing: Tracing) -> None:
         self._provider = provider
@@ -101,7 +101,7 @@ class TracedProvider:
             await self._provider.remove(path, condition)
 
     async def follow(self, path: str, cursor: str | None) -> Follower:
-        """Only the beginning is an operation; a follower may stay for days."""
+        """The span covers only the start; a follower may stay for days."""
         with self._step(f"{self.name} follow", path=path):
             return await cast("Followable", self._provider).follow(path, cursor)
 

@@ -33,7 +33,7 @@ _TIME_MAX_S = 2**63 // _SECOND_NS - 1
 
 
 class Instance:
-    """Made by `create`; `destroy` ends it, after the last call has returned."""
+    """An instance of the plugin; `destroy` ends it, after the last call has returned."""
 
     def __init__(self, library: Library, config: bytes) -> None:
         """`config` is JSON text. Raises InvalidArgument when the plugin does not accept it."""
@@ -123,7 +123,7 @@ class Instance:
                 self._library.free(out)
 
     def write(self, handle: int, offset: int, data: Buffer, path: str) -> int:
-        """How much was written, by the plugin's own account."""
+        """The number of bytes written, as the plugin reports it."""
         written = ffi.new("size_t *")
         source = ffi.from_buffer("uint8_t[]", data)
         with self as me:
@@ -219,7 +219,7 @@ def _nanoseconds(seconds: int) -> int:
 
 
 def _changes(changes: StatChanges) -> tuple[Any, list[Any]]:
-    """The structure, and what must outlive it."""
+    """The C structure, and the objects that must outlive it."""
     wanted = ffi.new("fs9_changes *")
     kept: list[Any] = []
     for name in ("mode", "uid", "gid", "size"):

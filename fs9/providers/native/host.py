@@ -1,4 +1,4 @@
-"""The process of one mount: the plugin is loaded here, and its calls are made here.
+"""The process of one mount: loads the plugin, and makes its calls.
 
 Each of a few threads takes a request from the socket, makes the call and writes the answer; no
 thread hands work to another, which would cost more than most calls. A call that hangs keeps its

@@ -1,4 +1,4 @@
-"""The worker's end of a plugin process: start, calls with a deadline, death, restart.
+"""Runs a plugin process for a worker: starts it, calls it with deadlines, restarts it.
 
     absent ── call ──> starting ──> alive ── deadline, crash ──> absent, not before a delay
 
@@ -50,7 +50,7 @@ _SOCKET_BUFFER_BYTES = 1 << 20
 
 
 class Restarts:
-    """When a process that died may be started again. Pure: the time is told."""
+    """Decides when a process that died may be started again. Pure: time is an argument."""
 
     def __init__(self) -> None:
         self._deaths = 0
@@ -67,7 +67,7 @@ class Restarts:
         self._deaths += 1
 
     def wait_s(self, now_s: float) -> float:
-        """How long until the next start is allowed."""
+        """Seconds until the next start is allowed."""
         return max(0.0, self._not_before_s - now_s)
 
 

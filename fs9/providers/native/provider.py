@@ -45,7 +45,7 @@ _KNOWN = sum(Capability)
 
 
 class Calls(Protocol):
-    """A way to a plugin's instance."""
+    """Calls to an instance of a plugin, in this process or another."""
 
     @property
     def generation(self) -> int: ...
@@ -126,7 +126,7 @@ def plugin_config(config: Mapping[str, Any], storage: str) -> bytes:
 
 
 class NativeFs(BaseProvider):
-    """Volatile: a plugin's files are its own, and mostly in its memory."""
+    """A mount of a plugin. Volatile: plugins mostly keep their files in memory."""
 
     volatile = True
 

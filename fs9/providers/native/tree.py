@@ -72,7 +72,7 @@ class _Staged:
 
 
 class Tree:
-    """Files of one instance. From any thread, many at once."""
+    """The files of one instance. May be called from any thread, by many at once."""
 
     def __init__(self, instance: Instance, file_bytes_max: int) -> None:
         """`file_bytes_max`: plugins are not asked to make a file larger, because many abort."""
@@ -126,7 +126,7 @@ class Tree:
         return self._plugin.stat(path)
 
     def _look(self, path: str) -> FileInfo | None:
-        """What is there; None: nothing. Raises NotDirectory and what else the plugin says."""
+        """What is at the path, or None. Raises NotDirectory, and the errors of the plugin."""
         try:
             return self._plugin.stat(path)
         except PluginError as refusal:
@@ -389,7 +389,7 @@ class Tree:
             raise DirectoryNotEmpty(target)
 
     def _follow(self, path: str, target: str) -> None:
-        """A directory was renamed: what is to be swapped in below it goes there."""
+        """After a rename of a directory: replacements in progress below it follow."""
         for file in list(self._open.values()):
             staged = file.staged
             if staged is not None and staged.path is not None:
@@ -399,7 +399,7 @@ class Tree:
                 file.path = target + file.path[len(path) :]
 
     def _change(self, path: str, changes: StatChanges, condition: Condition) -> None:
-        """Mode, owner, size and times; what is wrong with one of them changes none."""
+        """Change mode, owner, size and times; if one is invalid, none is changed."""
         if max(changes.uid or 0, changes.gid or 0) > _ID_MAX:
             raise InvalidArgument(f"an owner is a number of at most {_ID_MAX}")
         with self._names:
@@ -445,7 +445,7 @@ class Tree:
             self._lose(path)
 
     def _lose(self, path: str) -> None:
-        """A directory is gone: what was to be swapped in there has no place any more."""
+        """After the removal of a directory: replacements in progress in it have no place."""
         for file in list(self._open.values()):
             staged = file.staged
             if staged is None or staged.path is None or staged.path == path:
