@@ -179,6 +179,7 @@ class Services:
         """Make a change of the metadata true in this worker, however often it is told."""
         if not isinstance(change, Revoked):
             self.namespaces.changed(change.name)
+            background(self.trails.store_passing(change.name))
         elif self.verifier is not None:
             means = self.verifier.revoke(change.revocations)
             self.end_requests(means, Unauthenticated(REVOKED))

@@ -14,6 +14,7 @@ from fs9.config import EMBEDDED_MOUNTS, ConfigError, Settings
 from fs9.directories import handles_directory, locks_directory
 from fs9.errors import BackendUnavailable, Unauthenticated
 from fs9.limits import Limits
+from fs9.meta.announce import NamespaceChanged
 from fs9.preflight import preflight
 from fs9.principal import Principal
 from fs9.services import Services
@@ -157,6 +158,22 @@ def test_only_what_a_user_said_replaces_the_mounts_of_default(held, said, expect
     """Those of an earlier version, and those made over HTTP, outlast a start without a setting."""
     settings = Settings(origins={"mounts": "fs9.yaml:1"} if said else {})
     assert settings.mounts_of_default(held) == expected
+
+
+async def test_what_waits_for_a_trail_is_stored_when_its_namespace_changes(settings):
+    """At once: when it was deleted, the next one of its name must not read of it."""
+    services = await Services.open(settings, clock=ManualClock())
+    await services.store.create_namespace("acme", "root", ())
+    services.trails.trail("acme").refused("read", "/secret", "eve", "PermissionDenied")
+    await services.store.set_status("acme", "deleted", "root")
+    services.apply(NamespaceChanged("acme"))
+    for _ in range(10_000):
+        if await services.store.last_event("acme") is not None:
+            break
+        await asyncio.sleep(0.001)
+    else:
+        pytest.fail("the refusal waits")
+    await services.aclose()
 
 
 async def test_open_handles_are_written_at_the_end(settings):

@@ -59,7 +59,7 @@ class AuditTrails:
 
         The journal is that of the `storage`, which no other namespace ever has ("": as the name).
         """
-        await self._store_passing(name)  # else who asks now does not see it
+        await self.store_passing(name)  # else who asks now does not see it
         journal = left = None
         if self._directory is not None:
             path = self._directory / (storage or name)
@@ -87,10 +87,13 @@ class AuditTrails:
         """
         trail = self.trail(name)
         trail.record(event_type, path, user, details)
-        await self._store_passing(name)
+        await self.store_passing(name)
 
-    async def _store_passing(self, name: str) -> None:
-        """What waits of the namespace while it is not loaded; later, if the store is down."""
+    async def store_passing(self, name: str) -> None:
+        """Store what waits of the namespace while it is not loaded; later, if the store is down.
+
+        Also when the namespace has changed: if it was deleted, the next one may soon have its name.
+        """
         trail = self._passing.get(name)
         if trail is not None and trail.waiting:
             try:
