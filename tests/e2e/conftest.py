@@ -104,7 +104,7 @@ def documented(fleet: Fleet) -> Documented:
 
 
 def _client(url: str, documented: Documented) -> httpx2.Client:
-    return httpx2.Client(base_url=url, timeout=30, event_hooks={"response": [documented.check]})
+    return httpx2.Client(base_url=url, timeout=60, event_hooks={"response": [documented.check]})
 
 
 @pytest.fixture
