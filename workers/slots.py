@@ -33,6 +33,11 @@ class RunDirectory:
         self.handles.mkdir(mode=0o700, exist_ok=True)
 
     @property
+    def crashes(self) -> Path:
+        """The last words of workers, by their slots (`fs9.crashes`)."""
+        return self.path / "crashes"
+
+    @property
     def bus_publications(self) -> Path:
         """The socket where the broker publishes to all workers."""
         return self.path / "bus.publications"

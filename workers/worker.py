@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
+from fs9 import crashes
 from fs9.limits import MIB
 from fs9.observe.log import configure as configure_logging
 from fs9.observe.log import set_levels
@@ -103,6 +104,7 @@ class FleetWorker(UvicornWorker):  # type: ignore[misc]
         configure_logging(application.settings, sys.stderr, slot=self.slot)
         self._set_log_levels()
         lock = application.run_directory.lock_slot(self.slot)
+        crashes.record(application.run_directory.crashes, str(self.slot))
         node = await Node.open(
             application.settings,
             slot=self.slot,

@@ -37,10 +37,14 @@ class Look(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """What there is to say of one directory; `error` says why there is no report."""
+    """What there is to say of one directory; `error` says why there is no report.
+
+    `astray`: because the process was ended by a fatal signal.
+    """
 
     report: Report | None = None
     error: str = ""
+    astray: bool = False
 
 
 def look(see: See, directories: Sequence[Path], *, repair: bool, scrub: bool) -> Iterator[Seen]:
@@ -50,20 +54,20 @@ def look(see: See, directories: Sequence[Path], *, repair: bool, scrub: bool) ->
     """
     left = list(map(str, directories))
     while left:
-        error = ""
+        end = Seen()
         for seen in _run(see, Look(tuple(left), repair, scrub)):
-            if isinstance(seen, str):
-                error = seen
+            if isinstance(seen, int):
+                end = _end(seen)
                 break
             del left[0]
             yield seen
         if left:
             del left[0]
-            yield Seen(error=error)
+            yield end
 
 
-def _run(see: See, order: Look) -> Iterator[Seen | str]:
-    """The answers of one process; at the end, for one that ended too early, how it ended."""
+def _run(see: See, order: Look) -> Iterator[Seen | int]:
+    """The answers of one process; at the end its status."""
     reader, writer = os.pipe()
     # The same modules as here, whatever is in the directory that the command was started in.
     program = (
@@ -88,18 +92,21 @@ def _run(see: See, order: Look) -> Iterator[Seen | str]:
         finally:
             if sys.exc_info()[0] is not None:  # whoever asked has gone
                 process.kill()
-        yield _end(process.wait())
+        yield process.wait()
 
 
-def _end(status: int) -> str:
-    if -status in _ASTRAY:
-        return (
-            "the LMDB file is damaged, or its disk fails: reading it ended the process"
-            f" ({signal.Signals(-status).name}); restore the metadata from a backup"
-        )
-    if status < 0:
-        return f"the check was ended by {signal.Signals(-status).name}"
-    return f"the check ended with status {status}"
+def _end(status: int) -> Seen:
+    """What a process says by its end, of the directory that it was at."""
+    if status >= 0:
+        return Seen(error=f"the check ended with status {status}")
+    name = signal.Signals(-status).name
+    if -status not in _ASTRAY:
+        return Seen(error=f"the check was ended by {name}")
+    text = (
+        "the LMDB file is damaged, or its disk fails: reading it ended the process"
+        f" ({name}); restore the metadata from a backup"
+    )
+    return Seen(error=text, astray=True)
 
 
 def answer(see: See, to_fd: int) -> None:

@@ -19,7 +19,7 @@ import msgspec
 from fs9.errors import BackendUnavailable, Fs9Error, InvalidArgument
 from fs9.providers.localerrors import Translated
 from fs9.providers.pagefs import config as settings
-from fs9.providers.pagefs import fileblocks, lmdbstore, remote
+from fs9.providers.pagefs import fileblocks, holders, lmdbstore, remote
 from fs9.providers.pagefs.core import Core, Policy
 from fs9.providers.pagefs.memory import Memory, MemoryBlocks, MemoryStore
 from fs9.providers.pagefs.provider import PageFs
@@ -80,6 +80,7 @@ async def open_lmdb(config: Mapping[str, Any], context: ProviderContext) -> Stor
     if context.trial:  # opening it would take it from the process that serves it
         return MemoryStore(Memory()), None
     with Translated(f"pagefs storage {context.mount}"):
+        await context.pool.run(holders.enter, directory)
         try:
             store = await lmdbstore.open_store(directory, context.pool)
         except lmdb.Error as error:
