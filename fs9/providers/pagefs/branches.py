@@ -87,6 +87,8 @@ class Branches:
             await self._tree.recover(view)
         async with core.lock:
             await self._make_trash()
+        if store.wants_sync:
+            core.spawn(core.tidy())
         clean = await store.get(records.CLEAN)
         closed = 0 if clean is None else records.decode_number(clean)
         if store.epoch > 1 and closed != store.epoch - 1:
@@ -143,7 +145,8 @@ class Branches:
         await tree.enter(view, changes, records.ROOT, name, records.TRASH, DIRECTORY)
         counters = records.Counters(view.counters.bytes, view.counters.files + 1)
         view.put(changes, records.COUNTERS, records.encode(counters))
-        await core.store.commit(Batch(changes), sync=True)
+        await core.store.commit(Batch(changes))
+        await core.sync()
         view.counters = counters
         if core.quota is not None:
             core.quota.found(0, 1)

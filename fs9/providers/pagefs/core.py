@@ -20,7 +20,7 @@ from fs9.errors import Fs9Error, OwnerUnavailable, QuotaExceeded, Transient
 from fs9.providers.pagefs import records
 from fs9.providers.pagefs.lease import TAKEN_OVER
 from fs9.providers.pagefs.records import Counters, Superblock
-from fs9.providers.pagefs.store import SYNC_FAILED, Batch
+from fs9.providers.pagefs.store import SYNC_FAILED, Batch, Inheriting
 from fs9.providers.pagefs.view import View
 
 if TYPE_CHECKING:
@@ -187,6 +187,8 @@ class Core:
         self._hurried = asyncio.Event()
         #: An object may have been left behind that only a sweep can find.
         self._leaked = False
+        #: Is it known what a process that was killed has put and not synced?
+        self._adopted = False
 
     @property
     def unit_bytes(self) -> int:
@@ -309,6 +311,8 @@ class Core:
         async with self._syncing_blocks:
             if self._failure is not None:
                 raise self._failure
+            if not self._adopted:
+                await self._adopt(self.blocks)
             names = self._dirty - forgotten
             if not names:
                 return
@@ -324,6 +328,18 @@ class Core:
             except BaseException:
                 self._dirty |= names
                 raise
+
+    async def _adopt(self, blocks: BlockStore) -> None:
+        """Sync from now on also what the process did not that was killed, and left its commits."""
+        if isinstance(self.store, Inheriting):
+            for count, row in enumerate(self.store.inherited(), 1):
+                found = records.object_of_row(*row)
+                if found is not None:
+                    self._dirty.add(records.object_name(*found))
+                if not count % PAGE_ROWS:  # others take their turn
+                    await asyncio.sleep(0)
+            blocks.adopt(self._dirty)
+        self._adopted = True
 
     async def _flush(self) -> None:
         """Start a sync that moves the journal; wait for one that has not kept up."""

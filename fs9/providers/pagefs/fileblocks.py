@@ -209,6 +209,11 @@ class FileBlocks:
             self._reads_nowait = False
             return 0
 
+    def adopt(self, names: Collection[str]) -> None:
+        self._created.update(names)
+        for folder in {os.path.dirname(self._path(name)) for name in names}:
+            self._grown.update((os.path.dirname(folder), str(self._directory)))
+
     async def sync(self, names: Collection[str]) -> None:
         created, grown = self._created.intersection(names), set(self._grown)
         await self._pool.run(self._sync, tuple(names), created, grown)

@@ -5,9 +5,10 @@ because ext4 keeps no order among writes. So a commit is one write at the end of
 an update of a sorted table in memory (3 us); reads look there first and then in LMDB (0.5 us).
 When the journal has grown, `sync` moves its table into LMDB in one synced transaction, in a
 thread, and drops the file; after a crash the first `sync` does that with the journals that are
-found, so that opening is short. A synced commit costs one fdatasync of the journal, shared by all
-that wait for one (group commit). LMDB's file is only ever written with fsync, so it is whole
-whatever happens; the journal is a prefix (see `journal`).
+found, so that opening is short, after its `before` has synced the blocks that their records
+refer to. A synced commit costs one fdatasync of the journal, shared by all that wait for one
+(group commit). LMDB's file is only ever written with fsync, so it is whole whatever happens; the
+journal is a prefix (see `journal`).
 
 Fencing: the epoch is in LMDB and, for a look at each commit, in a small mapped file. A writer
 looks after it has written its record: if the epoch is still its own then, a new opener, which
@@ -23,7 +24,7 @@ import fcntl
 import logging
 import mmap
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import lmdb
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fs9.threads import BlockingPool
+
+    Changes: TypeAlias = dict[bytes, bytes | None]
 
 log = logging.getLogger("fs9.pagefs")
 
@@ -112,13 +115,18 @@ class LmdbStore:
             roomy = _free_bytes(directory) >= _ROOMY_BYTES
             self.epoch, left = self._take_epoch(roomy=roomy)
             records, same_boot = journal.replay(left, boot)
-            table, self._ids = self._load(records)
+            table, self._ids, unmarked = self._load(records)
+            #: Changes for which no `before` was completed, as far as is known.
+            self._inherited = unmarked if same_boot else []
             # First: what LMDB takes on a full disk, it keeps.
             self._journal = Journal(directory, self._number + 1, boot)
             # One of the same name had no record, and is gone.
             old = OldJournals(left, but=self._journal.path)
-            can_wait = roomy and same_boot and _is_short(left, table)
-            self._frozen = (table, old) if can_wait and table.last else self._moved(table, old)
+            # In LMDB their names are durable, so their bytes have to be before.
+            must_wait = bool(self._inherited)
+            can_wait = same_boot and roomy and _is_short(left, table)
+            waits = table.last and (must_wait or can_wait)
+            self._frozen = (table, old) if waits else self._moved(table, old)
             if self._frozen is None:  # else the first sync sees to it
                 sync_directory(directory)
             self._closing = opened.pop_all()
@@ -130,8 +138,8 @@ class LmdbStore:
         self._no_snapshots = asyncio.Event()
         self._no_snapshots.set()
         self._failure: OSError | None = None
-        #: The disk is full: the journal should be moved soon.
-        self._pressed = False
+        #: The disk is full, or what was found is much: the journal should be moved soon.
+        self._pressed = must_wait and not can_wait
         self._closed = False
 
     def _take_epoch(self, *, roomy: bool) -> tuple[int, list[OldJournal]]:
@@ -151,8 +159,11 @@ class LmdbStore:
                 transaction.put(SEALED, b"1")
         return epoch, left
 
-    def _load(self, records: list[Record]) -> tuple[Memtable, dict[bytes, None]]:
-        """Those of the records that LMDB has not; the ids of applied batches. Blocks."""
+    def _load(self, records: list[Record]) -> tuple[Memtable, dict[bytes, None], list[Changes]]:
+        """Those of the records that LMDB has not; the ids of applied batches. Blocks.
+
+        And the changes of those records that no mark covers.
+        """
         environment = self.environment
         with environment.env.begin(db=environment.system) as transaction:
             self._number = _number(transaction.get(_APPLIED))
@@ -160,12 +171,14 @@ class LmdbStore:
                 ids = dict.fromkeys(value for _, value in items(cursor, _ID, b"ie"))
         table = Memtable()
         newer = [record for record in records if record.number > self._number]
+        mark = max((record.mark for record in newer), default=0)
+        unmarked = [record.changes for record in newer if record.number > mark and record.changes]
         if newer:
             table.fill(record.changes for record in newer)
             self._number = table.last = newer[-1].number
             table.ids = [record.id for record in newer if record.id]
             ids |= dict.fromkeys(table.ids)
-        return table, ids
+        return table, ids, unmarked
 
     def _moved(self, table: Memtable, left: OldJournals) -> tuple[Memtable, OldJournals] | None:
         """Move it into LMDB; on a full disk that is yet to be done. Blocks."""
@@ -204,6 +217,10 @@ class LmdbStore:
         if any(table.touches(first, end) for table in tables):
             return merged(tables, first, end, limit, base)
         return [item for _, item in zip(range(limit), base, strict=False)]
+
+    def inherited(self) -> list[Item]:
+        rows = (row for changes in self._inherited for row in changes.items())
+        return [(key, value) for key, value in rows if value is not None]
 
     async def snapshot(self) -> LmdbSnapshot:
         self._snapshots += 1
@@ -283,6 +300,7 @@ class LmdbStore:
                 # The journal grows a little longer: what is to be made durable may make room.
         if before is not None:
             await before()
+            self._inherited.clear()
         self._safe = max(self._safe, target)
         if self._durable < target or self._frozen is not None:
             async with self._syncing:
@@ -376,6 +394,8 @@ class LmdbStore:
             return
         try:
             self._check()
+            if self._inherited:  # nobody has synced the bytes: the next start goes on from here
+                return
             await self.sync()
             while self._moving is not None:
                 await self._moving

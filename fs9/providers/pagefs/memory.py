@@ -161,6 +161,9 @@ class MemoryBlocks:
     async def trim(self, name: str) -> None:
         """Nothing was taken."""
 
+    def adopt(self, names: Collection[str]) -> None:
+        """No other process can have put anything."""
+
     async def sync(self, names: Collection[str]) -> None:
         return None
 

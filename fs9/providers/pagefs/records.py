@@ -157,6 +157,16 @@ def object_name(number: int, inode: int) -> str:
     return f"{number:016x}-{inode:016x}"
 
 
+def object_of_row(key: bytes, value: bytes) -> tuple[int, int] | None:
+    """(object, inode) that a row refers to: one of an object, or an extent in one."""
+    if key[:1] == b"O":
+        inode, _, number = object_of(key)
+        return number, inode
+    if key[:1] == b"E" and value[:1] in {_OBJECT, _WHOLE}:
+        return _EXTENT.unpack_from(value)[1], two_of(key)[0]
+    return None
+
+
 def object_of_name(name: str) -> tuple[int, int]:
     number, _, inode = name.partition("-")
     return int(number, 16), int(inode, 16)

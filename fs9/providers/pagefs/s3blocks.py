@@ -88,6 +88,9 @@ class S3Blocks:
     async def trim(self, name: str) -> None:
         """Nothing was taken."""
 
+    def adopt(self, names: Collection[str]) -> None:
+        """Every put that was answered is durable."""
+
     async def sync(self, names: Collection[str]) -> None:
         """Every put that was answered is durable."""
 

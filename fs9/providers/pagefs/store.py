@@ -130,6 +130,17 @@ class Inspectable(Protocol):
         """What is wrong with it; reads everything."""
 
 
+@runtime_checkable
+class Inheriting(Protocol):
+    """A `MetaStore` that may go on with commits of a process that was killed before it synced."""
+
+    def inherited(self) -> Sequence[Item]:
+        """The rows of these commits, until a `sync` with a `before` was completed.
+
+        That `before` has to make durable what they refer to: the process that put it did not.
+        """
+
+
 def put_into(into: memoryview | None, data: Buffer) -> Buffer:
     """What `BlockStore.get` returns, for a store that gives bytes of its own."""
     if into is None:
@@ -186,6 +197,12 @@ class BlockStore(Protocol):
         """No more is put into the object for now: give back what was taken for that.
 
         The caller sees to it that no put of the object comes meanwhile. Raises OSError.
+        """
+
+    def adopt(self, names: Collection[str]) -> None:
+        """Another process has put these and was killed: the next `sync` of them does all it left.
+
+        Objects that are missing do not matter.
         """
 
     async def sync(self, names: Collection[str]) -> None:

@@ -18,6 +18,7 @@ from fs9.providers.pagefs.fileblocks import FileBlocks
 from fs9.providers.pagefs.journal import Record, _encode
 from fs9.providers.pagefs.lmdbstore import LmdbStore
 from fs9.providers.pagefs.memory import Memory, MemoryStore, Table
+from fs9.providers.pagefs.store import Inheriting
 
 if TYPE_CHECKING:
     from fs9.providers.pagefs.store import Batch, BlockStore, Item, MetaStore, Snapshot
@@ -79,6 +80,9 @@ class FaultyMeta:
 
     async def scan(self, first: bytes, end: bytes, limit: int) -> list[Item]:
         return await self.inner.scan(first, end, limit)
+
+    def inherited(self) -> Sequence[Item]:
+        return self.inner.inherited() if isinstance(self.inner, Inheriting) else ()
 
     async def snapshot(self) -> Snapshot:
         return await self.inner.snapshot()
@@ -164,6 +168,9 @@ class FaultyBlocks:
     async def trim(self, name: str) -> None:
         await self.inner.trim(name)
 
+    def adopt(self, names: Collection[str]) -> None:
+        self.inner.adopt(names)
+
     async def sync(self, names: Collection[str]) -> None:
         self._points.hit("blocks.sync")
         await self.inner.sync(names)
@@ -217,6 +224,8 @@ class Machine:
         self._dice = random.Random(seed)
         self.points = FaultPoints()
         self.boot = 1
+        #: Of the objects on the disk: what no process of this boot has synced.
+        self.unsynced: dict[str, int] = {}
         self.memory = Memory()
         self.objects: dict[str, bytearray] = {}
         self.meta: Any = None
@@ -228,6 +237,8 @@ class Machine:
         memory = self.memory if isinstance(meta, MemoryStore) else None
         self.meta = FaultyMeta(meta, memory, self.points)
         self.blocks = None if blocks is None else FaultyBlocks(blocks, self.objects, self.points)
+        if isinstance(blocks, FileBlocks):
+            self.blocks.unsynced = self.unsynced
         return self.meta, self.blocks
 
     async def die(self, *, power: bool) -> None:
@@ -246,6 +257,7 @@ class Machine:
                 self.memory.table = self.meta.durable
             if self.blocks is not None:
                 await self.blocks.lose(self._dice)
+                self.unsynced.clear()
         if self.blocks is not None:
             await self.blocks.inner.aclose()
 

@@ -26,12 +26,16 @@ from fs9.providers.pagefs.memory import MemoryBlocks, MemoryStore
 from fs9.providers.pagefs.provider import PageFs
 from tests.providers.pagefs.faults import Crash, Machine, OpenStores
 from tests.providers.pagefs.scenario import (
+    BIG,
     BRANCHING,
+    NEW,
     OPERATIONS,
+    READ_WRITE,
     SYNCED,
     Operation,
     look,
     make_tree,
+    write,
 )
 
 if TYPE_CHECKING:
@@ -67,6 +71,7 @@ async def start(machine: Machine, quota: Quota | None = None) -> PageFs:
 
 
 async def die(machine: Machine, fs: PageFs, *, power: bool = False) -> None:
+    await asyncio.sleep(0)  # what was begun has begun
     machine.points.dead = True
     core = fs.core
     tasks = [task for task in (*core._tasks, core._tidying) if task is not None]
@@ -165,6 +170,34 @@ async def test_a_crash_at_each_step(
             await check(fs)
             await fs.aclose()
             matrix[operation.__name__, kind, "power" if power else "kill"] += 1
+
+
+@pytest.mark.parametrize("journal_keys_max", [lmdbstore.JOURNAL_KEYS_MAX, 4])
+@pytest.mark.parametrize("path", ["/new", "/other"])
+async def test_a_sync_covers_what_a_killed_process_left(
+    path: str, journal_keys_max: int, tmp_path: Path, pool: BlockingPool, monkeypatch
+) -> None:
+    """Whichever file is synced, and however long the journal is: no name without its bytes."""
+    for seed in range(6):
+        machine = Machine(opener("lmdb+files", tmp_path / f"{seed}", pool), seed)
+        fs = await start(machine)
+        await make_tree(fs, snapshot=seed % 2 == 0)
+        for _ in range(2):
+            await write(fs, "/new", BIG, sync=False)
+            await write(fs, "/d/big", NEW, 30_000, sync=False)
+            await die(machine, fs)
+            with monkeypatch.context() as patch:
+                patch.setattr(lmdbstore, "JOURNAL_KEYS_MAX", journal_keys_max)
+                fs = await start(machine)
+        file, _ = await fs.open(path, READ_WRITE)
+        await fs.close(file, sync=True)
+        seen = await look(fs)
+        assert seen["/new"][4] == BIG
+        await die(machine, fs, power=True)
+        fs = await start(machine)
+        assert await look(fs) == seen
+        await check(fs)
+        await fs.aclose()
 
 
 def differences(seen: Any, before: Any, after: Any) -> list[Any]:

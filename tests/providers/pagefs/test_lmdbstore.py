@@ -63,9 +63,14 @@ def crashed(store: LmdbStore) -> None:
     store._closed = True
 
 
+async def no_blocks() -> None:
+    """The rows refer to none."""
+
+
 async def items_after(directory: Path, pool: BlockingPool, boot: str) -> dict[bytes, bytes]:
     store = await lmdbstore.open_store(directory, pool, boot)
     found = dict(await store.scan(b"", END, 1000))
+    await store.sync(no_blocks)
     await store.aclose()
     return found
 
@@ -159,6 +164,14 @@ async def test_folders_are_synced_once(tmp_path: Path, pool: BlockingPool, monke
         await blocks.put(name, 0, b"two")
         await blocks.sync([name])
         assert synced == expected
+    await blocks.aclose()
+    # The next process cannot know which of them were.
+    synced.clear()
+    blocks = await fileblocks.open_blocks(tmp_path, pool)
+    blocks.adopt([first])
+    await blocks.sync([first])
+    assert synced.pop(0) == f"fdatasync /000000/0000000/{first}"
+    assert sorted(synced) == ["fsync ", "fsync /000000", "fsync /000000/0000000"]
     await blocks.aclose()
 
 
