@@ -28,7 +28,7 @@ from workers.renewal import Handover, KeptWorker, Rehearsal, command_line, envir
 from workers.scheduling import giving_way
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from types import FrameType
 
     from gunicorn.config import Config
@@ -50,6 +50,8 @@ _SIGNS_MAX = 64 * 1024
 #: Processes of one slot are not started more often: one that cannot start would be forked
 #: without end.
 _WORKER_PAUSE_S = 0.5
+#: While others serve, so many may be starting; more wait until one of these is ready or has ended.
+STARTING_MAX = max(8, 2 * (os.cpu_count() or 1))
 
 
 def give_slot(arbiter: FleetArbiter, worker: FleetWorker) -> None:
@@ -109,6 +111,8 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
 
     def __init__(self, app: FleetApplication) -> None:
         self._started_s: dict[int, float] = {}
+        #: Processes that have not become ready yet; some of them may have ended.
+        self._starting: set[int] = set()
         super().__init__(app)
 
     def start(self) -> None:
@@ -144,20 +148,30 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
         present = {worker.slot for worker in self.WORKERS.values()}
         now_s = time.monotonic()
         self._is_held_back = False
+        self._starting.intersection_update(self.WORKERS)
         for slot in range(self.num_workers):
             if slot in present:
                 continue
             if now_s - self._started_s.get(slot, -_WORKER_PAUSE_S) < _WORKER_PAUSE_S:
                 self._is_held_back = True
                 continue
+            if self.is_serving and len(self._starting) >= STARTING_MAX:
+                self._is_held_back = True
+                break
             self._started_s[slot] = now_s
             self.slot_to_fill = slot
             try:
-                self.spawn_worker()
+                self._starting.add(self.spawn_worker())
             except OSError as error:  # the host has no room for one more; it may have later
                 log.error("slot %d: no process can be started: %s", slot, error.strerror)
                 self._is_held_back = True
                 break
+
+    def note_ready(self, pids: Collection[int]) -> None:
+        """These processes serve from now on."""
+        self._starting.difference_update(pids)
+        if self._not_ready:
+            self._not_ready = max(0, self._not_ready - len(pids))
 
     def spawn_worker(self) -> int:
         if not self.is_serving:
@@ -183,10 +197,11 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
             self._broker.watch()
         if self._not_ready is None:
             self._not_ready = self.app.settings.workers
-        if self._not_ready > 0:
+        was_serving = self.is_serving
+        self.note_ready(self.app.ready_pids())
+        if not was_serving:
             timeout = 0.05
-            self._not_ready -= self.app.count_ready()
-            if self._not_ready <= 0:
+            if self.is_serving:
                 sys.stdout.write(self.app.greeting())
                 sys.stdout.flush()
                 self.app.notifier.ready(f"{self.app.settings.workers} workers serve")

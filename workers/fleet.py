@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import socket
+import struct
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from workers.slots import RunDirectory
 
 log = logging.getLogger("fs9.fleet")
+
+#: By which a worker says that it is ready.
+_PID = struct.Struct("=I")
 
 
 def main(settings: Settings, environ: Mapping[str, str], notify_socket: str | None = None) -> int:
@@ -262,15 +266,16 @@ class FleetApplication(BaseApplication):  # type: ignore[misc]
 
     def worker_is_ready(self) -> None:
         """Called in each worker, once it serves."""
-        with suppress(BlockingIOError):  # nobody counts any more
-            os.write(self._ready_write, b"\n")
+        with suppress(BlockingIOError):  # the arbiter has not looked for long
+            os.write(self._ready_write, _PID.pack(os.getpid()))
 
-    def count_ready(self) -> int:
-        """How many workers became ready since the last call."""
+    def ready_pids(self) -> list[int]:
+        """The workers that became ready since the last call."""
         try:
-            return len(os.read(self._ready_read, 4096))
+            said = os.read(self._ready_read, _PID.size * 1024)
         except BlockingIOError:
-            return 0
+            return []
+        return [pid for (pid,) in _PID.iter_unpack(said)]
 
 
 def greeting(settings: Settings, address: tuple[Any, ...]) -> str:

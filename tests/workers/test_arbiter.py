@@ -30,16 +30,20 @@ class Arbiter(FleetArbiter):
         self._started_s = {}
         self.forks = list(forks)
         self.WORKERS = {}
+        self._starting = set()
         self._num_workers = 3
         self.app = SimpleNamespace(run_directory=SimpleNamespace(wanted=lambda: None))
+        self.cfg = SimpleNamespace(nworkers_changed=lambda *numbers: None)
 
-    def spawn_worker(self) -> None:
+    def spawn_worker(self) -> int:
         worker: Any = SimpleNamespace(slot=None)
         give_slot(self, worker)
         failure = self.forks.pop(0)
         if failure is not None:
             raise failure
-        self.WORKERS[max(self.WORKERS, default=0) + 1] = worker
+        pid = max(self.WORKERS, default=0) + 1
+        self.WORKERS[pid] = worker
+        return pid
 
     @property
     def slots(self) -> list[int]:
@@ -95,6 +99,29 @@ def test_one_that_ends_at_once_is_not_started_again_at_once(now: list[float]) ->
     del arbiter.WORKERS[1]
     arbiter.manage_workers()
     assert arbiter.slots == [0, 1, 2, 3]
+
+
+def test_many_are_started_a_few_at_a_time_and_none_that_is_not_wanted_any_more(
+    now: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand processes at once would take the host, and the broker, from those that serve."""
+    monkeypatch.setattr("workers.arbiter.STARTING_MAX", 8)
+    wanted = [1000]
+    arbiter = Arbiter(*[None] * 1000)
+    arbiter.app = SimpleNamespace(run_directory=SimpleNamespace(wanted=lambda: wanted[0]))
+    arbiter._not_ready = 0
+    arbiter.manage_workers()
+    arbiter.manage_workers()
+    assert arbiter.slots == list(range(8))
+    arbiter.note_ready([1, 2, 3])
+    del arbiter.WORKERS[8]  # it ended before it was ready
+    now[0] += 1.0
+    arbiter.manage_workers()
+    assert arbiter.slots == list(range(11))
+    arbiter.note_ready(list(arbiter.WORKERS))
+    wanted[0] = 3
+    arbiter.manage_workers()
+    assert arbiter.slots == list(range(11))
 
 
 def test_a_worker_that_hangs_is_ended_but_none_after_all_stood_still(
