@@ -119,7 +119,7 @@ async def test_a_receiver_that_is_not_there_holds_up_nobody(
     await client.close()
     started = time.monotonic()
     assert fleet.stop() == 0
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 25, "the deadline of a stop is 30 seconds"
 
 
 def test_without_the_library_an_endpoint_is_refused_at_start(tmp_path: Path) -> None:
