@@ -35,7 +35,7 @@ _PERMISSIONS = 0o777
 
 
 def visible(path: str, found: os.stat_result | None) -> os.stat_result:
-    """`found`; NotFound for nothing and for what clients do not see."""
+    """Returns `found`; raises NotFound for None, and for files hidden from clients."""
     if found is None or file_type(found) is None:
         raise NotFound(path)
     return found
@@ -80,7 +80,7 @@ def open_located(
 
 
 def seen(path: str, found: os.stat_result) -> FileInfo:
-    """Of a file that is open: with its identity."""
+    """The info of an open file, with its identity (`FileInfo.file_id`)."""
     info = file_info(path, found, file_id=file_id(found))
     if info is None:
         raise NotFound(path)
@@ -129,7 +129,7 @@ def make_directory(
 
 
 def remove_directory(entry: Entry) -> None:
-    """rmdir; uploads that were not swapped in do not keep a directory."""
+    """As rmdir(2), but files of unfinished uploads do not keep a directory from being removed."""
     try:
         os.rmdir(entry.name, dir_fd=entry.directory_fd)
     except OSError as error:

@@ -61,7 +61,7 @@ class Accounts:
         self._inode_locks: dict[int, threading.Lock] = {}
 
     def close(self) -> None:
-        """The quota forgets what is here."""
+        """Take the counts of this provider out of the quota."""
         with self._lock:
             self._quota.found(-self.bytes, -self.files)
             self.bytes = self.files = 0
@@ -70,7 +70,7 @@ class Accounts:
 
     @contextmanager
     def adding(self, bytes_: int = 0) -> Iterator[None]:
-        """Around making a file, directory or link; raises QuotaExceeded before."""
+        """Around the creation of a file, directory or link; raises QuotaExceeded before it."""
         self._charge(bytes_, 1)
         try:
             yield
@@ -80,7 +80,7 @@ class Accounts:
 
     @contextmanager
     def dropping(self, fd: int) -> Iterator[None]:
-        """Around what may take its last name from the file at the descriptor."""
+        """Around a change that may remove the last name of the file at the descriptor."""
         before = os.fstat(fd)
         yield
         after = os.fstat(fd)
@@ -95,7 +95,7 @@ class Accounts:
     # -- open files -------------------------------------------------------------------------
 
     def opened(self, file: LocalFile, *, nameless: bool = False) -> None:
-        """Raises NotFound for one that was removed, and counted so, since it was looked up."""
+        """Note that a file is open. Raises NotFound if it was removed since it was looked up."""
         with file.descriptor as fd, self._lock:
             found = os.fstat(fd)
             held = self._open.get(_inode(found))
@@ -107,12 +107,12 @@ class Accounts:
             file.counted = True
 
     def named(self, file: LocalFile) -> None:
-        """The new version has been swapped in."""
+        """Note that a new version has got its name."""
         with file.descriptor as fd, self._lock:
             self._open[_inode(os.fstat(fd))].nameless = False
 
     def closed(self, file: LocalFile) -> None:
-        """Before its descriptor is closed; a second call does nothing."""
+        """Note that a file will be closed, before it is; a second call does nothing."""
         if not file.counted:
             return
         file.counted = False
@@ -128,7 +128,7 @@ class Accounts:
                 self._charge(-_size(found), -1)
 
     def adopt(self, files: Iterable[LocalFile]) -> None:
-        """Those are open since before the counting."""
+        """Note files that were opened before the counting."""
         for file in files:
             with file.descriptor as fd:
                 found = os.fstat(fd)
@@ -176,14 +176,14 @@ class Accounts:
             self.files += files
 
     def _settle(self, bytes_: int) -> None:
-        """Count what came out, other than expected, of a change that is done."""
+        """After a change: correct the counts where its result is not what was expected."""
         self._quota.found(bytes_, 0)
         with self._lock:
             self.bytes += bytes_
 
 
 class Changes:
-    """Changes pass one another, and wait while the tree is counted. For one event loop.
+    """Lets changes run side by side, but not while the tree is counted. For one event loop.
 
     `with` it is one change, after `passed` and without an `await` between.
     """
@@ -197,7 +197,7 @@ class Changes:
         self._idle: asyncio.Event | None = None
 
     async def passed(self) -> None:
-        """Until a change may begin."""
+        """Wait until a change may begin."""
         while self._open is not None:
             await self._open.wait()
 
@@ -211,7 +211,7 @@ class Changes:
 
     @asynccontextmanager
     async def stopped(self) -> AsyncIterator[None]:
-        """Around the counting: no change begins, and none runs. One at a time."""
+        """Around the counting: keeps changes from running. One counting at a time."""
         await self.passed()
         opened = self._open = asyncio.Event()
         try:

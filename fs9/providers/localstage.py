@@ -61,7 +61,7 @@ def reserved_name() -> bytes:
 
 
 class StagedFile(LocalFile):
-    """A new version on its way: the target's directory and name, and what must hold for it.
+    """A staged version: its target's directory and name, and the condition of its commit.
 
     `directory` owns the descriptor in `entry`, so the directory may be moved meanwhile;
     `temporary` is the reserved name, None while the file has none.
@@ -88,7 +88,7 @@ class StagedFile(LocalFile):
 def check_target(
     path: str, current: os.stat_result | None, flags: OpenFlags, condition: Condition
 ) -> None:
-    """May a new version of `current` be made? Asked at open, and again in step with the swap."""
+    """May a new version of `current` be made? Checked at the open and again at the swap."""
     if current is None:
         if not flags.create:
             raise NotFound(path)
@@ -229,7 +229,7 @@ def _link(fd: int, temporary: bytes | None, entry: Entry, name: bytes) -> None:
 
 
 def release(file: StagedFile) -> None:
-    """Throw away what was not swapped in, and let the directory go. Blocks."""
+    """Delete a version that was not swapped in, and close the directory. Blocks."""
     with contextlib.suppress(InvalidHandle), file.directory:
         _unlink_quietly(file.entry, file.temporary)
         file.temporary = None
@@ -245,7 +245,7 @@ def _unlink_quietly(entry: Entry, name: bytes | None) -> None:
 
 
 def sweep(directory_fd: int, names: Iterable[bytes]) -> None:
-    """Remove those reserved files whose upload is over, one way or the other. Blocks."""
+    """Remove reserved files whose upload has ended or crashed. Blocks."""
     for name in names:
         # Best effort: it may be gone already, or not ours to remove.
         with contextlib.suppress(OSError):

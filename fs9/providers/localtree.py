@@ -86,12 +86,12 @@ class Tree:
         return info
 
     def _adding(self, bytes_: int = 0) -> AbstractContextManager[None]:
-        """Around making something; see `Accounts.adding`."""
+        """Around a creation; see `Accounts.adding`."""
         return _UNCOUNTED if self.accounts is None else self.accounts.adding(bytes_)
 
     @contextlib.contextmanager
     def _dropping(self, entry: Entry) -> Iterator[None]:
-        """Around what takes its name from what is at the entry, if anything is."""
+        """Around a change that removes or replaces what is at the entry, if anything is."""
         if self.accounts is None or entry.stat() is None:
             yield
             return
@@ -161,7 +161,7 @@ class Tree:
     def _open_or_create(
         self, path: str, entry: Entry, flags: OpenFlags, condition: Condition
     ) -> tuple[LocalFile, FileInfo]:
-        """The lock of the name is held."""
+        """Open the file, or create it; the caller holds the lock of the name."""
         for _ in range(localstage.RACES_MAX):
             try:
                 fd = entry.locate()
@@ -224,7 +224,7 @@ class Tree:
             return file, seen(path, os.fstat(fd))
 
     def finish(self, file: localstage.StagedFile, *, sync: bool, discard: bool) -> FileInfo | None:
-        """Close a staged file: swap it in, or throw it away."""
+        """Close a staged file: swap it in, or delete it."""
         try:
             if discard:
                 return None
@@ -243,7 +243,7 @@ class Tree:
             self.let_go(file)
 
     def let_go(self, file: LocalFile) -> None:
-        """Close what is open; of a staged file, throw away what was not swapped in."""
+        """Close an open file; a staged one that was not swapped in is deleted."""
         if self.accounts is not None:
             self.accounts.closed(file)
         if isinstance(file, localstage.StagedFile):

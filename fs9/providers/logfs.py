@@ -93,11 +93,11 @@ class LogFs(BaseProvider, abc.ABC):
 
     @abc.abstractmethod
     def text(self, path: str) -> bytes | None:
-        """What is in a file that is made when it is read; None: there is no such file."""
+        """The content of a file that is generated when it is read; None for other paths."""
 
     @abc.abstractmethod
     async def make(self, name: str) -> Log:
-        """A new log. Another call for the same name may be on its way."""
+        """Make a new log; another call for the same name may be in progress."""
 
     @abc.abstractmethod
     def tape(self, log: Log) -> Tape: ...
@@ -109,23 +109,23 @@ class LogFs(BaseProvider, abc.ABC):
     def size(self, log: Log) -> int: ...
 
     async def wait_to_read(self, log: Log, tape: Tape, offset: int) -> None:
-        """Before a read of a log."""
+        """Called before each read of a log; may wait."""
 
     def opened_to_write(self, log: Log) -> None:
-        """A handle to write begins."""
+        """Called when a log is opened for writing."""
 
     def closed_to_write(self, log: Log, wrote: bool) -> None:
-        """A handle to write ends."""
+        """Called when a handle for writing is closed."""
 
     async def forget(self, log: Log) -> None:
-        """A removed log: nothing of it stays on disk."""
+        """Delete what a removed log has on disk."""
 
     def may_be_named(self, name: str) -> bool:
         """Can a log have the name?"""
         return True
 
     def texts(self) -> list[str]:
-        """The paths of all files that are made when they are read."""
+        """The paths of all files that are generated when they are read."""
         return [README]
 
     # -- looking --------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ class LogFs(BaseProvider, abc.ABC):
         )
 
     def _missing(self, path: str) -> NotFound | NotDirectory:
-        """Raised where there is no such file."""
+        """The error for a path without a file."""
         first = "/" + path[1:].partition("/")[0]
         known = first != path and (first[1:] in self._logs or self.text(first) is not None)
         return NotDirectory(path) if known else NotFound(path)
@@ -260,7 +260,7 @@ class LogFs(BaseProvider, abc.ABC):
             return log
 
     def hold(self, name: str, log: Log) -> None:
-        """The log is there from now on."""
+        """Add the log to the directory."""
         log.on_lost = partial(self._losses.count, self.name)
         self._logs[name] = log
 
@@ -300,7 +300,7 @@ class LogFs(BaseProvider, abc.ABC):
     async def close(
         self, file: OpenFile, *, sync: bool = False, discard: bool = False
     ) -> FileInfo | None:
-        """What was written is written: `discard` takes nothing back."""
+        """Close the handle; `discard` does not undo what was written."""
         opened = _opened(file)
         opened.closed = True
         log = opened.log

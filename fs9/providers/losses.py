@@ -6,7 +6,7 @@ from collections import defaultdict
 
 
 class Losses:
-    """Of all mounts of one worker, by their provider."""
+    """The counts of one worker, over all its mounts, by provider."""
 
     def __init__(self) -> None:
         self._lost: defaultdict[str, int] = defaultdict(int)

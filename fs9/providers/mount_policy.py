@@ -67,7 +67,7 @@ class MountPolicy:
         )
 
     def addresses_of(self, spec: MountSpec) -> AddressPolicy | None:
-        """Where a mount may connect to; None, anywhere, for those of the settings."""
+        """Where a mount may connect to; None for mounts of the settings: anywhere."""
         return None if spec in self._own else self._addresses
 
     def checked(self, spec: MountSpec, storage: str) -> MountSpec:
@@ -126,5 +126,5 @@ class MountPolicy:
 
 
 def _table(value: Any) -> Mapping[str, Any]:  # noqa: ANN401  of a user's JSON
-    """Nothing at all for what is no object: the provider refuses that."""
+    """The object, or an empty one for another value, which the provider refuses."""
     return value if isinstance(value, dict) else {}

@@ -72,7 +72,7 @@ def networks_of(texts: Iterable[str]) -> tuple[Network, ...]:
 
 
 def _meant(address: Address) -> list[Address]:
-    """The addresses whose hosts can be reached by this one."""
+    """The address, and those that it embeds, such as an IPv4 address in an IPv6 one."""
     if isinstance(address, IPv4Address):
         return [address]
     hidden = address.ipv4_mapped or address.sixtofour

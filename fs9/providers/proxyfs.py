@@ -182,7 +182,7 @@ class ProxyFs(BaseProvider):
         self._files: WeakSet[ProxyOpen] = WeakSet()
 
     async def learn(self) -> None:
-        """Ask what the upstream can do. Until it has said so, it is asked to do anything."""
+        """Learn the upstream's capabilities. Until they are known, every operation is tried."""
         with contextlib.suppress(Fs9Error, TimeoutError):
             async with asyncio.timeout(_LEARN_S):
                 reply = await self._calls.run(partial(ops.capabilities, "/"))
@@ -333,7 +333,7 @@ class ProxyFs(BaseProvider):
         return await self._calls.run(partial(make, current), hops=file.hops)
 
     async def _reopen(self, file: ProxyOpen) -> ops.Handle:
-        """By the path where the file is now; it is neither made nor emptied anew."""
+        """Open the file again, by its current path, without creating or truncating it."""
         flags = msgspec.structs.replace(file.flags, create=False, truncate=False, exclusive=False)
         open_ = partial(ops.open_handle, file.path, flags)
         return await self._calls.run(open_, hops=file.hops)
@@ -359,7 +359,7 @@ class ProxyFs(BaseProvider):
         return await self._calls.run(partial(ops.upload, path, None, condition), source)
 
     async def _there(self, path: str, flags: OpenFlags) -> FileInfo | None:
-        """What is to be replaced. Raises what an upload would be refused for."""
+        """The info of the file to be replaced. Raises the error that an upload would get."""
         try:
             there = await self.stat(path)
         except NotFound:
@@ -469,7 +469,7 @@ class ProxyFs(BaseProvider):
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
-        """A change, done, failed or unknown: afterwards nothing known before is trusted."""
+        """Around a change: whatever its result, nothing cached before is used after it."""
         try:
             yield
         finally:
@@ -486,7 +486,7 @@ class ProxyFs(BaseProvider):
                 file.path = new + file.path[len(old) :]
 
     def _lost(self, path: str) -> None:
-        """Files that are open at `path` have no name any more."""
+        """Note that files open at `path` have no name any more."""
         for file in self._files:
             if file.path == path and file.upload is None:
                 file.gone = True

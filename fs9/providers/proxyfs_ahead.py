@@ -1,4 +1,4 @@
-"""The next piece of a file that is read from its start on, asked for while the last one is used.
+"""Reads ahead: requests the next piece of a file while the client takes the previous one.
 
 Without it a download is one call of the upstream after another, each waiting for the client. At
 most one piece is read ahead. It may be as old as cached data, but no older than the last change
@@ -30,7 +30,7 @@ class _Asked(NamedTuple):
 
 
 class ReadAhead:
-    """Of one open file."""
+    """The read-ahead of one open file."""
 
     __slots__ = ("_ask", "_asked", "_end", "_fresh_s", "_next", "_now")
 
@@ -61,7 +61,7 @@ class ReadAhead:
         return data
 
     async def _taken(self, offset: int, size: int) -> bytes | None:
-        """What was asked for before, if it is this and can be used."""
+        """The piece that was read ahead, if it is the wanted one and not too old."""
         asked, self._asked = self._asked, None
         if asked is None:
             return None

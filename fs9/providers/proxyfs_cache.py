@@ -25,7 +25,7 @@ _PARTIAL = 206
 
 
 class Version(msgspec.Struct, frozen=True):
-    """Of a file, as its upstream told: these bytes, for as long as the etag is this one."""
+    """A version of a file, as its upstream told it: its etag stands for these bytes."""
 
     path: str
     etag: str
@@ -77,7 +77,7 @@ def missing(cache: BlockCache, version: Version, first: int, last: int) -> tuple
 
 
 def fetch(version: Version, offset: int, length: int) -> Operation[bytes | None]:
-    """These bytes of this very version; None when the upstream does not say that they are.
+    """Bytes of exactly this version; None when the upstream does not confirm the version.
 
     Raises PreconditionFailed when the file has another version, NotSupported when the upstream does
     not say of what it sends which version it is.

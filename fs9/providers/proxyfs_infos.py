@@ -1,4 +1,4 @@
-"""File infos of an upstream, brought into the form of ours.
+"""Converts file infos of an upstream into `FileInfo`.
 
 Older servers spell paths and modes differently, and send whole listings; entries whose names are
 not valid are left out.

@@ -1,4 +1,4 @@
-"""A file of the upstream being replaced: what is written goes on in the body of one upload.
+"""Replaces a file of the upstream: writes are streamed as the body of one upload.
 
 The upstream stages and swaps. At most two pieces are in memory: `write` waits until there is
 room for its own.
@@ -37,7 +37,7 @@ class Upload:
         self._task = asyncio.create_task(send(self))
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """For the link: what is written, until `commit`."""
+        """The body of the upload: what is written, until `commit`."""
         self.taken = True
         self._wanted.set()
         while piece := await self._pieces.get():
@@ -69,7 +69,7 @@ class Upload:
         return len(data)
 
     async def commit(self) -> Uploaded:
-        """Send the end; the upstream has swapped the file in when this returns."""
+        """End the body; the upstream has replaced the file when this returns."""
         try:
             await self._put(b"")
             return await self._task
@@ -78,7 +78,7 @@ class Upload:
             raise
 
     async def discard(self) -> None:
-        """Cut the body off: the upstream throws away what it has."""
+        """Abort the body, so that the upstream discards the upload."""
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError, Fs9Error):
             await self._task

@@ -110,7 +110,7 @@ class _Key:
 
 
 class Upstream:
-    """A server: its connections, and whether it is asked at all. `lent` counts its mounts."""
+    """A server: its connections and its circuit breaker. `lent` counts the mounts that use it."""
 
     def __init__(self, key: _Key, http: guarded.HttpClient, breaker: Breaker) -> None:
         self.key = key
@@ -120,7 +120,7 @@ class Upstream:
 
 
 class Upstreams:
-    """The servers that the mounts of one worker lead to. Of one event loop."""
+    """The upstreams of one worker's mounts. Belongs to the event loop."""
 
     def __init__(self) -> None:
         self._known: dict[_Key, Upstream] = {}
@@ -128,7 +128,7 @@ class Upstreams:
     def lend(
         self, settings: Settings, addresses: AddressPolicy | None, pool: BlockingPool
     ) -> Upstream:
-        """To be given back. `addresses` None: it may be anywhere."""
+        """The upstream of a config, until it is given back. `addresses` None: any address."""
         key = _Key(settings.base_url, settings.timeout_s, addresses)
         upstream = self._known.get(key)
         if upstream is None:
@@ -182,7 +182,7 @@ class Calls:
         *,
         hops: int = 0,
     ) -> T:
-        """The value of the operation that `make` makes.
+        """Run the operation that `make` returns, and return its value.
 
         `hops`: those of the request that the work goes back to, if not the current one's.
         Raises TooManyHops, CircuitBreakerOpen, BackendUnavailable, Timeout, Transient, Remote
@@ -216,7 +216,7 @@ class Calls:
     async def _authorised(
         self, make: Callable[[], Operation[T]], source: AsyncSource | None, headers: dict[str, str]
     ) -> T:
-        """With a token that holds; one that does not is replaced once, if it can be."""
+        """Run it with a token; one that the upstream refuses is replaced once, if possible."""
         ask = partial(self._refresh, headers)
         await self._token.keep_fresh(ask)
         try:
@@ -234,7 +234,7 @@ class Calls:
         return await self._link.run(_with_headers(_refresh(), headers | self._token.headers()))
 
     def _told(self, error: Fs9Error) -> Fs9Error:
-        """The same as our caller is to be told it: no prefix twice, no word of our credentials."""
+        """The error for our caller: without a double prefix or a hint at our credentials."""
         if isinstance(error, ServerUnreachable):
             return BackendUnavailable(f"{self.url}: {error.__cause__ or error.detail}")
         if isinstance(error, ServerSilent):
@@ -322,7 +322,7 @@ class Token:
                 await self._renew(ask)
 
     async def replaced(self, ask: Callable[[], Awaitable[RefreshReply]]) -> bool:
-        """The upstream refused the token: is there another one now?"""
+        """After a refusal of the token: has it been replaced?"""
         refused = self._value
         async with self._renewing:
             if self._value != refused:
@@ -357,7 +357,7 @@ class Token:
 
 
 def _claims_of(token: str) -> _Claims | None:
-    """What a JWT says of its life, unverified; None for a text that is none."""
+    """The times in a JWT, not verified; None for another text."""
     parts = token.split(".")
     if len(parts) != 3:
         return None

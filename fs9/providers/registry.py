@@ -1,4 +1,4 @@
-"""Names of providers and how to make them; and how their configuration is checked.
+"""The registry of providers by name, and the check of their configuration.
 
 A mount (`fs9.types.MountSpec`) names a provider and has a config object from a user. Each
 provider declares the keys it knows as a frozen `msgspec.Struct` and reads the object with
@@ -36,31 +36,29 @@ ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)
 
 @dataclass(frozen=True, slots=True)
 class ProviderContext:
-    """What a provider may use besides its config.
-
-    `quota` counts what the namespace holds; a provider that stores on this host charges it.
-    None: nobody counts. `mount` is the clean mount point, by which a provider tells what it
-    stores apart from its siblings in the namespace. `lost` is to be called, once, by a provider
-    whose storage another host has taken over: the namespace is given up, and loaded anew at
-    its next use. `addresses` says where the mount may connect to; None: anywhere, for the mounts
-    of the operator's own settings. `trial`: the provider is made to find out whether its config
-    can be used, and closed at once; another process may be serving the same mount, and is not to
-    be disturbed. `storage` is the name under which the namespace's data is kept, the namespace's
-    own unless that is another one's still; all paths of data are made of it. `losses` counts what
-    slow readers miss.
-    """
+    """What a provider may use besides its config."""
 
     namespace: str
     data_dir: Path
     limits: Limits
     clock: Clock
     pool: BlockingPool
+    #: Counts what the namespace holds; providers that store on this host charge it.
     quota: Quota | None = None
+    #: The clean mount point, which tells several mounts of one provider in a namespace apart.
     mount: str = "/"
+    #: To be called, once, when another host has taken over the storage: the namespace is given up,
+    #: and loaded again at its next use.
     lost: Callable[[], None] = field(default=lambda: None, compare=False)
+    #: Where the mount may connect to; None: anywhere, for the mounts of the operator's settings.
     addresses: AddressPolicy | None = None
+    #: The provider is made to find out whether its config can be used, and closed at once. Another
+    #: process may be serving the same mount, and must not be disturbed.
     trial: bool = False
+    #: The name by which the namespace's data is stored, a part of all its paths: the namespace's own,
+    #: unless the data of a deleted namespace still has that.
     storage: str = ""
+    #: Counts what slow readers miss.
     losses: Losses = field(default_factory=Losses, compare=False)
 
     def __post_init__(self) -> None:
@@ -74,16 +72,16 @@ Check: TypeAlias = Callable[[Mapping[str, Any]], None]
 
 
 class Source(Protocol):
-    """Where providers come from that are not known from the start (native plugins)."""
+    """Finds providers that are not registered at the start (native plugins)."""
 
     async def names(self) -> list[str]: ...
 
     async def find(self, name: str) -> Factory | None:
-        """None: there is none of this name."""
+        """The factory of this name, or None."""
 
 
 class Registry:
-    """name -> factory."""
+    """Makes providers by name."""
 
     def __init__(self) -> None:
         self._factories: dict[str, Factory] = {}

@@ -58,7 +58,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class Memory:
-    """What the logs of one mount take of the worker's memory, and may, whatever their bounds."""
+    """The memory that the logs of one mount use, and its bound."""
 
     __slots__ = ("bytes_max", "used")
 
@@ -72,7 +72,7 @@ class Memory:
             raise self.exceeded()
 
     def lacks(self, size: int) -> bool:
-        """Is there no room for an entry of this size?"""
+        """Is the memory too full for an entry of this size?"""
         return self.used + _ENTRY_BYTES + size > self.bytes_max
 
     def exceeded(self) -> QuotaExceeded:
@@ -142,7 +142,7 @@ class Log:
             self._quota.charge(-len(entry.data))
 
     def commit(self, entry: Entry) -> None:
-        """The entry is written: everybody can see it now."""
+        """Add the prepared entry: readers see it from now on."""
         self.keep(entry)
         self.next = entry.number + 1
         self.position = entry.position + self.length(entry)
@@ -168,7 +168,7 @@ class Log:
             self._drop(oldest)
 
     def _is_awaited(self, entry: Entry) -> bool:
-        """Has somebody yet to read it?"""
+        """Does a reader still have to read this entry?"""
         end = entry.position + self.length(entry)
         return any(reader.reached < end for reader in self.readers)
 
@@ -178,7 +178,7 @@ class Log:
             self._memory.used += _ENTRY_BYTES + len(entry.data)
 
     def trim(self, now_ns: int) -> None:
-        """Let go of what is out of bounds."""
+        """Drop entries that exceed the bounds."""
         bounds = self.bounds
         age_ns = None if bounds.age_s is None else int(bounds.age_s * 1e9)
         while self.first < self.next:
@@ -202,7 +202,7 @@ class Log:
             self._memory.used -= _ENTRY_BYTES + len(entry.data)
 
     def end(self) -> None:
-        """Readers get what is kept, then the end."""
+        """End the log: readers get what is kept, and then the end."""
         self.ended = True
         self.wake()
 
@@ -212,7 +212,7 @@ class Log:
         self._settle()
 
     def leave(self, reader: Tape | LogFollower) -> None:
-        """The reader reads no more."""
+        """Remove the reader."""
         self.readers.discard(reader)
         self.wake()
         self._settle()
@@ -223,7 +223,7 @@ class Log:
             self._entries.clear()  # whoever has it open for writing holds nothing else
 
     def give_back(self) -> None:
-        """What it keeps is not counted any more."""
+        """Stop counting what the log keeps."""
         if self._quota is not None:
             self._quota.found(-self.bytes_kept, -1)
             self._quota = None
@@ -233,14 +233,14 @@ class Log:
             self._memory = None
 
     def lose(self, count: int) -> None:
-        """A reader did not get so many entries."""
+        """Count so many entries that a reader did not get."""
         self.lost += count
         self.on_lost(count)
 
     # -- reading --------------------------------------------------------------------------------
 
     def entry(self, number: int) -> Entry:
-        """One that is kept."""
+        """The entry with this number, which must be kept."""
         return self._entries[number]
 
     def length(self, entry: Entry) -> int:
@@ -278,12 +278,12 @@ class Log:
     # -- waiting --------------------------------------------------------------------------------
 
     def wake(self) -> None:
-        """Something has changed for those who wait."""
+        """Wake those who wait for the log."""
         for waiter in self._waiters:
             _finish(waiter)
 
     async def wait(self, ready: Callable[[], bool], wait_s: float) -> None:
-        """Until it is so, or so long. Needs no task around it."""
+        """Wait for the condition, for a bounded time. Does not need to run in a task."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + wait_s
         while not ready() and loop.time() < until_s:
@@ -326,7 +326,10 @@ class Tape:
         self.reached = self._position
 
     def read(self, offset: int, size: int) -> bytes:
-        """Empty: nothing yet, or the end. Raises InvalidArgument for what is long gone."""
+        """Bytes from the offset; empty at the end, or while nothing follows.
+
+        Raises InvalidArgument for an offset of long ago.
+        """
         log = self._log
         position = self._position + offset - self._offset
         if position < self._position:
@@ -370,7 +373,7 @@ class Tape:
 
     @property
     def at_end(self) -> bool:
-        """Has it read all there is?"""
+        """Has the reader got everything?"""
         return self._number >= self._log.next
 
     def behind(self, offset: int) -> bool:

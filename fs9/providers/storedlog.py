@@ -98,7 +98,7 @@ class StoredLog(Log):
         self._detached = False
 
     def make_room(self, size: int) -> None:
-        """It needs no memory."""
+        """Does nothing: entries on disk need no memory."""
 
     def keep(self, entry: Entry) -> None:
         """It is on disk, as long as the log is."""
@@ -188,7 +188,7 @@ class TopicStore:
     def load(
         self, bounds: Bounds, terminator: bytes, quota: Quota | None, memory: Memory
     ) -> dict[str, StoredLog]:
-        """Every topic. Blocks."""
+        """Load every topic. Blocks."""
         logs: dict[str, StoredLog] = {}
         with self._store.reading() as tx:
             for key, value in tx.scan(b"T", b"T"):
@@ -213,7 +213,7 @@ class TopicStore:
         now_ns: int,
         memory: Memory,
     ) -> StoredLog:
-        """A new topic, on disk."""
+        """Create a topic on disk."""
         self._last_topic += 1
         topic = _Topic(self._last_topic, generation, now_ns, now_ns, 1, 1, 0, 0, 0)
         value = _encode(topic)
@@ -286,7 +286,7 @@ class TopicStore:
                 future.set_exception(failure)
 
     async def _commit(self, changes: list[Change]) -> None:
-        """All of them or none."""
+        """Commit all waiting changes, or none."""
 
         def all_of_them(tx: Transaction) -> None:
             for change in changes:
