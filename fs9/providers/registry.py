@@ -55,7 +55,7 @@ class ProviderContext:
     #: The provider is made to find out whether its config can be used, and closed at once. Another
     #: process may be serving the same mount, and must not be disturbed.
     trial: bool = False
-    #: The name by which the namespace's data is stored, a part of all its paths: the namespace's own,
+    #: The name by which the namespace's data is stored, part of all paths: the namespace's own,
     #: unless the data of a deleted namespace still has that.
     storage: str = ""
     #: Counts what slow readers miss.
