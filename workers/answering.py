@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from fs9.errors import Fs9Error
 from fs9.http.dispatch import answer
 from fs9.http.exchange import BytesBody, Exchange, Reply
 from fs9.wire.forwarded import UNIX
@@ -19,7 +20,6 @@ from fs9.wire.forwarded import UNIX
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
-    from fs9.errors import Fs9Error
     from fs9.http.operations import Operation
     from fs9.types import Buffer
     from workers.connection import Connection
@@ -154,9 +154,10 @@ async def send_reply(connection: Connection, request: Request, reply: Reply) -> 
             connection.touch()
         if chunked:
             connection.transport.write(b"0\r\n\r\n")
-    except Exception:
+    except Exception as error:
         # The status is out: only a broken connection says that the body is not whole.
-        connection.node.log.warning("an answer broke off", exc_info=True)
+        foreseen = isinstance(error, Fs9Error)
+        connection.node.log.warning("an answer broke off: %s", error, exc_info=not foreseen)
         connection.break_off()
     finally:
         await cast("Any", stream).aclose()

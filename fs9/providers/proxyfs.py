@@ -296,7 +296,9 @@ class ProxyFs(BaseProvider):
             file.ahead.close()
             file.ahead = None  # it knows the file
         if file.upload is None:
-            await self._close_handle(file, sync)
+            # Nobody is to wait once more for one that is silent; it lets idle handles go itself.
+            if not (discard and self._calls.unanswered):
+                await self._close_handle(file, sync)
             return None
         if discard:
             await file.upload.discard()

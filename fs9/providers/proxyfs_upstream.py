@@ -170,6 +170,8 @@ class Calls:
         self._token = Token(token, clock)
         self._max_hops = max_hops
         self._clock = clock
+        #: The last call got no answer: the upstream is away, or silent.
+        self.unanswered = False
 
     def hops(self) -> int:
         """Servers before the upstream that the current request has been at."""
@@ -202,14 +204,17 @@ class Calls:
             # A worker steps small operations without a task, and connections need one.
             value = await asyncio.create_task(self._authorised(make, source, headers))
         except (ServerUnreachable, ConnectionLost) as error:
+            self.unanswered = True
             self._breaker.failed(permit, self._clock.monotonic_s())
             raise self._told(error) from error
         except Fs9Error as error:
+            self.unanswered = False
             self._breaker.succeeded(permit)  # an answer, too
             raise self._told(error) from error
         except BaseException:
             self._breaker.abandoned(permit, self._clock.monotonic_s())
             raise
+        self.unanswered = False
         self._breaker.succeeded(permit)
         return value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx2
 import pytest
 
 from fs9.errors import (
@@ -147,6 +148,29 @@ async def test_a_message_of_an_older_upstream_is_whole():
     file, _ = await proxy.open("/t", OpenFlags(write=True))
     assert await proxy.write(file, 0, b"one\n") == 4
     assert await proxy.write(file, 0, b"more") == 3
+
+
+async def test_what_a_silent_upstream_holds_is_not_closed_while_somebody_waits():
+    """It would be silent again; it lets an idle handle go itself. One that answers is asked."""
+    info = {"path": "/f", "size": 10, "file_type": "regular", "mode": 0o644, "uid": 0, "gid": 0}
+    info |= {"atime": 1, "mtime": 1, "ctime": 1}
+    asked: list[str] = []
+
+    def answer(path: str) -> tuple[int, Any]:
+        asked.append(path.rpartition("/")[2])
+        if asked[-1] == "read":
+            raise httpx2.ReadTimeout("silent")
+        return 200, {"handle_id": "1", "metadata": info}
+
+    proxy = await scripted(answer, retries=NEVER)
+    for silent in (True, False):
+        file, _ = await proxy.open("/f", OpenFlags(read=True))
+        if silent:
+            with pytest.raises(Timeout):
+                await proxy.read(file, 0, 10)
+        del asked[:]
+        await proxy.close(file, discard=True)
+        assert asked == ([] if silent else ["close"])
 
 
 # -- Older servers ------------------------------------------------------------------------------

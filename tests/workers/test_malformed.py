@@ -175,7 +175,10 @@ async def _until_closed(fleet: Fleet, wire: bytes) -> tuple[bytes, bytes, bytes]
 async def test_an_answer_to_http_1_0_that_breaks_off_does_not_look_whole(
     start_fleet: Callable[..., Fleet],
 ) -> None:
-    """The handle is closed while its bytes are on their way: the connection is reset."""
+    """The handle is closed while its bytes are on their way: the connection is reset.
+
+    The log has the reason in one line.
+    """
     fleet = start_fleet(workers=1)
     client = await WireClient.connect(fleet.port)
     content = bytes(48 * 1024 * 1024)
@@ -192,6 +195,9 @@ async def test_an_answer_to_http_1_0_that_breaks_off_does_not_look_whole(
         await slow.reader.read()
     await slow.close()
     await client.close()
+    said = fleet.log.read_text()
+    assert "an answer broke off: invalid" in said
+    assert "Traceback" not in said
 
 
 async def test_events_for_http_1_0_are_not_chunked(share_fleet: Callable[..., Fleet]) -> None:
