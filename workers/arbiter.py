@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import select
 import signal
@@ -25,7 +26,7 @@ from gunicorn.workers.workertmp import WorkerTmp
 from router.ring import prepare as prepare_ring
 from workers import broker
 from workers.renewal import Handover, KeptWorker, Rehearsal, command_line, environment
-from workers.scheduling import giving_way
+from workers.scheduling import compete, giving_way
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -50,6 +51,9 @@ _SIGNS_MAX = 64 * 1024
 #: Processes of one slot are not started more often: one that cannot start would be forked
 #: without end.
 _WORKER_PAUSE_S = 0.5
+#: The longest that a process gives way, whether it serves by then or not: on a busy host it would
+#: hardly get on. Before its slot leaves the view (`REJOIN_GRACE_S`), and its namespaces move.
+_GIVES_WAY_MAX_S = 1.0
 #: While others serve, so many may be starting; more wait until one of these is ready or has ended.
 STARTING_MAX = max(8, 2 * (os.cpu_count() or 1))
 
@@ -111,6 +115,8 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
 
     def __init__(self, app: FleetApplication) -> None:
         self._started_s: dict[int, float] = {}
+        #: Processes that give way, and until when at the latest.
+        self._give_way: dict[int, float] = {}
         #: Processes that have not become ready yet; some of them may have ended.
         self._starting: set[int] = set()
         super().__init__(app)
@@ -176,8 +182,25 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
     def spawn_worker(self) -> int:
         if not self.is_serving:
             return int(super().spawn_worker())
+        until_s = time.monotonic() + _GIVES_WAY_MAX_S
         with giving_way() as self.usual_nice:
-            return int(super().spawn_worker())
+            pid = int(super().spawn_worker())
+        if self.usual_nice is not None:
+            self._give_way[pid] = until_s
+        return pid
+
+    def end_giving_way(self) -> float:
+        """Those that have given way for long enough compete; seconds until the next one has.
+
+        Some do already: they serve (`FleetWorker`).
+        """
+        now_s = time.monotonic()
+        for pid, until_s in list(self._give_way.items()):
+            if until_s <= now_s:
+                del self._give_way[pid]
+                if self.usual_nice is not None and pid in self.WORKERS:
+                    compete(self.usual_nice, pid)
+        return min(self._give_way.values(), default=math.inf) - now_s
 
     def murder_workers(self) -> None:
         """End workers that hang; time in which the arbiter itself stood still does not count.
@@ -212,6 +235,7 @@ class FleetArbiter(Arbiter):  # type: ignore[misc]
             self._tell_renewed(self._untold)
         if self._is_held_back:
             timeout = 0.05
+        timeout = min(timeout, self.end_giving_way())
         signals: list[int] = super().wait_for_signals(timeout)
         return signals
 

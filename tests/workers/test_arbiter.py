@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import signal
 import subprocess
+from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,7 @@ class Arbiter(FleetArbiter):
 
     def __init__(self, *forks: OSError | None) -> None:
         self._started_s = {}
+        self._give_way = {}
         self.forks = list(forks)
         self.WORKERS = {}
         self._starting = set()
@@ -80,6 +83,25 @@ def test_who_takes_anothers_place_is_told_that_others_serve(now: list[float]) ->
     assert sorted((each.slot, each.others_serve) for each in arbiter.WORKERS.values()) == [
         *((0, False), (1, True), (2, False))
     ]
+
+
+def test_who_gives_way_does_so_for_a_bounded_time(
+    now: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it gets no further: on a busy host it would hardly be given any time."""
+    competing: list[tuple[int, int]] = []
+    monkeypatch.setattr("workers.arbiter.compete", lambda nice, pid: competing.append((pid, nice)))
+    monkeypatch.setattr("workers.arbiter.giving_way", lambda: nullcontext(3))
+    monkeypatch.setattr("gunicorn.arbiter.Arbiter.spawn_worker", lambda self: 7)
+    arbiter = Arbiter()
+    arbiter._not_ready = 0
+    arbiter.WORKERS = {7: SimpleNamespace(slot=0)}
+    assert FleetArbiter.spawn_worker(arbiter) == 7
+    assert arbiter.end_giving_way() == 1.0
+    assert competing == []
+    now[0] += 1.0
+    assert arbiter.end_giving_way() == math.inf
+    assert competing == [(7, 3)]
 
 
 def test_one_that_ends_at_once_is_not_started_again_at_once(now: list[float]) -> None:

@@ -66,6 +66,19 @@ def test_all_of_a_process_competes_again() -> None:
         child.communicate(b"\n")
 
 
+def test_another_process_competes_again() -> None:
+    """One that did not get far enough to do it itself."""
+    with giving_way() as nice:
+        assert nice is not None
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        compete(nice, child.pid)
+        assert os.sched_getscheduler(child.pid) == os.SCHED_OTHER
+        assert os.getpriority(os.PRIO_PROCESS, child.pid) == nice
+    finally:
+        child.communicate(b"\n")
+
+
 def test_a_policy_that_the_operator_has_chosen_stays() -> None:
     def choose() -> None:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
