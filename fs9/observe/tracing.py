@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import threading
 from typing import TYPE_CHECKING, cast
 
 import fs9
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from fs9.observe.request import Trail
 
 #: At shutdown: how long the last spans may take to leave.
-_FLUSH_MS = 2000
+_FLUSH_S = 2.0
 _CARRIED = ("traceparent", "tracestate")
 
 
@@ -64,9 +65,8 @@ class Tracing:
         self._trace = trace
         # Its own exit handler would flush a second time; `close` does it in order.
         self._provider: TracerProvider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(
-            BatchSpanProcessor(OTLPSpanExporter(endpoint=_with_scheme(endpoint)))
-        )
+        self._exporter = OTLPSpanExporter(endpoint=_with_scheme(endpoint))
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("fs9", fs9.__version__)
         propagator = TraceContextTextMapPropagator()
         self._extract, self._inject = propagator.extract, propagator.inject
@@ -124,9 +124,15 @@ class Tracing:
         return carrier
 
     def close(self) -> None:
-        """Send what is left, within a moment; blocks."""
-        self._provider.force_flush(_FLUSH_MS)
+        """Send what is left, within a moment; blocks.
+
+        The SDK sends all that waits, batch by batch, however long a receiver that hangs takes for
+        each. Closing the channel makes every call fail at once.
+        """
+        end = threading.Timer(_FLUSH_S, self._exporter.shutdown)
+        end.start()
         self._provider.shutdown()
+        end.cancel()
 
 
 def _with_scheme(endpoint: str) -> str:
