@@ -425,6 +425,11 @@ class Connection(HttpToolsProtocol):
             self._state = State.DRAIN
             self._drain()
 
+    def client_ended(self) -> None:
+        """The client sends nothing more, and this answer is the last one."""
+        self._eof = True
+        self.end_after_this(True)
+
     def _read_on(self) -> None:
         """Read the socket again, unless the client is far ahead of our answers."""
         if self.intake.left <= INPUT_BYTES_MAX:
@@ -447,7 +452,7 @@ class Connection(HttpToolsProtocol):
         self._closed_s = self.loop.time()
         # Who is told to send less is not given all of our time for what it sends.
         self._linger_bytes = DRAIN_BYTES_MAX if self.status == _TOO_MANY else sys.maxsize
-        if self.intake.framer.done and not (self.intake.left or unread):
+        if self._eof or (self.intake.framer.done and not (self.intake.left or unread)):
             self.transport.close()
         else:
             self.intake.clear()

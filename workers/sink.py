@@ -242,7 +242,7 @@ class SocketBody(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """The body is incomplete; keep the connection half open, to answer with an error."""
-        self._connection.end_after_this(True)
+        self._connection.client_ended()
         self.fail(MalformedRequest(CUT_SHORT))
         return True
 

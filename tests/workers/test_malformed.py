@@ -3,15 +3,20 @@ connection is closed before another parser can see them."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fs9.config.settings import Settings
+from tests.workers.fix_node import start_node_of
 from tests.workers.wire_client import WireClient, chunked_request, request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.fix_fleet import Fleet
 
@@ -309,3 +314,20 @@ async def test_an_upgrade_is_declined_by_answering_in_http_1_1(
         await client.send(request("GET", path, headers=offer))
         assert (await client.response()).status == 200
     await client.close()
+
+
+async def test_a_client_that_ends_within_a_body_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is answered, and its connection closed: it cannot send what would destroy the answer."""
+    monkeypatch.setattr("workers.connection.LINGER_S", 3600.0)
+    async with AsyncExitStack() as stack:
+        node, port = await start_node_of(Settings(data_dir=tmp_path / "data"), None, stack)
+        client = await WireClient.connect(port)
+        await client.send(PUT + b"Content-Length: 9\r\n\r\nabc")
+        client.writer.write_eof()
+        assert (await client.response()).status == 400
+        async with asyncio.timeout(60):
+            while node.admission._total:  # noqa: ASYNC110 - the other end is what changes
+                await asyncio.sleep(0.01)
+        await client.close()
