@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from fs9.errors import InvalidArgument, PayloadTooLarge, QuotaExceeded
+from fs9.errors import PayloadTooLarge, QuotaExceeded
 from fs9.http.decode import (
     attached,
     check_complete,
@@ -44,17 +44,15 @@ async def open_(x: Exchange) -> Reply:
 
 async def read(x: Exchange) -> Reply:
     request = await json_body(x, _read_body)
-    offset, size = request.offset, request.size
-    if offset > OFFSET_MAX:
-        raise InvalidArgument(f"'offset' must be at most {OFFSET_MAX}")
+    offset, size = min(request.offset, OFFSET_MAX), request.size  # no file is longer
     session = x.session or await attached(x)
     if size <= x.context.limits.read_whole_bytes_max:
         return Reply(200, await session.read(request.handle_id, offset, size), BYTES)
-    return await _read_streamed(x, session, request)
-
-
-async def _read_streamed(x: Exchange, session: Session, request: ReadRequest) -> Reply:
     file = await session.wake_file(request.handle_id)
+    return await _read_streamed(x, session, file, offset, min(size, OFFSET_MAX - offset))
+
+
+async def _read_streamed(x: Exchange, session: Session, file: File, start: int, size: int) -> Reply:
     file.hold()  # until the stream is closed: the namespace is not given up in between
 
     async def piece(offset: int, size: int) -> Buffer:
@@ -63,8 +61,7 @@ async def _read_streamed(x: Exchange, session: Session, request: ReadRequest) ->
     async def let_go() -> None:
         file.let_go()
 
-    size = min(request.size, OFFSET_MAX - request.offset)
-    pieces = Pieces(piece, request.offset, size, x.context.limits.read_piece_bytes, close=let_go)
+    pieces = Pieces(piece, start, size, x.context.limits.read_piece_bytes, close=let_go)
     # Read before the status is sent, so that an error still has a status of its own.
     try:
         first = await pieces.prefetch()
@@ -87,10 +84,12 @@ async def close(x: Exchange) -> Reply:
 async def write(x: Exchange) -> Reply:
     handle_id = required(x.query, "handle_id")
     offset = number(required(x.query, "offset"), "offset")
-    if offset > OFFSET_MAX:
-        raise QuotaExceeded(f"a file has at most {OFFSET_MAX} bytes")
     session = x.session or await attached(x)
     file = await session.wake_file(handle_id)
+    if file.flags.append or file.message_like:
+        offset = 0  # they go to the end, whatever it says
+    elif offset > OFFSET_MAX:
+        raise QuotaExceeded(f"a file has at most {OFFSET_MAX} bytes")
     # From the first piece to the last, so that it is not closed between two.
     file.hold()
     try:

@@ -57,7 +57,8 @@ async def test_reads_at_and_beyond_the_end_and_of_nothing_are_empty(
 ) -> None:
     await put(api, "/a", b"x")
     handle_id = await open_(api, "/a", read=True)
-    for offset, size in [(1, 10), (100, 10), (0, 0), (1, 5 * MIB), (2**63 - 1, 10)]:
+    beyond = [(offset, size) for offset in (100, 2**63 - 1, 2**64 - 1) for size in (10, 5 * MIB)]
+    for offset, size in [(1, 10), (0, 0), (1, 5 * MIB), *beyond]:
         answer = await read(api, handle_id, offset, size)
         assert (answer.status_code, answer.content) == (200, b"")
 
@@ -163,10 +164,10 @@ async def test_a_handle_of_another_namespace_is_invalid(server: Server) -> None:
     assert (await read(one, handle_id, 0, 1)).status_code == 200
 
 
-async def test_appends_go_to_the_end(api: httpx2.AsyncClient) -> None:
+async def test_appends_go_to_the_end_whatever_the_offset_is(api: httpx2.AsyncClient) -> None:
     await put(api, "/a", b"start")
     handle_id = await open_(api, "/a", write=True, append=True)
-    await write(api, handle_id, 0, b"_app")
+    await write(api, handle_id, 2**64 - 1, b"_app")
     await write(api, handle_id, 0, pieces(b"en", b"ded"))
     assert (await get(api, "/a")).content == b"start_appended"
 
