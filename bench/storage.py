@@ -3,8 +3,11 @@
 Baseline: localfs on the same disk. Aims: metadata operations at least 0.7 of localfs, large
 sequential reads and writes at least 0.9: of 64 MiB in requests of 1 MiB, which is what the server
 makes of any larger one. All are open at once and take turns: at each request of a large file, else
-at each row of a round, so that a busy machine disturbs them alike. A row has the medians of the
-rounds; in brackets where the median of the ratios lies with a probability of 95 % (bootstrap).
+at each row of a round, so that a busy machine disturbs them alike. The rounds of one process are
+alike, and those of another one, in a new directory, differ from them by up to a tenth: where its
+memory lies and what it shares with the page cache stay the same to its end. So there are several
+processes, one after the other. A row has the medians of all rounds; in brackets where the median
+of the ratios lies with a probability of 95 %: whole processes are drawn again (bootstrap).
 SQLite: the smallest table that could hold the same (WAL, a commit each).
 """
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import multiprocessing
 import os
 import random
 import sqlite3
@@ -19,6 +23,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -41,16 +46,27 @@ _RESAMPLES = 2000
 Operation: TypeAlias = Callable[[int], Awaitable[object]]
 #: Who -> what was measured in each round.
 Row: TypeAlias = dict[str, list[float]]
+#: What -> its row.
+Table: TypeAlias = dict[str, Row]
 
 
 def run(quick: bool) -> None:
     """Print the table."""
-    files, mib, rounds = (100, 8, 3) if quick else (500, 64, 15)
+    processes, size = (2, (100, 8, 2)) if quick else (12, (500, 64, 5))
+    tables = []
+    for _ in range(processes):
+        with multiprocessing.get_context("spawn").Pool(1) as process:
+            tables.append(process.apply(_measure, size))
+    _show(tables)
+
+
+def _measure(files: int, mib: int, rounds: int) -> Table:
+    """What one process finds."""
     with tempfile.TemporaryDirectory() as home:
-        asyncio.run(_compare(Path(home), files, mib, rounds))
+        return asyncio.run(_compare(Path(home), files, mib, rounds))
 
 
-async def _compare(home: Path, files: int, mib: int, rounds: int) -> None:
+async def _compare(home: Path, files: int, mib: int, rounds: int) -> Table:
     pool = BlockingPool(4)
     contexts = [
         ProviderContext("bench", home / name, Limits(), SystemClock(), pool)
@@ -60,7 +76,7 @@ async def _compare(home: Path, files: int, mib: int, rounds: int) -> None:
         "localfs": await localfs.create({"root": "{data_dir}/files"}, contexts[0]),
         "pagefs": await backends.create({}, contexts[1]),
     }
-    speeds: dict[str, Row] = {}
+    speeds: Table = {}
     try:
         with _sqlite(home / "sqlite") as base:
             for number in range(rounds):
@@ -78,35 +94,44 @@ async def _compare(home: Path, files: int, mib: int, rounds: int) -> None:
         for provider in providers.values():
             await provider.aclose()
         pool.shutdown()
-    _show(speeds)
+    return speeds
 
 
-def _note(speeds: dict[str, Row], name: str, found: dict[str, float]) -> None:
+def _note(speeds: Table, name: str, found: dict[str, float]) -> None:
     for what, speed in found.items():
         speeds.setdefault(what, {}).setdefault(name, []).append(speed)
 
 
-def _show(speeds: dict[str, Row]) -> None:
+def _show(tables: list[Table]) -> None:
     print("| operation, a second | localfs | pagefs | ratio (95 %) | SQLite | ratio |")
     print("|---|---|---|---|---|---|")
-    for what, row in speeds.items():
-        base = row["localfs"]
-        cells = [f"{statistics.median(base):,.0f}"]
+    for what in tables[0]:
+        rows = [table[what] for table in tables]
+        cells = [f"{_median(rows, 'localfs'):,.0f}"]
         for name in ("pagefs", "sqlite"):
-            mine = row.get(name)
-            if mine is None:
+            if name not in rows[0]:
                 cells += ["", ""]
                 continue
-            ratios = [own / other for own, other in zip(mine, base, strict=True)]
+            ratios = [_ratios(row, name) for row in rows]
             spread = _interval(ratios) if name == "pagefs" else ""
-            cells += [f"{statistics.median(mine):,.0f}", f"{statistics.median(ratios):.2f}{spread}"]
+            ratio = statistics.median(chain.from_iterable(ratios))
+            cells += [f"{_median(rows, name):,.0f}", f"{ratio:.2f}{spread}"]
         print(f"| {what} | {' | '.join(cells)} |")
 
 
-def _interval(values: list[float]) -> str:
-    chance = random.Random(1)
+def _median(rows: list[Row], name: str) -> float:
+    return statistics.median(chain.from_iterable(row[name] for row in rows))
+
+
+def _ratios(row: Row, name: str) -> list[float]:
+    return [own / base for own, base in zip(row[name], row["localfs"], strict=True)]
+
+
+def _interval(processes: list[list[float]]) -> str:
+    dice = random.Random(1)
     found = sorted(
-        statistics.median(chance.choices(values, k=len(values))) for _ in range(_RESAMPLES)
+        statistics.median(chain.from_iterable(dice.choices(processes, k=len(processes))))
+        for _ in range(_RESAMPLES)
     )
     low, high = found[_RESAMPLES // 40], found[-_RESAMPLES // 40 - 1]
     return f" ({low:.2f}-{high:.2f})"
@@ -221,9 +246,7 @@ class _Big:
         yield "4 KiB random write, synced", await _speed(10, self._write_synced)
 
 
-async def _stream(
-    runs: list[tuple[str, _Big]], home: Path, mib: int, speeds: dict[str, Row]
-) -> None:
+async def _stream(runs: list[tuple[str, _Big]], home: Path, mib: int, speeds: Table) -> None:
     """One round of a new file, written and read in order: a request of one, then of the next."""
 
     async def each(what: str, size: int, step: Callable[[_Big, int], Awaitable[None]]) -> None:
@@ -261,7 +284,7 @@ def _leave_cache(home: Path) -> None:
             os.close(fd)
 
 
-async def _take_turns(runs: list[tuple[str, _Big]], speeds: dict[str, Row]) -> None:
+async def _take_turns(runs: list[tuple[str, _Big]], speeds: Table) -> None:
     """One round: each row of one, then of the next one."""
     measured = {name: big.measure() for name, big in runs}
     while measured:
