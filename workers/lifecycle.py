@@ -128,7 +128,8 @@ class Lifecycle:
                 state = view.state(self._node.slot)
                 out = state in {SlotState.DRAINING, SlotState.DRAINED}
                 self._node.services.readiness.leaving = f"it is {state.value}" if out else ""
-            for name in self._node.services.namespaces.names():
+            # A request that was routed by the last view may be about to load its namespace.
+            for name in [*self._node.services.namespaces.names(), *self._node.membership.busy()]:
                 if not self._node.membership.is_assigned(name):
                     self._give_up(name)
 
@@ -161,9 +162,11 @@ class Lifecycle:
 
         The next owner sends back to us who waits there (`workers.departure`).
         """
-        membership = self._node.membership
-        if not membership.is_assigned(name) and membership.keep(name):
-            self._node.services.namespaces.locks.note(name, str(self._node.slot))
+        membership, namespaces = self._node.membership, self._node.services.namespaces
+        if membership.is_assigned(name) or name not in namespaces.names():
+            return
+        if membership.keep(name):
+            namespaces.locks.note(name, str(self._node.slot))
             await membership.wait_quiet(name, _KEPT_S)
             self._let_move(name)
             await asyncio.sleep(_SENT_BACK_S)

@@ -119,6 +119,10 @@ class Membership:
         """Requests on the namespace that were begun here and wait for something."""
         return self._busy.get(namespace, 0)
 
+    def busy(self) -> list[str]:
+        """The namespaces of these requests; some may not be loaded yet."""
+        return list(self._busy)
+
     async def wait_quiet(self, namespace: str, timeout_s: float) -> bool:
         """Until no request on the namespace is in progress here; False when some were to the end
         of the time."""

@@ -18,6 +18,7 @@ import pytest
 
 from fs9.config.settings import Settings
 from fs9.limits import Limits
+from router.ring import Ring
 from router.view import SlotState, View
 from tests.fix_http import TEMPLATE
 from tests.workers.fix_bus import until
@@ -28,6 +29,7 @@ from workers.lifecycle import Lifecycle
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fs9.vfs.namespace import Namespace
     from tests.fix_fleet import Fleet
 
 #: So that what is left can be seen from outside.
@@ -326,3 +328,29 @@ async def test_a_namespace_that_a_newer_view_gave_back_stays(
         await until(lambda: not lifecycle._giving_up, 60)
         assert node.services.namespaces.loaded("default") is not None
         node.membership.end("default")
+
+
+async def test_a_namespace_that_is_loaded_after_a_view_has_moved_it_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The view comes after the request was found to be ours, and before its first step."""
+    name = next(name for name in ("a", "b", "c", "d") if Ring((0, 1)).owner(name) == 1)
+    settings = Settings(data_dir=tmp_path / "d", mounts=TEMPLATE)
+    async with AsyncExitStack() as stack:
+        node, port = await start_node_of(settings, None, stack)
+        bus: Any = SimpleNamespace(gaps=0, view=None, lag_s=0.0)
+        lifecycle = Lifecycle(node, bus, lambda: None)
+        namespaces = node.services.namespaces
+        find = namespaces.find
+
+        async def find_late(name: str, *, create: bool) -> Namespace:
+            lifecycle._on_view(View(100, "e", {0: SlotState.READY, 1: SlotState.READY}))
+            return await find(name, create=create)
+
+        monkeypatch.setattr(namespaces, "find", find_late)
+        client = await WireClient.connect(port)
+        await client.send(request("PUT", f"/{name}/api/v1/upload?path=/f", body=b"x"))
+        assert (await client.response()).status == 200
+        await client.close()
+        await until(lambda: not lifecycle._giving_up, 60)
+        assert namespaces.names() == []
