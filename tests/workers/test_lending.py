@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,8 +28,8 @@ def pool() -> Iterator[BlockingPool]:
 async def test_the_name_goes_first_and_the_descriptor_after(
     tmp_path: Path, pool: BlockingPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lending, "_LENT_S", 0.5)
-    monkeypatch.setattr(lending, "_GRACE_S", 1.0)
+    monkeypatch.setattr(lending, "_LENT_S", 3600)
+    monkeypatch.setattr(lending, "_GRACE_S", 3600)
     (tmp_path / "f").write_bytes(b"bytes")
     lender = Lender(tmp_path / "lent", "/.x/", 3, pool)
     fd = os.open(tmp_path / "f", os.O_RDONLY)
@@ -40,11 +41,39 @@ async def test_the_name_goes_first_and_the_descriptor_after(
     (tmp_path / "f").unlink()
     assert name.read_bytes() == b"bytes"
     descriptor = name.readlink()
+    lender._withdraw(name.name)
     await until(lambda: not name.is_symlink())
     assert descriptor.read_bytes() == b"bytes", "who has found the name finds the file"
-    await until(lambda: not lender._count)
-    assert not descriptor.exists()
     lender.close()
+    os.close(int(descriptor.name))
+
+
+async def test_what_is_lent_is_taken_back_after_its_time(
+    tmp_path: Path, pool: BlockingPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name and the descriptor, so that another file can be lent."""
+    monkeypatch.setattr(lending, "_LENT_S", 0)
+    monkeypatch.setattr(lending, "_GRACE_S", 0)
+    lender = Lender(tmp_path / "lent", "/.x/", 3, pool)
+    lender._count_max = 1
+    with (tmp_path / "f").open("wb") as file:
+        assert await lender.lend(file.fileno()) is not None
+        await until(lambda: not lender._count)
+        assert not list((tmp_path / "lent" / "3").iterdir())
+        await until(lambda: len(open_descriptors_of(tmp_path / "f")) == 1)
+        assert await lender.lend(file.fileno()) is not None
+        await until(lambda: not lender._count)
+    await until(lambda: not open_descriptors_of(tmp_path / "f"))
+    lender.close()
+
+
+def open_descriptors_of(path: Path) -> list[int]:
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # that of the directory itself
+            if os.readlink(f"/proc/self/fd/{fd}") == str(path):
+                found.append(int(fd))
+    return found
 
 
 async def test_no_more_is_lent_than_may_be(tmp_path: Path, pool: BlockingPool) -> None:
